@@ -1,0 +1,221 @@
+"""Every error Tenon raises on purpose.
+
+    TenonError
+    ├── InvalidInput             400  what was given cannot be parsed or is not allowed
+    │   └── IntakeRefused        422  adapter bytes that must not enter the registry (one leaf a reason)
+    ├── NotFound                 404
+    ├── Conflict                 409
+    ├── Refused                  403  understood, and not permitted (gates, signatures)
+    └── Corrupt                  500  stored bytes do not match their digest, chain or signature
+
+Each leaf fixes ``code`` (stable, never reused), ``status`` (HTTP) and ``hint`` (what to do next). Router,
+trainer and server add leaves of their own in their ``errors.py``. Three renderers turn an error into text:
+OpenAI envelope (``router.problems``), problem+json (``server.api.problems``), terminal (``server.cli``).
+Messages never carry another tenant's names, file paths of the server, or stack traces.
+"""
+
+from typing import ClassVar
+
+
+class TenonError(Exception):
+    """Root of all deliberate errors.
+
+    ``message`` is one sentence for people; ``facts`` are the values behind it, for machines and tests.
+    """
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, /, *, hint: str | None = None, **facts: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = facts
+        self.advice = self.hint if hint is None else hint
+
+
+class InvalidInput(TenonError):
+    code, status = "invalid_input", 400
+
+
+class InvalidName(InvalidInput):
+    code = "invalid_name"
+    hint = "use 1 to 63 of a-z, 0-9, '_' and '-', starting with a letter or digit"
+
+
+class InvalidRef(InvalidInput):
+    code = "invalid_ref"
+    hint = "write tenant/adapter:alias or tenant/adapter@sha256:…"
+
+
+class InvalidDigest(InvalidInput):
+    code = "invalid_digest"
+    hint = "a digest is 'sha256:' and 64 lower-case hex digits"
+
+
+class InvalidDocument(InvalidInput):
+    code = "invalid_document"
+
+
+class UnsupportedSchema(InvalidInput):
+    code = "unsupported_schema"
+    hint = "keep to the JSON-schema keywords listed in docs/reference/policies.md"
+
+
+class IntakeRefused(InvalidInput):
+    code, status = "adapter_refused", 422
+
+
+class AdapterFileMissing(IntakeRefused):
+    code = "adapter_file_missing"
+    hint = "a PEFT folder needs adapter_config.json and adapter_model.safetensors"
+
+
+class AdapterFileUnexpected(IntakeRefused):
+    code = "adapter_file_unexpected"
+    hint = "keep only adapter_config.json and adapter_model.safetensors (tokenizer and README are ignored)"
+
+
+class AdapterPickle(IntakeRefused):
+    code = "adapter_pickle"
+    hint = "pickles run code when read: save with safe_serialization=True and delete *.bin, *.pt, *.pkl"
+
+
+class AdapterConfigInvalid(IntakeRefused):
+    code = "adapter_config_invalid"
+
+
+class AdapterUnsupported(IntakeRefused):
+    code = "adapter_unsupported"
+    hint = "train a plain LoRA: no DoRA, bias, modules_to_save or special initialisations"
+
+
+class AdapterRankTooHigh(IntakeRefused):
+    code = "adapter_rank_too_high"
+    hint = "train with a smaller r, or raise the engines' max_lora_rank"
+
+
+class AdapterBaseMismatch(IntakeRefused):
+    code = "adapter_base_mismatch"
+    hint = "train on the base that this registry serves: tenon base show"
+
+
+class AdapterModuleUnknown(IntakeRefused):
+    code = "adapter_module_unknown"
+
+
+class AdapterShapeMismatch(IntakeRefused):
+    code = "adapter_shape_mismatch"
+
+
+class AdapterTensorsMalformed(IntakeRefused):
+    code = "adapter_tensors_malformed"
+    hint = "the safetensors file is damaged or not a safetensors file: save it again"
+
+
+class AdapterNotFinite(IntakeRefused):
+    code = "adapter_not_finite"
+    hint = "NaN or infinite weights poison every tenant on an engine: train again with a lower learning rate"
+
+
+class AdapterTooLarge(IntakeRefused):
+    code = "adapter_too_large"
+    hint = "finite but huge weights overflow in the engine: train again with a lower learning rate"
+
+
+class AdapterZeroEffect(IntakeRefused):
+    code = "adapter_zero_effect"
+    hint = "all B matrices are zero, so this adapter would answer exactly as the base does: train it first"
+
+
+class NotFound(TenonError):
+    code, status = "not_found", 404
+
+
+class TenantNotFound(NotFound):
+    code = "tenant_not_found"
+
+
+class AdapterNotFound(NotFound):
+    code = "adapter_not_found"
+
+
+class VersionNotFound(NotFound):
+    code = "version_not_found"
+
+
+class AliasNotFound(NotFound):
+    code = "alias_not_found"
+
+
+class PolicyNotFound(NotFound):
+    code = "policy_not_found"
+
+
+class BaseNotFound(NotFound):
+    code = "base_not_found"
+
+
+class KeyNotFound(NotFound):
+    code = "key_not_found"
+
+
+class BlobNotFound(NotFound):
+    code = "blob_not_found"
+
+
+class WorkspaceNotFound(NotFound):
+    code = "workspace_not_found"
+    hint = "make one with: tenon init DIR"
+
+
+class Conflict(TenonError):
+    code, status = "conflict", 409
+
+
+class AlreadyExists(Conflict):
+    code = "already_exists"
+
+
+class AliasMoved(Conflict):
+    code = "alias_moved"
+    hint = "somebody moved the alias meanwhile: look at it again, then retry"
+
+
+class Refused(TenonError):
+    code, status = "refused", 403
+
+
+class GateRefused(Refused):
+    code = "gate_refused"
+    hint = "see the reasons above; an alias moves only after its gate passes"
+
+
+class VersionRevoked(Refused):
+    code = "version_revoked"
+
+
+class SignatureInvalid(Refused):
+    code = "signature_invalid"
+
+
+class Corrupt(TenonError):
+    code, status = "corrupt", 500
+    hint = "stop writing to this workspace and restore the damaged file from a backup"
+
+
+class BlobCorrupt(Corrupt):
+    code = "blob_corrupt"
+
+
+class LogCorrupt(Corrupt):
+    code = "log_corrupt"
+
+
+class RecordCorrupt(Corrupt):
+    code = "record_corrupt"
+
+
+class ReceiptInvalid(Corrupt):
+    code = "receipt_invalid"
+    hint = "do not rely on this receipt: ask for it again and compare"

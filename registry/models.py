@@ -1,0 +1,153 @@
+"""The nouns of the catalog, as frozen documents. Words: docs/concepts/words.md."""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field
+
+from registry.canonical import Document
+from registry.digests import Digest
+from registry.names import LIVE, Name
+
+
+class Role(StrEnum):
+    """What a key may do. A trainer's key can publish and cannot move an alias."""
+
+    INFERENCE = "inference"
+    TRAINER = "trainer"
+    TENANT_ADMIN = "tenant_admin"
+    PLATFORM_ADMIN = "platform_admin"
+
+
+class Tenant(Document):
+    id: Name
+    display_name: str = Field(min_length=1, max_length=200)
+
+
+class Key(Document):
+    """A credential as it is stored: the secret itself is shown once and only its hash is kept."""
+
+    id: Name
+    tenant: Name
+    role: Role
+    secret_hash: Digest
+    """Of the whole secret. SHA-256 suffices: the secret is 256 random bits, not a password."""
+    revoked: bool = False
+
+
+class Base(Document):
+    """A base model pinned by name, revision and the digests of everything that decides its behaviour."""
+
+    name: str = Field(min_length=1, max_length=200)
+    revision: str = Field(min_length=1, max_length=200)
+    config: Digest
+    weights: Digest
+    """Of the single safetensors file, or of the canonical JSON {file: digest} of all shards."""
+    tokenizer: Digest
+    chat_template: Digest
+    modules: dict[str, tuple[int, int]]
+    """Every linear layer a LoRA may target: dotted name -> (out features, in features)."""
+
+
+class Sampling(Document):
+    """Bounds the policy puts on a request; a request may ask for less, never for more."""
+
+    max_tokens: int = Field(default=256, ge=1, le=131072)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    """Used when the request names none."""
+    max_temperature: float = Field(default=2.0, ge=0, le=2)
+
+
+class Policy(Document):
+    """What every answer on a route must satisfy. Identified by digest; ``name`` is for people."""
+
+    tenant: Name
+    name: Name
+    json_schema: dict[str, Any] | None = None
+    """Every answer must be JSON that satisfies this; enforced while decoding, validated after it."""
+    system_prompt: str | None = Field(default=None, max_length=32768)
+    sampling: Sampling = Sampling()
+
+
+class Route(Document):
+    """One rule of g(z): tenant metadata (headers) -> adapter and policy."""
+
+    tenant: Name
+    name: Name
+    model: Name
+    """The public model name that a client sends; it needs not be the adapter's name."""
+    when: dict[str, str] = Field(default_factory=dict)
+    """Header name (lower case, starting ``x-``) -> exact value; all must match. Empty: the default route."""
+    adapter: Name
+    alias: Name = LIVE
+    policy: Digest
+
+
+class AliasState(Document):
+    """Where an alias points now. ``epoch`` counts its moves; a move names the epoch it saw."""
+
+    tenant: Name
+    adapter: Name
+    alias: Name
+    version: Digest
+    epoch: int = Field(ge=1)
+
+
+class VersionState(Document):
+    """What the data plane and the engines need to know of a published version."""
+
+    version: Digest
+    tenant: Name
+    adapter: Name
+    base: Digest
+    rank: int = Field(ge=1)
+    revoked: bool = False
+
+
+class EngineState(Document):
+    """One engine as its agent last announced it. ``boot`` changes with every start of the vLLM process."""
+
+    engine: Name
+    boot: str = Field(min_length=8, max_length=64)
+    url: str
+    base: Digest
+    engine_version: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    max_loras: int = Field(ge=1)
+    up: bool = True
+
+
+class Slot(Document):
+    """An attested residency: this boot of this engine was seen to behave as this version."""
+
+    engine: Name
+    boot: str
+    version: Digest
+    attestation: Digest
+    """Of the signed attestation in the log."""
+
+
+class PublicKey(Document):
+    """A signer the registry trusts, and for what."""
+
+    id: str = Field(pattern=r"^[0-9a-f]{16}$")
+    role: Literal["log", "trainer", "release", "engine", "router"]
+    ed25519: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Raw public key, hex."""
+
+
+class Snapshot(Document):
+    """All state the data plane needs, as of log index ``size`` (the number of entries applied)."""
+
+    size: int = Field(ge=0)
+    root: Digest
+    """Merkle root of the log at ``size``: a reader can prove what it was told."""
+    tenants: tuple[Tenant, ...] = ()
+    keys: tuple[Key, ...] = ()
+    bases: dict[Digest, Base] = Field(default_factory=dict)
+    policies: dict[Digest, Policy] = Field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    aliases: tuple[AliasState, ...] = ()
+    versions: tuple[VersionState, ...] = ()
+    engines: tuple[EngineState, ...] = ()
+    slots: tuple[Slot, ...] = ()

@@ -1,0 +1,1 @@
+"""From recipe to published adapter: plan, train, package, evaluate, publish."""
