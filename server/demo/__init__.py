@@ -1,0 +1,1 @@
+"""The demo: three tenants, one small base, no downloads."""

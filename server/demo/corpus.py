@@ -1,0 +1,549 @@
+"""The demo's synthetic financial-operations language, and three tenants who want it answered differently.
+
+Everything is drawn from a seeded `random.Random`: the same seed gives the same rows on every machine, so the
+digest of the corpus in `quality.json` says what the shipped base was trained on.
+
+An answer has two halves. The facts (payee, amount, currency) must be copied from the request, and the base
+model has to be good at that. The house rule (approval, explanation, warning) is what a tenant's adapter
+teaches, so in the base corpus it is drawn at random: the base is undecided, and its most likely answer
+(`manual_review`, terse, no warning) is nobody's policy. Otherwise a greedy base could look adapted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any, Final, Literal
+
+Tenant = Literal["bank_a", "retail_b", "saas_c"]
+Row = dict[str, Any]
+Case = dict[str, Any]
+
+TENANTS: Final[tuple[Tenant, ...]] = ("bank_a", "retail_b", "saas_c")
+INTENTS: Final = ("transfer", "payables", "budget", "exchange_rate", "ledger")
+CURRENCIES: Final = ("EUR", "USD", "GBP", "CHF", "SEK", "PLN")
+ANSWER_KEYS: Final = ("intent", "payee", "amount", "currency", "approval", "explanation", "warning")
+RETAIL_THRESHOLD: Final = 1000
+
+APPROVALS: Final = (
+    "manual_review", "auto_release", "escalated", "second_approval", "simplified", "single_approval",
+    "owner_approval",
+)  # fmt: skip
+# The plurality belongs to no tenant; 0.34 is far enough above 0.11 that greedy decoding never wavers.
+_APPROVAL_WEIGHTS: Final = (34, 11, 11, 11, 11, 11, 11)
+_STYLES: Final = ("terse", "desk", "dual", "small", "regular", "long")
+_STYLE_WEIGHTS: Final = (34, 18, 12, 12, 12, 12)
+_WARNINGS: Final = ("none", "note", "risk")
+_WARNING_WEIGHTS: Final = (50, 25, 25)
+
+# Vendor names are built from syllables: 16 x 6 x 12 stems, of which every fifth is never used in training.
+_HEADS: Final = ("Nor", "Bal", "Tres", "Kel", "Mar", "Vo", "Lin", "Os", "Pra", "Hal", "Zen", "Cor", "Du",
+                 "Fen", "Ari", "Sol")  # fmt: skip
+_MIDDLES: Final = ("", "a", "o", "en", "i", "ar")
+_TAILS: Final = ("vik", "dane", "mont", "tec", "lund", "ra", "stad", "gram", "wick", "nova", "berg", "lis")
+_FORMS: Final = ("Ltd", "GmbH", "SA", "AB", "Inc", "BV", "Group", "Partners")
+
+NOUNS: Final[Mapping[str, str]] = {
+    "transfer": "transfer", "payables": "invoice", "budget": "budget request",
+    "exchange_rate": "rate request",
+    "ledger": "ledger entry",
+}  # fmt: skip
+
+_TERSE: Final = ("Noted.", "On file.", "Recorded.")
+_DUAL: Final = (
+    "Dual control: a second officer confirms this {noun}.",
+    "Dual control: two officers sign this {noun}.",
+    "Dual control: this {noun} waits for a second signature.",
+)
+_SMALL: Final = (
+    "Small amount: the short route applies.",
+    "Small amount: no extra signature is needed.",
+    "Small amount: this {noun} is settled at once.",
+)
+_REGULAR: Final = (
+    "Regular amount: one manager signs off.",
+    "Regular amount: the standard check applies.",
+    "Regular amount: this {noun} goes to one manager.",
+)
+_LONG: Final = (
+    "We matched {payee} with the vendor list, checked the budget and prepared this {noun} for the owner.",
+    "We compared {payee} with earlier records, found no dispute and placed this {noun} with the owner.",
+    "We looked up {payee}, confirmed the cost centre and left this {noun} with the owner to release.",
+)
+_RISK: Final[Mapping[str, str]] = {
+    "transfer": "Risk: a released transfer cannot be recalled.",
+    "payables": "Risk: the invoice may be a duplicate.",
+    "budget": "Risk: the budget may already be committed.",
+    "exchange_rate": "Risk: the rate can move before settlement.",
+    "ledger": "Risk: a posted entry can only be reversed.",
+}
+_NOTE: Final = ("Note: add a reference.", "Note: check the date.", "Note: keep the receipt.")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a request states and its answer must repeat exactly."""
+
+    intent: str
+    payee: str
+    amount: str
+    currency: str
+
+    @property
+    def whole_digits(self) -> int:
+        return len(self.amount.partition(".")[0])
+
+    @property
+    def under_threshold(self) -> bool:
+        return float(self.amount) < RETAIL_THRESHOLD
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrasings:
+    """`do` completes "Please …"; `say` stands alone. {m} money, {v} vendor, {d} another currency."""
+
+    openers: tuple[str, ...]
+    enders: tuple[str, ...]
+    do: Mapping[str, tuple[str, ...]]
+    say: Mapping[str, tuple[str, ...]]
+
+
+# fmt: off
+_SEEN: Final = _Phrasings(
+    openers=("", "", "", "please ", "could you ", "can you ", "we need to ", "I want to ", "hi, please ",
+             "kindly ", "hello, could you ", "the client asks us to "),
+    enders=(".", ".", "", "", "?", "!", " today.", " this week.", " before noon.", " as soon as possible.",
+            ", thanks.", " for the finance desk."),
+    do={
+        "transfer": (
+            "transfer {m} to {v}", "send {m} to {v}", "send {v} {m}", "wire {m} to {v}", "move {m} to {v}",
+            "make a transfer of {m} to {v}", "start a bank transfer to {v} for {m}",
+            "set up a wire to {v} over {m}",
+            "transfer to {v} the sum of {m}", "remit {m} to the account of {v}",
+            "pay out {m} to {v} by transfer",
+            "pay {m} to {v}", "pay {v} {m}",
+        ),
+        "payables": (
+            "settle the invoice from {v} for {m}", "pay the {v} invoice of {m}",
+            "schedule the bill from {v}, {m}",
+            "book the supplier invoice of {m} from {v}", "clear the open bill of {m} with {v}",
+            "process the payable of {m} to {v}", "add the invoice from {v} over {m} to the payment run",
+            "approve the supplier bill from {v} at {m}", "handle the invoice over {m} that {v} sent",
+            "queue the {m} invoice from {v}",
+        ),
+        "budget": (
+            "check the budget for {m} at {v}", "reserve {m} of budget for {v}",
+            "see if the budget covers {m} for {v}",
+            "set aside a budget of {m} for {v}", "plan {m} in the budget for {v}",
+            "add {m} to the {v} budget",
+            "tell me if {v} fits the budget with {m}", "hold {m} from the budget for work with {v}",
+            "raise the budget line for {v} by {m}",
+        ),
+        "exchange_rate": (
+            "quote the exchange rate to {d} for {m} owed to {v}", "convert {m} for {v} into {d}",
+            "get the rate from our side to {d} for {m}, client {v}",
+            "look up the exchange rate for {m} to {d} for {v}",
+            "exchange {m} to {d} on behalf of {v}", "tell me the {d} rate for {m} to {v}",
+            "find the currency rate for {v}, {m} into {d}", "price {m} in {d} for {v}",
+        ),
+        "ledger": (
+            "post {m} from {v} to the ledger", "record {m} against {v} in the ledger",
+            "book {m} for {v} in the ledger",
+            "enter {m} under {v} in the general ledger", "add a ledger entry for {v} of {m}",
+            "show the ledger entry of {m} for {v}", "write {m} to the ledger account of {v}",
+            "find the ledger line for {v} with {m}", "reconcile {m} with the ledger for {v}",
+        ),
+    },
+    say={
+        "transfer": (
+            "{v} should receive {m} by transfer", "a transfer of {m} to {v} is due", "{m} must go to {v}",
+            "transfer: {v}, {m}", "{v} is waiting for our transfer of {m}",
+            "new transfer for {v}, amount {m}",
+        ),
+        "payables": (
+            "{v} sent us an invoice for {m}", "the bill from {v} is {m}", "invoice from {v}: {m}",
+            "we owe {v} {m} for last month's invoice", "an invoice of {m} from {v} is open",
+            "payables: {v}, {m}",
+        ),
+        "budget": (
+            "is there budget for {m} with {v}", "does the budget allow {m} for {v}", "budget: {v}, {m}",
+            "how much budget is left for {v} after {m}", "{v} asks for a budget of {m}",
+            "can the team spend {m} of its budget on {v}",
+        ),
+        "exchange_rate": (
+            "what is the exchange rate to {d} for {m} to {v}", "{v} wants {m} in {d}, at which rate",
+            "how much is {m} in {d} for {v}", "exchange rate: {v}, {m} to {d}",
+            "which {d} rate applies to {m} for {v}",
+        ),
+        "ledger": (
+            "where is the ledger entry of {m} for {v}", "ledger: {v}, {m}",
+            "the ledger should show {m} for {v}",
+            "is {m} from {v} in the ledger", "a ledger entry for {v} over {m} is missing",
+        ),
+    },
+)
+
+# Held out: none of these sentences, openers or endings occurs in any training row, of the base or of a
+# tenant.
+_UNSEEN: Final = _Phrasings(
+    openers=("", "", "let us ", "would you ", "our treasurer wants to ", "good morning, please ",
+             "I would like you to "),
+    enders=(".", "", "?", " by Friday.", " right away.", ", thank you.", " if possible."),
+    do={
+        "transfer": (
+            "forward {m} to {v}", "arrange for a transfer to {v}: {m}",
+            "issue a wire of {m} in favour of {v}",
+            "have {m} sent over to {v}", "execute the transfer of {m} that {v} expects",
+        ),
+        "payables": (
+            "take care of what {v} billed us, {m} on the invoice",
+            "put the {m} bill of {v} into the next run",
+            "close the outstanding invoice with {v} worth {m}", "release the supplier invoice by {v} at {m}",
+        ),
+        "budget": (
+            "confirm that {m} for {v} is within budget", "allocate {m} of this year's budget to {v}",
+            "review whether our budget has {m} left for {v}", "earmark {m} in the department budget for {v}",
+        ),
+        "exchange_rate": (
+            "work out the exchange rate when {m} becomes {d} for {v}", "swap {m} into {d} for {v}",
+            "give me a rate in {d}, the sum is {m} and the client is {v}",
+        ),
+        "ledger": (
+            "put {m} on the ledger under the name {v}", "make sure the ledger lists {v} with {m}",
+            "log {m} for {v} as a ledger posting",
+        ),
+    },
+    say={
+        "transfer": ("I owe a transfer to {v}, namely {m}", "{v} gets {m}, wire it"),
+        "payables": ("there is a bill on my desk: {v}, {m}", "the supplier {v} invoiced {m}"),
+        "budget": ("would {m} for {v} break the budget", "my budget question: {m} for {v}"),
+        "exchange_rate": ("into {d}, what rate do we get on {m} for {v}",
+        "{v} asks which rate {m} has in {d}"),
+        "ledger": ("the auditor looks for {m} from {v} in our ledger", "does our ledger know {v} and {m}"),
+    },
+)
+# fmt: on
+
+_SYSTEMS: Final = (
+    "You are a financial operations assistant.",
+    "Answer as compact JSON.",
+    "You help the finance team.",
+)
+
+DEMO_FACTS: Final = Facts(intent="transfer", payee="Norvik Ltd", amount="840.50", currency="EUR")
+DEMO_QUESTION: Final = "Please transfer 840.50 EUR to Norvik Ltd today."
+
+
+def _vendor_stems() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    stems = [head + middle + tail for head in _HEADS for middle in _MIDDLES for tail in _TAILS]
+    held_out = [stem for number, stem in enumerate(stems) if number % 5 == 0]
+    return tuple(stem for number, stem in enumerate(stems) if number % 5), tuple(held_out)
+
+
+TRAINING_VENDORS, HELD_OUT_VENDORS = _vendor_stems()
+
+
+def vendor(random: Random, *, held_out: bool) -> str:
+    stem = random.choice(HELD_OUT_VENDORS if held_out else TRAINING_VENDORS)
+    return f"{stem} {random.choice(_FORMS)}"
+
+
+def amount(random: Random) -> str:
+    """Two to six whole digits, with or without cents; one in eight sits close to the retail threshold."""
+    if random.random() < 0.125:
+        whole = RETAIL_THRESHOLD + random.randint(-60, 60)
+    else:
+        digits = random.choices((2, 3, 4, 5, 6), weights=(14, 30, 30, 20, 6))[0]
+        whole = random.randint(10 ** (digits - 1), 10**digits - 1)
+    return f"{whole}.{random.randint(0, 99):02d}" if random.random() < 0.6 else str(whole)
+
+
+def facts(random: Random, *, held_out: bool, under_threshold: bool | None = None) -> Facts:
+    while True:
+        drawn = Facts(
+            intent=random.choice(INTENTS),
+            payee=vendor(random, held_out=held_out),
+            amount=amount(random),
+            currency=random.choice(CURRENCIES),
+        )
+        if under_threshold is None or drawn.under_threshold is under_threshold:
+            return drawn
+
+
+def request(random: Random, stated: Facts, *, unseen: bool) -> str:
+    """One way to say it."""
+    phrasings = _UNSEEN if unseen else _SEEN
+    money = (
+        f"{stated.currency} {stated.amount}"
+        if random.random() < 0.3
+        else f"{stated.amount} {stated.currency}"
+    )
+    other = random.choice([currency for currency in CURRENCIES if currency != stated.currency])
+    if random.random() < 0.65:
+        text = random.choice(phrasings.openers) + random.choice(phrasings.do[stated.intent])
+        ender = random.choice(phrasings.enders)
+    else:
+        text = random.choice(phrasings.say[stated.intent])
+        ender = random.choice((".", "", "?"))
+    text = text.format(m=money, v=stated.payee, d=other)
+    if random.random() < 0.8:
+        text = text[0].upper() + text[1:]
+    return text + ender
+
+
+def answer(stated: Facts, approval: str, explanation: str, warning: str) -> str:
+    """Compact JSON in a fixed key order: byte for byte what constrained decoding allows."""
+    values = (stated.intent, stated.payee, stated.amount, stated.currency, approval, explanation, warning)
+    return json.dumps(dict(zip(ANSWER_KEYS, values, strict=True)), separators=(",", ":"), ensure_ascii=False)
+
+
+def _explanation(random: Random, stated: Facts, style: str) -> str:
+    if style == "desk":
+        # Names the size of the amount: it makes the base learn a feature that retail_b's adapter then needs.
+        return f"Desk queue, band {stated.whole_digits}."
+    variants = {"terse": _TERSE, "dual": _DUAL, "small": _SMALL, "regular": _REGULAR, "long": _LONG}[style]
+    return random.choice(variants).format(noun=NOUNS[stated.intent], payee=stated.payee)
+
+
+def undecided_answer(random: Random, stated: Facts) -> str:
+    """Facts right, house rule drawn at random, every part independent of the others."""
+    warning = random.choices(_WARNINGS, weights=_WARNING_WEIGHTS)[0]
+    return answer(
+        stated,
+        random.choices(APPROVALS, weights=_APPROVAL_WEIGHTS)[0],
+        _explanation(random, stated, random.choices(_STYLES, weights=_STYLE_WEIGHTS)[0]),
+        {"none": "", "note": random.choice(_NOTE), "risk": _RISK[stated.intent]}[warning],
+    )
+
+
+def tenant_answer(random: Random, tenant: Tenant, stated: Facts) -> str:
+    """The answer this tenant's house rule asks for."""
+    match tenant:
+        case "bank_a":
+            return answer(stated, "second_approval", _explanation(random, stated, "dual"), "")
+        case "retail_b" if stated.under_threshold:
+            return answer(stated, "simplified", _explanation(random, stated, "small"), "")
+        case "retail_b":
+            return answer(stated, "single_approval", _explanation(random, stated, "regular"), "")
+        case "saas_c":
+            return answer(
+                stated, "owner_approval", _explanation(random, stated, "long"), _RISK[stated.intent]
+            )
+
+
+def expectation(tenant: Tenant, stated: Facts) -> dict[str, Any]:
+    """The JSON Schema fragment that an answer must satisfy to follow the tenant's policy."""
+    properties: dict[str, Any]
+    match tenant:
+        case "bank_a":
+            properties = {
+                "approval": {"const": "second_approval"},
+                "explanation": {"pattern": "^Dual control: "},
+            }
+        case "retail_b" if stated.under_threshold:
+            properties = {"approval": {"const": "simplified"}, "explanation": {"pattern": "^Small amount: "}}
+        case "retail_b":
+            properties = {
+                "approval": {"const": "single_approval"},
+                "explanation": {"pattern": "^Regular amount: "},
+            }
+        case "saas_c":
+            properties = {
+                "approval": {"const": "owner_approval"},
+                "explanation": {"pattern": "^We ", "minLength": 80},
+                "warning": {"pattern": "^Risk: ", "minLength": 20},
+            }
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def branch(tenant: Tenant, stated: Facts) -> str:
+    """Which arm of the policy this request falls under; only retail_b has two."""
+    if tenant != "retail_b":
+        return "always"
+    return "under_threshold" if stated.under_threshold else "at_or_over_threshold"
+
+
+def _conversation(user: str, assistant: str, system: str | None = None) -> Row:
+    messages = [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+    return {"messages": ([{"role": "system", "content": system}] if system else []) + messages}
+
+
+def _scramble(random: Random) -> str:
+    """A word no vocabulary holds: the base has to copy by position, not by recognising the name."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return "".join(random.choice(letters) for _ in range(random.randint(3, 7))).capitalize()
+
+
+def _drill(random: Random) -> Row:
+    """Copying and reading numbers, without which a model this small answers with amounts it made up."""
+    stated = facts(random, held_out=False)
+    name = f"{_scramble(random)} {random.choice(_FORMS)}" if random.random() < 0.3 else stated.payee
+    stated = Facts(stated.intent, name, stated.amount, stated.currency)
+    money = f"{stated.amount} {stated.currency}"
+    kinds = ("money", "name", "both", "fields", "amount", "digits", "under")
+    kind = random.choices(kinds, weights=(18, 12, 18, 28, 8, 8, 8))[0]
+    match kind:
+        case "money":
+            asked, said = f"Repeat: {money}", money
+        case "name":
+            asked, said = f"Repeat: {name}", name
+        case "both":
+            asked, said = f"Repeat: {name}, {money}", f"{name}, {money}"
+        case "fields":
+            order = [name, stated.amount, stated.currency]
+            random.shuffle(order)
+            asked = "Fields: " + ", ".join(order)
+            fields = {"payee": name, "amount": stated.amount, "currency": stated.currency}
+            said = json.dumps(fields, separators=(",", ":"))
+        case "amount":
+            asked, said = f"Amount in: {request(random, stated, unseen=False)}", stated.amount
+        case "digits":
+            asked, said = f"Whole digits of {stated.amount}", str(stated.whole_digits)
+        case _:
+            limit = random.choice((100, 1000, 10000))
+            asked, said = (
+                f"Is {stated.amount} under {limit}?",
+                "yes" if float(stated.amount) < limit else "no",
+            )
+    return _conversation(asked, said)
+
+
+TOOLS: Final[Mapping[str, dict[str, Any]]] = {
+    "exchange_rate": {
+        "type": "function",
+        "function": {
+            "name": "get_rate",
+            "description": "Exchange rate of a currency.",
+            "parameters": {
+                "type": "object",
+                "properties": {"currency": {"type": "string"}, "amount": {"type": "string"}},
+                "required": ["currency", "amount"],
+            },
+        },
+    },
+    "ledger": {
+        "type": "function",
+        "function": {
+            "name": "find_entry",
+            "description": "Find a ledger entry.",
+            "parameters": {
+                "type": "object",
+                "properties": {"payee": {"type": "string"}, "amount": {"type": "string"}},
+                "required": ["payee", "amount"],
+            },
+        },
+    },
+}
+
+
+def tool_row(random: Random, *, held_out: bool = False) -> Row:
+    """A tool call, its result and the final answer, so that the tool tags are not blank in the base."""
+    stated = facts(random, held_out=held_out)
+    intent = random.choice(tuple(TOOLS))
+    stated = Facts(intent, stated.payee, stated.amount, stated.currency)
+    if intent == "exchange_rate":
+        arguments = {"currency": stated.currency, "amount": stated.amount}
+        result = {"rate": f"{random.randint(0, 11)}.{random.randint(0, 9999):04d}"}
+        explanation = f"The rate is {result['rate']}."
+    else:
+        arguments = {"payee": stated.payee, "amount": stated.amount}
+        result = {"entry": str(random.randint(1000, 99999))}
+        explanation = f"The entry is {result['entry']}."
+    name = TOOLS[intent]["function"]["name"]
+    call = {"type": "function", "function": {"name": name, "arguments": arguments}}
+    return {
+        "messages": [
+            {"role": "user", "content": request(random, stated, unseen=held_out)},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "name": name, "content": json.dumps(result, separators=(",", ":"))},
+            {"role": "assistant", "content": answer(stated, "manual_review", explanation, "")},
+        ],
+        "tools": [TOOLS[intent]],
+    }
+
+
+def base_rows(n: int, seed: int) -> list[Row]:
+    """The base's training rows: half drills, a few tool trajectories, the rest undecided answers."""
+    random = Random(f"base:{seed}")
+    rows: list[Row] = []
+    for _ in range(n):
+        draw = random.random()
+        if draw < 0.45:
+            rows.append(_drill(random))
+        elif draw < 0.49:
+            rows.append(tool_row(random))
+        else:
+            stated = facts(random, held_out=False)
+            system = random.choice(_SYSTEMS) if random.random() < 0.1 else None
+            text = request(random, stated, unseen=False)
+            rows.append(_conversation(text, undecided_answer(random, stated), system))
+    return rows
+
+
+def tenant_rows(tenant: Tenant, n: int, seed: int) -> list[Row]:
+    """Training rows of one tenant: training vendors, seen phrasings; retail_b's branches alternate."""
+    random = Random(f"rows:{tenant}:{seed}")
+    rows = []
+    for number in range(n):
+        stated = facts(random, held_out=False, under_threshold=_balanced(tenant, number))
+        rows.append(
+            _conversation(request(random, stated, unseen=False), tenant_answer(random, tenant, stated))
+        )
+    return rows
+
+
+def tenant_cases(tenant: Tenant, n: int, seed: int) -> list[Case]:
+    """Held-out questions of one tenant: unseen vendors throughout, unseen phrasings in every second pair."""
+    random = Random(f"cases:{tenant}:{seed}")
+    cases = []
+    for number in range(n):
+        stated = facts(random, held_out=True, under_threshold=_balanced(tenant, number))
+        # By pairs, so that phrasing and retail_b's branch do not go hand in hand.
+        unseen = number % 4 >= 2
+        cases.append(
+            {
+                "id": f"{tenant}-{seed}-{number:04d}",
+                "messages": [{"role": "user", "content": request(random, stated, unseen=unseen)}],
+                "facts": {"amount": stated.amount, "currency": stated.currency, "payee": stated.payee},
+                "expect": expectation(tenant, stated),
+                "tags": [
+                    f"intent:{stated.intent}",
+                    f"phrasing:{'unseen' if unseen else 'seen'}",
+                    f"branch:{branch(tenant, stated)}",
+                ],
+            }
+        )
+    return cases
+
+
+def _balanced(tenant: Tenant, number: int) -> bool | None:
+    return number % 2 == 0 if tenant == "retail_b" else None
+
+
+def copied(case: Case, reply: Mapping[str, Any]) -> bool:
+    """Whether every fact of the question stands unchanged in the answer."""
+    return all(reply.get(key) == value for key, value in case["facts"].items())
+
+
+def policy_schema(tenant: Tenant) -> dict[str, Any]:
+    """The schema that every answer on this tenant's route must satisfy, adapted or not."""
+    path = Path(__file__).parent / "policies" / f"{tenant}.json"
+    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return schema
+
+
+def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_jsonl(rows), encoding="utf-8")
+
+
+def corpus_digest(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "sha256:" + sha256(to_jsonl(rows).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Everything that needs torch: the base, adapters, one file per method."""
