@@ -1,0 +1,33 @@
+"""Errors of the composition root; engines have their own in ``server.engines.errors``."""
+
+from registry.errors import InvalidInput, TenonError
+
+
+class SettingsInvalid(InvalidInput):
+    code = "settings_invalid"
+    hint = "see docs/reference/settings.md for every TENON_ variable"
+
+
+class ControlUnreachable(TenonError):
+    code, status = "control_unreachable", 503
+    hint = "is the control plane running? tenon doctor says more"
+
+
+class ControlRefused(TenonError):
+    code, status = "control_refused", 502
+    hint = "check that both processes read the same service token"
+
+
+class StartFailed(TenonError):
+    code, status = "start_failed", 500
+    hint = "the log file named above has the reason; tenon doctor checks the machine"
+
+
+class PortTaken(TenonError):
+    code, status = "port_taken", 409
+    hint = "stop what listens there, or choose another with --port"
+
+
+class DependencyMissing(TenonError):
+    code, status = "dependency_missing", 500
+    hint = "run: make setup"

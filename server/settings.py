@@ -1,0 +1,103 @@
+"""Every setting of every process, read once at start from ``TENON_*`` environment variables.
+
+This is the only module that looks at the environment. Each process role has one class; ``server.assembly``
+splits it into frozen values and passes those down. Secrets are files (as Kubernetes mounts them), never
+values. The chart sets exactly these variables; a test compares both.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from server.errors import SettingsInvalid
+
+R = TypeVar("R", bound="RoleSettings")
+
+
+class RoleSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TENON_", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")
+    service_token_file: Path = Field(description="Bearer token that Tenon's own processes show each other")
+
+
+class ControlSettings(RoleSettings):
+    """``tenon serve control``: the registry over HTTP."""
+
+    control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")
+    workspace: Path = Field(description="Folder with the registry's database, blobs and keys")
+
+
+class RouterSettings(RoleSettings):
+    """``tenon serve router``: the data plane."""
+
+    router_port: int = Field(8400, ge=0, le=65535, description="Port of the OpenAI-compatible API")
+    control_url: str = Field(description="Base URL of the control plane")
+    router_key_file: Path = Field(description="Ed25519 key that signs record heads and receipts")
+    salt_file: Path = Field(description="Secret from which prefix-cache salts are derived")
+    records_dir: Path = Field(description="Folder of the request audit trail; must survive restarts")
+    writer: str = Field(
+        "router-0", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of this router's chain"
+    )
+    connect_timeout: float = Field(2.0, gt=0, description="Seconds to connect to an engine")
+    first_byte_timeout: float = Field(60.0, gt=0, description="Seconds until an engine's first byte")
+    idle_timeout: float = Field(30.0, gt=0, description="Seconds between two bytes of an engine")
+
+
+class EngineSettings(RoleSettings):
+    """``tenon serve engine``: the agent beside one vLLM."""
+
+    engine: str = Field("engine-0", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of this engine")
+    agent_port: int = Field(8410, ge=0, le=65535, description="Port of the agent's health and metrics")
+    vllm_port: int = Field(8411, ge=1, le=65535, description="Port of the vLLM child")
+    vllm_host: str = Field("127.0.0.1", description="Address the vLLM child listens on")
+    engine_url: str | None = Field(
+        None, description="URL under which routers reach vLLM; default from host and port"
+    )
+    control_url: str = Field(description="Base URL of the control plane")
+    engine_key_file: Path = Field(description="Ed25519 key that signs attestations")
+    cache_dir: Path = Field(description="Node cache of adapters, by digest")
+    base: str = Field(description="Folder of the base model, or its hub name (fetched at start)")
+    base_revision: str | None = Field(None, description="Hub revision, when base is a hub name")
+    base_name: str = Field(description="Name under which the base is registered")
+    device: Literal["cpu", "cuda"] = Field("cuda", description="What vLLM runs on")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="Serving precision")
+    max_loras: int = Field(8, ge=1, description="Adapters on the device at a time")
+    max_lora_rank: int = Field(64, ge=1, description="Largest rank served")
+    max_model_len: int | None = Field(None, ge=16, description="Context length, tokens")
+    kv_cache_gib: int = Field(1, ge=1, description="KV cache on a CPU, GiB")
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="Share of GPU memory vLLM may take")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one engine")
+    heartbeat: float = Field(30.0, gt=0, description="Seconds between attestations of what is resident")
+    fake_engine: bool = Field(
+        default=False, description="Tests only: run the fake vLLM instead of the real one"
+    )
+
+
+def load(role: type[R], values: Mapping[str, Any] | None = None) -> R:
+    """Settings of a role: ``values`` (by field name) over the environment; all faults in one error."""
+    try:
+        return role(**(values or {}))
+    except ValidationError as error:
+        faults = "; ".join(
+            f"TENON_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors(include_url=False)
+        )
+        raise SettingsInvalid(f"settings are not usable: {faults}") from None
+
+
+def inherited_environment() -> dict[str, str]:
+    """What child processes may inherit: enough to find programs, libraries and the user's caches."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV")
+    prefixes = ("HF_", "CUDA_", "NVIDIA_", "NCCL_", "XDG_", "SSL_", "OMP_")
+    return {name: value for name, value in os.environ.items() if name in kept or name.startswith(prefixes)}
+
+
+def default_workspace() -> Path:
+    """``TENON_WORKSPACE``, else ``.tenon`` in the current folder."""
+    return Path(os.environ.get("TENON_WORKSPACE", ".tenon"))
