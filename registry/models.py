@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from registry.canonical import Document
+from registry.canonical import Document, decode
 from registry.digests import Digest
+from registry.errors import InvalidDocument
 from registry.names import LIVE, Name
 
 
@@ -63,10 +64,23 @@ class Policy(Document):
 
     tenant: Name
     name: Name
-    json_schema: dict[str, Any] | None = None
-    """Every answer must be JSON that satisfies this; enforced while decoding, validated after it."""
+    json_schema: str | None = None
+    """Every answer must be JSON that satisfies this; enforced while decoding, validated after it.
+
+    Kept as JSON *text*: canonical JSON sorts keys, but a constrained decoder writes properties in the order
+    of the schema, and a model that learned another order answers badly. Read it with :meth:`answer_schema`.
+    """
     system_prompt: str | None = Field(default=None, max_length=32768)
     sampling: Sampling = Sampling()
+
+    def answer_schema(self) -> dict[str, Any] | None:
+        """The parsed schema, properties in the author's order; raises InvalidDocument if it is no object."""
+        if self.json_schema is None:
+            return None
+        schema = decode(self.json_schema)
+        if not isinstance(schema, dict):
+            raise InvalidDocument("the answer schema must be a JSON object")
+        return schema
 
 
 class Route(Document):
