@@ -1,0 +1,129 @@
+"""What can go wrong between a recipe and a published version, one leaf a reason.
+
+    InvalidInput (registry)
+    ├── RecipeInvalid            the recipe file, with every fault and its line
+    ├── DataInvalid              training rows or evaluation cases, with every fault and its line
+    ├── DataLeak                 a question is asked in training and again in the evaluation
+    └── TrainingRefused    422   the data and the base do not fit together (one leaf a trap TRL leaves open)
+    Conflict
+    ├── BaseDiffers              the folder is not the base that the registry knows
+    └── RunBusy                  two trainings in one run folder
+    TenonError
+    └── TrainingFailed     500   learning itself went wrong
+"""
+
+from dataclasses import dataclass
+
+from registry.errors import Conflict, InvalidInput, NotFound, TenonError
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong in a file. ``where`` is ``recipe.yaml:12`` or the override that said it."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+class _Faulty(InvalidInput):
+    """Faults of one file, all at once: fixing a file one error at a time wastes an afternoon."""
+
+    def __init__(self, file: str, faults: tuple[Fault, ...]) -> None:
+        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        super().__init__("\n".join([f"{file} has {count}", *map(str, faults)]), file=file)
+        self.faults = faults
+
+
+class RecipeInvalid(_Faulty):
+    code = "recipe_invalid"
+    hint = "the keys and their bounds are listed in docs/reference/recipes.md"
+
+
+class DataInvalid(_Faulty):
+    code = "data_invalid"
+    hint = "nothing is dropped silently: correct or delete the lines above"
+
+
+class DataLeak(_Faulty):
+    code = "data_leak"
+    hint = "an evaluation question that was trained on proves nothing: keep it in one of the two files"
+
+
+class TrainingRefused(InvalidInput):
+    code, status = "training_refused", 422
+
+
+class RowTooLong(TrainingRefused):
+    code = "row_too_long"
+    hint = "raise sft.max_length, or shorten the rows: a cut answer never learns to stop"
+
+
+class SpecialTokenInText(TrainingRefused):
+    code = "special_token_in_text"
+    hint = "a control token inside a message forges a turn: remove it from the data"
+
+
+class TemplateBroken(TrainingRefused):
+    """The chat template renders a prompt differently alone and inside the conversation."""
+
+    code = "template_broken"
+    hint = "the generation prompt must be a token prefix of the whole conversation; correct the base's template"
+
+
+class EndOfTurnMissing(TrainingRefused):
+    code = "end_of_turn_missing"
+    hint = "set the tokenizer's eos_token to the token that ends an assistant turn in the chat template"
+
+
+class MaskBroken(TrainingRefused):
+    """What the trainer was about to learn is not exactly the answer and its end of turn."""
+
+    code = "mask_broken"
+    hint = "this is a defect of the training code or a library: do not use the adapter"
+
+
+class ContractBroken(TrainingRefused):
+    code = "contract_broken"
+    hint = "train and serve with the same tokenizer and chat template: register the base again"
+
+
+class ZeroEffect(TrainingRefused):
+    code = "zero_effect"
+    hint = "the adapter answers as the base does: train longer or with a higher learning rate"
+
+
+class NoLinearTargets(TrainingRefused):
+    code = "no_linear_targets"
+    hint = "lora.targets must name layers that this base has: tenon base show"
+
+
+class BaseDiffers(Conflict):
+    code = "base_differs"
+    hint = "register this folder as a new base, or train on the registered one"
+
+
+class RunBusy(Conflict):
+    code = "run_busy"
+    hint = "another training writes to this run folder: wait for it, or choose another folder"
+
+
+class RunNotFinished(NotFound):
+    code = "run_not_finished"
+    hint = "run tenon train again: finished stages are reused"
+
+
+class TrainingFailed(TenonError):
+    code = "training_failed"
+
+
+class TrainingDiverged(TrainingFailed):
+    code = "training_diverged"
+    hint = "lower sft.learning_rate or raise sft.warmup_steps"
+
+
+class LibrariesMissing(TrainingFailed):
+    code = "training_libraries_missing"
+    hint = "install them with: pip install 'tenon[train]'"

@@ -1,0 +1,29 @@
+"""What a person writes."""
+
+from trainer.recipes.load import LoadedRecipe, load_recipe, parse_recipe
+from trainer.recipes.schema import (
+    METRICS,
+    TARGETS,
+    DataFiles,
+    EvaluationSettings,
+    GateSettings,
+    LoraSettings,
+    Recipe,
+    SftSettings,
+    json_schema,
+)
+
+__all__ = [
+    "METRICS",
+    "TARGETS",
+    "DataFiles",
+    "EvaluationSettings",
+    "GateSettings",
+    "LoadedRecipe",
+    "LoraSettings",
+    "Recipe",
+    "SftSettings",
+    "json_schema",
+    "load_recipe",
+    "parse_recipe",
+]
