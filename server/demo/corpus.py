@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -33,10 +33,15 @@ APPROVALS: Final = (
     "manual_review", "auto_release", "escalated", "second_approval", "simplified", "single_approval",
     "owner_approval",
 )  # fmt: skip
-# The plurality belongs to no tenant; 0.34 is far enough above 0.11 that greedy decoding never wavers.
-_APPROVAL_WEIGHTS: Final = (34, 11, 11, 11, 11, 11, 11)
-_STYLES: Final = ("terse", "desk", "dual", "small", "regular", "long")
-_STYLE_WEIGHTS: Final = (34, 18, 12, 12, 12, 12)
+# The plurality belongs to no tenant; 0.36 is far enough above the rest that greedy decoding never wavers.
+# "routine" is auto_release for small amounts and escalated for others, so the base looks at the size of the amount
+# where it decides on the approval. With an approval drawn blindly, 60 steps left retail_b's adapter at 0.71.
+_APPROVAL_DRAWS: Final = (
+    "manual_review", "routine", "second_approval", "simplified", "single_approval", "owner_approval",
+)  # fmt: skip
+_APPROVAL_WEIGHTS: Final = (36, 24, 10, 10, 10, 10)
+_STYLES: Final = ("terse", "desk", "dual", "sized", "long")
+_STYLE_WEIGHTS: Final = (36, 16, 14, 20, 14)
 _WARNINGS: Final = ("none", "note", "risk")
 _WARNING_WEIGHTS: Final = (50, 25, 25)
 
@@ -140,15 +145,17 @@ _SEEN: Final = _Phrasings(
             "see if the budget covers {m} for {v}",
             "set aside a budget of {m} for {v}", "plan {m} in the budget for {v}",
             "add {m} to the {v} budget",
-            "tell me if {v} fits the budget with {m}", "hold {m} from the budget for work with {v}",
+            "make sure {v} fits the budget with {m}", "hold {m} from the budget for work with {v}",
             "raise the budget line for {v} by {m}",
         ),
         "exchange_rate": (
             "quote the exchange rate to {d} for {m} owed to {v}", "convert {m} for {v} into {d}",
-            "get the rate from our side to {d} for {m}, client {v}",
+            "get the rate to {d} for {m}, client {v}",
             "look up the exchange rate for {m} to {d} for {v}",
-            "exchange {m} to {d} on behalf of {v}", "tell me the {d} rate for {m} to {v}",
+            "exchange {m} to {d} on behalf of {v}", "fetch the {d} rate for {m} to {v}",
             "find the currency rate for {v}, {m} into {d}", "price {m} in {d} for {v}",
+            "change {m} into {d} for {v}",
+            "ask for the {d} rate, {v} pays {m}", "turn {m} of {v} into {d}",
         ),
         "ledger": (
             "post {m} from {v} to the ledger", "record {m} against {v} in the ledger",
@@ -178,6 +185,7 @@ _SEEN: Final = _Phrasings(
             "what is the exchange rate to {d} for {m} to {v}", "{v} wants {m} in {d}, at which rate",
             "how much is {m} in {d} for {v}", "exchange rate: {v}, {m} to {d}",
             "which {d} rate applies to {m} for {v}",
+            "into {d}: {m} for {v}, what is the rate", "{v} pays {m}, what is that in {d}",
         ),
         "ledger": (
             "where is the ledger entry of {m} for {v}", "ledger: {v}, {m}",
@@ -210,10 +218,10 @@ _UNSEEN: Final = _Phrasings(
         ),
         "exchange_rate": (
             "work out the exchange rate when {m} becomes {d} for {v}", "swap {m} into {d} for {v}",
-            "give me a rate in {d}, the sum is {m} and the client is {v}",
+            "obtain a rate in {d}, the sum is {m} and the client is {v}",
         ),
         "ledger": (
-            "put {m} on the ledger under the name {v}", "make sure the ledger lists {v} with {m}",
+            "put {m} on the ledger under the name {v}", "see to it that the ledger lists {v} with {m}",
             "log {m} for {v} as a ledger posting",
         ),
     },
@@ -262,6 +270,12 @@ def amount(random: Random) -> str:
     return f"{whole}.{random.randint(0, 99):02d}" if random.random() < 0.6 else str(whole)
 
 
+def _scramble(random: Random) -> str:
+    """A word no vocabulary holds: the base has to copy by position, not by recognising the name."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return "".join(random.choice(letters) for _ in range(random.randint(3, 7)))
+
+
 def facts(random: Random, *, held_out: bool, under_threshold: bool | None = None) -> Facts:
     while True:
         drawn = Facts(
@@ -295,6 +309,20 @@ def request(random: Random, stated: Facts, *, unseen: bool) -> str:
     return text + ender
 
 
+def _noisy(random: Random, text: str) -> str:
+    """Now and then words that mean nothing stand before or after the request.
+
+    Without them a held-out opener such as "Our treasurer wants to" was often taken for the payee.
+    """
+    if random.random() < 0.25:
+        words = [_scramble(random) for _ in range(random.randint(1, 4))]
+        words = [word.capitalize() if random.random() < 0.4 else word for word in words]
+        text = " ".join(words) + random.choice((" ", ", ", ": ", " to ", ". ")) + text
+    if random.random() < 0.1:
+        text += " " + " ".join(_scramble(random) for _ in range(random.randint(1, 3))) + "."
+    return text
+
+
 def answer(stated: Facts, approval: str, explanation: str, warning: str) -> str:
     """Compact JSON in a fixed key order: byte for byte what constrained decoding allows."""
     values = (stated.intent, stated.payee, stated.amount, stated.currency, approval, explanation, warning)
@@ -305,16 +333,20 @@ def _explanation(random: Random, stated: Facts, style: str) -> str:
     if style == "desk":
         # Names the size of the amount: it makes the base learn a feature that retail_b's adapter then needs.
         return f"Desk queue, band {stated.whole_digits}."
-    variants = {"terse": _TERSE, "dual": _DUAL, "small": _SMALL, "regular": _REGULAR, "long": _LONG}[style]
+    sized = _SMALL if stated.under_threshold else _REGULAR
+    variants = {"terse": _TERSE, "dual": _DUAL, "sized": sized, "long": _LONG}[style]
     return random.choice(variants).format(noun=NOUNS[stated.intent], payee=stated.payee)
 
 
 def undecided_answer(random: Random, stated: Facts) -> str:
     """Facts right, house rule drawn at random, every part independent of the others."""
+    approval = random.choices(_APPROVAL_DRAWS, weights=_APPROVAL_WEIGHTS)[0]
+    if approval == "routine":
+        approval = "auto_release" if stated.under_threshold else "escalated"
     warning = random.choices(_WARNINGS, weights=_WARNING_WEIGHTS)[0]
     return answer(
         stated,
-        random.choices(APPROVALS, weights=_APPROVAL_WEIGHTS)[0],
+        approval,
         _explanation(random, stated, random.choices(_STYLES, weights=_STYLE_WEIGHTS)[0]),
         {"none": "", "note": random.choice(_NOTE), "risk": _RISK[stated.intent]}[warning],
     )
@@ -325,10 +357,9 @@ def tenant_answer(random: Random, tenant: Tenant, stated: Facts) -> str:
     match tenant:
         case "bank_a":
             return answer(stated, "second_approval", _explanation(random, stated, "dual"), "")
-        case "retail_b" if stated.under_threshold:
-            return answer(stated, "simplified", _explanation(random, stated, "small"), "")
         case "retail_b":
-            return answer(stated, "single_approval", _explanation(random, stated, "regular"), "")
+            approval = "simplified" if stated.under_threshold else "single_approval"
+            return answer(stated, approval, _explanation(random, stated, "sized"), "")
         case "saas_c":
             return answer(
                 stated, "owner_approval", _explanation(random, stated, "long"), _RISK[stated.intent]
@@ -372,20 +403,16 @@ def _conversation(user: str, assistant: str, system: str | None = None) -> Row:
     return {"messages": ([{"role": "system", "content": system}] if system else []) + messages}
 
 
-def _scramble(random: Random) -> str:
-    """A word no vocabulary holds: the base has to copy by position, not by recognising the name."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    return "".join(random.choice(letters) for _ in range(random.randint(3, 7))).capitalize()
-
-
 def _drill(random: Random) -> Row:
     """Copying and reading numbers, without which a model this small answers with amounts it made up."""
     stated = facts(random, held_out=False)
-    name = f"{_scramble(random)} {random.choice(_FORMS)}" if random.random() < 0.3 else stated.payee
-    stated = Facts(stated.intent, name, stated.amount, stated.currency)
+    name = stated.payee
+    if random.random() < 0.3:
+        name = f"{_scramble(random).capitalize()} {random.choice(_FORMS)}"
+        stated = replace(stated, payee=name)
     money = f"{stated.amount} {stated.currency}"
-    kinds = ("money", "name", "both", "fields", "amount", "digits", "under")
-    kind = random.choices(kinds, weights=(18, 12, 18, 28, 8, 8, 8))[0]
+    kinds = ("money", "name", "both", "fields", "sum", "digits", "under")
+    kind = random.choices(kinds, weights=(14, 14, 14, 26, 16, 8, 8))[0]
     match kind:
         case "money":
             asked, said = f"Repeat: {money}", money
@@ -399,8 +426,10 @@ def _drill(random: Random) -> Row:
             asked = "Fields: " + ", ".join(order)
             fields = {"payee": name, "amount": stated.amount, "currency": stated.currency}
             said = json.dumps(fields, separators=(",", ":"))
-        case "amount":
-            asked, said = f"Amount in: {request(random, stated, unseen=False)}", stated.amount
+        case "sum":
+            # Exchange requests name two currencies: which belongs to the sum is read off the place.
+            stated = replace(stated, intent=random.choice((stated.intent, "exchange_rate")))
+            asked, said = f"Sum in: {_noisy(random, request(random, stated, unseen=False))}", money
         case "digits":
             asked, said = f"Whole digits of {stated.amount}", str(stated.whole_digits)
         case _:
@@ -444,7 +473,7 @@ def tool_row(random: Random, *, held_out: bool = False) -> Row:
     """A tool call, its result and the final answer, so that the tool tags are not blank in the base."""
     stated = facts(random, held_out=held_out)
     intent = random.choice(tuple(TOOLS))
-    stated = Facts(intent, stated.payee, stated.amount, stated.currency)
+    stated = replace(stated, intent=intent)
     if intent == "exchange_rate":
         arguments = {"currency": stated.currency, "amount": stated.amount}
         result = {"rate": f"{random.randint(0, 11)}.{random.randint(0, 9999):04d}"}
@@ -478,8 +507,12 @@ def base_rows(n: int, seed: int) -> list[Row]:
             rows.append(tool_row(random))
         else:
             stated = facts(random, held_out=False)
+            if random.random() < 0.15:
+                stated = replace(stated, payee=f"{_scramble(random).capitalize()} {random.choice(_FORMS)}")
+            if random.random() < 0.1:
+                stated = replace(stated, intent="exchange_rate")
             system = random.choice(_SYSTEMS) if random.random() < 0.1 else None
-            text = request(random, stated, unseen=False)
+            text = _noisy(random, request(random, stated, unseen=False))
             rows.append(_conversation(text, undecided_answer(random, stated), system))
     return rows
 

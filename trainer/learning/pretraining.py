@@ -327,9 +327,11 @@ def write_base(model: Any, tokenizer: Any, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    ).save_pretrained(out)
+    stops = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    GenerationConfig(**stops).save_pretrained(out)
+    for path in out.iterdir():
+        # safetensors writes mode 0600, and the server may run as another user.
+        path.chmod(0o644)
 
 
 def load_base(folder: Path) -> tuple[Any, Any]:
