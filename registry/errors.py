@@ -62,6 +62,11 @@ class UnsupportedSchema(InvalidInput):
     hint = "keep to the JSON-schema keywords listed in docs/reference/policies.md"
 
 
+class BaseInvalid(InvalidInput):
+    code = "base_invalid"
+    hint = "a base folder needs config.json, safetensors weights, tokenizer.json and a chat template"
+
+
 class IntakeRefused(InvalidInput):
     code, status = "adapter_refused", 422
 
@@ -164,6 +169,10 @@ class BlobNotFound(NotFound):
     code = "blob_not_found"
 
 
+class SigningKeyNotFound(NotFound):
+    code = "signing_key_not_found"
+
+
 class WorkspaceNotFound(NotFound):
     code = "workspace_not_found"
     hint = "make one with: tenon init DIR"
@@ -197,6 +206,11 @@ class VersionRevoked(Refused):
 
 class SignatureInvalid(Refused):
     code = "signature_invalid"
+
+
+class SigningKeyExposed(Refused):
+    code = "signing_key_exposed"
+    hint = "chmod 600 the file, and make a new key if others may have read it"
 
 
 class Corrupt(TenonError):

@@ -1,6 +1,6 @@
 """Errors of the composition root; engines have their own in ``server.engines.errors``."""
 
-from registry.errors import InvalidInput, TenonError
+from registry.errors import Conflict, InvalidInput, Refused, TenonError
 
 
 class SettingsInvalid(InvalidInput):
@@ -31,3 +31,13 @@ class PortTaken(TenonError):
 class DependencyMissing(TenonError):
     code, status = "dependency_missing", 500
     hint = "run: make setup"
+
+
+class ServiceTokenInvalid(Refused):
+    code, status = "service_token_invalid", 401
+    hint = "send the workspace's service token as a bearer token"
+
+
+class AlreadyRunning(Conflict):
+    code = "already_running"
+    hint = "stop it with: tenon down"

@@ -1,4 +1,4 @@
-"""A base of a few hundred weights and PEFT folders for it, written with numpy alone (no torch in unit tests)."""
+"""A base of a few hundred weights and PEFT folders for it, written with numpy alone (no torch)."""
 
 import json
 from pathlib import Path

@@ -1,0 +1,9 @@
+"""DSSE payload types: what a signature was made for, so that it cannot be used for anything else."""
+
+from typing import Final
+
+REPORT: Final = "application/vnd.tenon.report+json"
+ATTESTATION: Final = "application/vnd.tenon.attestation+json"
+LOG_HEAD: Final = "application/vnd.tenon.log-head+json"
+RECORD_HEAD: Final = "application/vnd.tenon.record-head+json"
+RECEIPT: Final = "application/vnd.tenon.receipt+json"

@@ -1,0 +1,251 @@
+"""What the router refuses, and what it says when an engine lets it down.
+
+    RouterError
+    ├── MissingApiKey, InvalidApiKey                     401
+    ├── TenantMismatch, RoleForbidden                    403
+    ├── InvalidRequest, DuplicateHeader, UnsupportedParameter, SamplingOutOfBounds,
+    │   ResponseFormatConflict, MetadataUnmatched, MetadataRequired, EngineRejectedRequest    400
+    ├── ModelNotFound, ReceiptNotFound, PathNotFound     404
+    ├── RouteAmbiguous                                   409
+    ├── RequestTimeout 408, RequestTooLarge 413, OutputTruncated 422, ClientGone 499
+    ├── EngineFailed, EngineAnswerMismatch, EngineInterrupted, OutputInvalid                  502
+    ├── RouterNotReady, RouteUnusable, AdapterNotReady, EngineUnavailable, RecordUnavailable  503
+    ├── EngineTimeout                                    504
+    └── Internal                                         500
+
+Only these reach a client (``router.problems``); their sentences never carry a tenant's names, an engine's
+words, or text of a prompt. ``facts["param"]`` becomes the envelope's ``param``.
+"""
+
+from registry.errors import TenonError
+
+
+class RouterError(TenonError):
+    """Root of what a client of the router may be told."""
+
+
+class MissingApiKey(RouterError):
+    code, status = "missing_api_key", 401
+    hint = "send the header Authorization: Bearer tn_…"
+
+    def __init__(self) -> None:
+        super().__init__("no API key was given")
+
+
+class InvalidApiKey(RouterError):
+    """One sentence for unknown, malformed and revoked: the difference is nobody's business."""
+
+    code, status = "invalid_api_key", 401
+    hint = "check the key with your tenant's administrator; a revoked key stays revoked"
+
+    def __init__(self) -> None:
+        super().__init__("the API key is not valid")
+
+
+class TenantMismatch(RouterError):
+    code, status = "tenant_mismatch", 403
+    hint = "leave X-Tenant-ID out, or send the tenant that the API key belongs to"
+
+    def __init__(self) -> None:
+        super().__init__("X-Tenant-ID is not the tenant of this API key", param="X-Tenant-ID")
+
+
+class RoleForbidden(RouterError):
+    code, status = "role_forbidden", 403
+    hint = "ask with a key of role inference"
+
+    def __init__(self) -> None:
+        super().__init__("this API key may not ask for completions")
+
+
+class InvalidRequest(RouterError):
+    code, status = "invalid_request", 400
+
+
+class DuplicateHeader(RouterError):
+    code, status = "duplicate_header", 400
+    hint = "send each metadata header once: proxies disagree about which one counts"
+
+
+class UnsupportedParameter(RouterError):
+    code, status = "unsupported_parameter", 400
+    hint = "docs/reference/http.md lists the fields that are passed on"
+
+
+class SamplingOutOfBounds(RouterError):
+    code, status = "sampling_out_of_bounds", 400
+    hint = "ask for less, or leave the field out to get the policy's default"
+
+
+class ResponseFormatConflict(RouterError):
+    code, status = "response_format_conflict", 400
+    hint = "leave response_format out: the policy's schema is applied for you"
+
+
+class MetadataUnmatched(RouterError):
+    code, status = "metadata_unmatched", 400
+    hint = "check the header's value; an unknown value never falls back to the default route"
+
+
+class MetadataRequired(RouterError):
+    code, status = "metadata_required", 400
+    hint = "send one of the named headers, or ask for a default route"
+
+
+class ModelNotFound(RouterError):
+    """The same words for a foreign name, an engine's name, a path and a name that never existed."""
+
+    code, status = "model_not_found", 404
+    hint = "GET /v1/models lists the models of this API key"
+
+    def __init__(self) -> None:
+        super().__init__("the model does not exist or is not yours", param="model")
+
+
+class ReceiptNotFound(RouterError):
+    code, status = "receipt_not_found", 404
+    hint = "use the X-Tenon-Record header of an answer that this tenant received"
+
+    def __init__(self) -> None:
+        super().__init__("the record does not exist or is not yours")
+
+
+class PathNotFound(RouterError):
+    code, status = "path_not_found", 404
+    hint = "the API is POST /v1/chat/completions, GET /v1/models and GET /v1/receipts/{record}"
+
+    def __init__(self) -> None:
+        super().__init__("there is nothing at this method and path")
+
+
+class RequestTimeout(RouterError):
+    code, status = "request_timeout", 408
+
+    def __init__(self) -> None:
+        super().__init__("the request body did not arrive in time")
+
+
+class RouteAmbiguous(RouterError):
+    code, status = "route_ambiguous", 409
+    hint = "two routes match equally well: an administrator must make one of them more specific"
+
+    def __init__(self) -> None:
+        super().__init__("more than one route matches this request")
+
+
+class RequestTooLarge(RouterError):
+    code, status = "request_too_large", 413
+
+
+class OutputTruncated(RouterError):
+    code, status = "output_truncated", 422
+    hint = "raise max_tokens: the answer was cut before its JSON was complete"
+
+    def __init__(self) -> None:
+        super().__init__("the answer reached max_tokens before it satisfied the policy", param="max_tokens")
+
+
+class ClientGone(RouterError):
+    """Never sent to anybody; it is how a record says that the client hung up (nginx's 499)."""
+
+    code, status = "client_closed", 499
+
+    def __init__(self) -> None:
+        super().__init__("the client closed the connection")
+
+
+class EngineRejectedRequest(RouterError):
+    code, status = "request_rejected_by_engine", 400
+    hint = "shorten the conversation or lower max_tokens; the model's context is limited"
+
+    def __init__(self) -> None:
+        super().__init__("the engine cannot serve this request: it is too long or its options do not combine")
+
+
+class EngineFailed(RouterError):
+    code, status = "engine_error", 502
+    hint = "try again; if it stays, the operator finds the cause under this record in the engine's log"
+
+    def __init__(self) -> None:
+        super().__init__("the engine failed to answer")
+
+
+class EngineAnswerMismatch(RouterError):
+    code, status = "engine_answer_mismatch", 502
+    hint = "nothing of that answer was passed on; tell the operator the record id"
+
+    def __init__(self) -> None:
+        super().__init__("the engine's answer does not name the adapter that was asked")
+
+
+class EngineInterrupted(RouterError):
+    code, status = "engine_interrupted", 502
+    hint = "what arrived so far is incomplete: discard it and try again"
+
+    def __init__(self) -> None:
+        super().__init__("the engine stopped before its answer was complete")
+
+
+class OutputInvalid(RouterError):
+    code, status = "output_invalid", 502
+    hint = "discard the answer: it does not satisfy the policy's schema"
+
+    def __init__(self) -> None:
+        super().__init__("the answer does not satisfy the policy's schema")
+
+
+class RouterNotReady(RouterError):
+    code, status = "router_not_ready", 503
+    hint = "try again in a moment"
+
+
+class RouteUnusable(RouterError):
+    code, status = "route_unusable", 503
+    hint = "an administrator must publish the route's policy again"
+
+    def __init__(self) -> None:
+        super().__init__("the policy of this route cannot be applied")
+
+
+class AdapterNotReady(RouterError):
+    code, status = "adapter_not_ready", 503
+    hint = "try again in a moment; the base model never answers in an adapter's place"
+
+    def __init__(self) -> None:
+        super().__init__("no engine is attested for this model at the moment")
+
+
+class EngineUnavailable(RouterError):
+    code, status = "engine_unavailable", 503
+    hint = "try again in a moment"
+
+    def __init__(self) -> None:
+        super().__init__("no engine that holds this model can be reached")
+
+
+class NothingSent(EngineUnavailable):
+    """The connection could not be opened, so nothing was sent and another engine may be asked."""
+
+
+class RecordUnavailable(RouterError):
+    code, status = "record_unavailable", 503
+    hint = "no answer leaves without a record, and the record could not be written: tell the operator"
+
+    def __init__(self) -> None:
+        super().__init__("the audit record could not be written")
+
+
+class EngineTimeout(RouterError):
+    code, status = "engine_timeout", 504
+    hint = "ask for fewer tokens, or stream the answer"
+
+    def __init__(self) -> None:
+        super().__init__("the engine took too long to answer")
+
+
+class Internal(RouterError):
+    code, status = "internal", 500
+    hint = "tell the operator the record id"
+
+    def __init__(self) -> None:
+        super().__init__("the router failed")

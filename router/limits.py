@@ -1,0 +1,67 @@
+"""The router's settings as small frozen values; each refuses a value that would switch a protection off."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a single exchange may cost."""
+
+    body_bytes: int = 4 << 20
+    body_seconds: float = 30.0
+    answer_bytes: int = 32 << 20
+    """Of a whole answer, or of all events of a stream."""
+    choices: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.body_bytes, self.answer_bytes, self.choices) < 1 or self.body_seconds <= 0:
+            raise ValueError("every limit must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Patience with an engine, in seconds."""
+
+    connect: float = 2.0
+    first_byte: float = 300.0
+    """Without streaming the first byte comes after the last token, so this bounds the whole generation."""
+    between_chunks: float = 60.0
+
+    def __post_init__(self) -> None:
+        if min(self.connect, self.first_byte, self.between_chunks) <= 0:
+            raise ValueError("every timeout must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """How old the registry's last word may be, in seconds, before the router stops trusting what it has."""
+
+    wait: float = 10.0
+    """One long poll of the feed."""
+    ready: float = 30.0
+    """Beyond this ``/readyz`` says no, so that a load balancer prefers another router."""
+    serve: float = 300.0
+    """Beyond this requests are refused: revocations may have been missed."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.wait < self.ready <= self.serve:
+            raise ValueError("freshness needs 0 < wait < ready <= serve")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cadence:
+    """How records are written and how often their head is signed into the registry's log."""
+
+    head_seconds: float = 10.0
+    head_records: int = 1000
+    segment_bytes: int = 64 << 20
+    receipts: int = 200_000
+    """Outcomes whose place on disk is kept in memory; older ones are found with the command line only."""
+    retry_seconds: float = 1.0
+    """After a failed write, before the disk is tried again."""
+
+    def __post_init__(self) -> None:
+        if min(self.head_seconds, self.retry_seconds) <= 0:
+            raise ValueError("head_seconds and retry_seconds must be positive")
+        if min(self.head_records, self.segment_bytes, self.receipts) < 1:
+            raise ValueError("head_records, segment_bytes and receipts must be positive")

@@ -1,0 +1,93 @@
+"""The control API from the other side: what routers and engine agents hold in their hands."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from registry.signing.envelope import Envelope
+
+from registry.canonical import decode
+from registry.digests import Digest
+from registry.errors import BlobCorrupt, InvalidDocument
+from registry.manifests import Manifest
+from registry.models import Base, EngineState, Snapshot
+from server.errors import ControlRefused, ControlUnreachable
+
+
+class ControlClient:
+    """Implements ``router.ports.FeedSource``, ``router.ports.HeadSink`` and ``server.engines.ports.ControlPlane``."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def read(self, after: int | None, wait: float) -> Snapshot | None:
+        return await self.feed(after, wait)
+
+    async def feed(self, after: int | None, wait: float) -> Snapshot | None:
+        """A snapshot newer than log size ``after`` (None: any), or None after ``wait`` seconds."""
+        query = {"after": str(-1 if after is None else after), "wait": str(wait)}
+        body = await self._call("GET", "/api/v1/feed", params=query, timeout=wait + 10)
+        return Snapshot.parse(body) if body else None
+
+    async def manifest(self, version: Digest) -> Manifest:
+        body = await self._call("GET", f"/api/v1/versions/{version}/manifest")
+        if Digest.of(body) != version:
+            raise BlobCorrupt(f"the manifest received is not {version.short}")
+        return Manifest.parse(body)
+
+    async def base(self, ref: str) -> Base:
+        return Base.parse(await self._call("GET", f"/api/v1/bases/{ref}"))
+
+    async def blob(self, digest: Digest) -> bytes:
+        body = await self._call("GET", f"/api/v1/blobs/{digest}", timeout=600)
+        if Digest.of(body) != digest:
+            raise BlobCorrupt(f"the blob received is not {digest.short}")
+        return body
+
+    async def announce(self, state: EngineState) -> None:
+        await self._call("PUT", f"/api/v1/engines/{state.engine}", data=state.canonical())
+
+    async def attest(self, envelope: Envelope) -> None:
+        await self._call("POST", "/api/v1/attestations", data=envelope.canonical())
+
+    async def submit(self, envelope: Envelope) -> None:
+        await self._call("POST", "/api/v1/record-heads", data=envelope.canonical())
+
+    async def _call(self, method: str, path: str, *, timeout: float = 30, **options: Any) -> bytes:  # noqa: ASYNC109
+        if self._session is None:
+            # Made here and not in __init__: aiohttp wants the running loop.
+            self._session = aiohttp.ClientSession(headers=self._headers)
+        limit = aiohttp.ClientTimeout(total=timeout)
+        try:
+            async with self._session.request(method, self._url + path, timeout=limit, **options) as answer:
+                body = await answer.read()
+                if answer.status < 300:
+                    return body
+                raise ControlRefused(
+                    f"the control plane refused {method} {path}: {_title(body, answer.status)}",
+                    status_code=answer.status,
+                )
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise ControlUnreachable(f"no answer from the control plane: {type(error).__name__}") from None
+
+
+def _title(body: bytes, status: int) -> str:
+    try:
+        problem = decode(body)
+        return str(problem["title"])
+    except (InvalidDocument, KeyError, TypeError):
+        return f"status {status}"

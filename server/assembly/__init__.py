@@ -1,0 +1,1 @@
+"""Where the parts meet: the only code that knows concrete implementations."""

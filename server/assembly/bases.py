@@ -1,0 +1,57 @@
+"""Base models: found in a folder or on the hub, described, registered under a name."""
+
+from pathlib import Path
+
+from registry.bases import describe
+from registry.catalog.local import LocalCatalog
+
+from registry.digests import Digest
+from registry.errors import BaseNotFound
+from registry.models import Base
+from server.errors import DependencyMissing
+from server.workspace import Workspace
+
+
+def locate(source: str, revision: str | None = None) -> Path:
+    """The folder of a base: ``source`` itself, or a snapshot of that hub repository (network, cached)."""
+    folder = Path(source)
+    if folder.is_dir():
+        return folder.resolve()
+    if source.startswith((".", "/")) or source.count("/") != 1:
+        raise BaseNotFound(f"no folder {source}, and not a hub name", hint="give a folder or owner/name")
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise DependencyMissing("fetching from the hub needs the package huggingface_hub") from None
+    wanted = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.txt", "*.model"]
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise BaseNotFound(
+            f"could not fetch {source}: {type(error).__name__}",
+            hint="check the name, the network and HF_TOKEN; or download it and give the folder",
+        ) from None
+
+
+def register(
+    workspace: Workspace, catalog: LocalCatalog, *, name: str, source: str, revision: str | None, actor: str
+) -> tuple[Digest, Base]:
+    """Describe the base at ``source``, write its contract, register both; idempotent for the same bytes."""
+    from trainer.learning.contract import make_contract
+
+    folder = locate(source, revision)
+    base = describe(folder, name=name, revision=revision or "local")
+    digest = catalog.register_base(base, make_contract(base.identity(), folder), actor=actor)
+    link = workspace.bases / name
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder, target_is_directory=True)
+    return digest, base
+
+
+def folder_of(workspace: Workspace, name: str) -> Path:
+    """Where the registered base's files are on this machine."""
+    link = workspace.bases / name
+    if not link.is_dir():
+        raise BaseNotFound(f"the files of base {name!r} are not on this machine", hint="tenon base add again")
+    return link.resolve()

@@ -1,0 +1,268 @@
+"""Control plane, one engine and a router on one machine, as the separate processes they are in a cluster."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.canonical import Document
+from server.errors import AlreadyRunning, PortTaken, StartFailed
+from server.settings import inherited_environment
+from server.workspace import Workspace
+
+Progress = Callable[[str, str], None]
+"""Called with (role, what it is doing now)."""
+
+_START_LIMITS = {"control": 60.0, "engine": 900.0, "router": 60.0}
+"""Seconds until ready. A CPU engine takes half a minute, a large model from a cold disk takes many."""
+
+
+class Process(Document):
+    """One started process; ``born`` (clock ticks since boot) tells it from a later one with the same pid."""
+
+    role: str
+    pid: int
+    born: int
+    url: str
+    log: str
+
+    def alive(self) -> bool:
+        return _born(self.pid) == self.born
+
+
+class Running(Document):
+    """The content of ``up.json``: what `tenon up` started."""
+
+    processes: tuple[Process, ...]
+
+    def url(self, role: str) -> str:
+        return next(process.url for process in self.processes if process.role == role)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    router: int = 8400
+    control: int = 8401
+    agent: int = 8410
+    vllm: int = 8411
+
+    @classmethod
+    def free(cls) -> "Ports":
+        """The defaults where nothing listens there, else whatever the system has free."""
+        return cls(**{name: port if _is_free(port) else _any_free() for name, port in asdict(cls()).items()})
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What differs between a laptop with the demo base and a GPU with a real one."""
+
+    base: str
+    base_name: str
+    base_revision: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    max_loras: int = 4
+    max_lora_rank: int = 16
+    fake: bool = False
+
+
+def start(
+    workspace: Workspace, *, engine: EngineOptions, ports: Ports, tied: bool, progress: Progress
+) -> Running:
+    """Start control, engine and router in this order and wait until each is ready.
+
+    ``tied``: the processes end with this one, however it ends. On any failure everything is stopped again.
+    Raises AlreadyRunning, PortTaken, StartFailed (with the end of the log that tells why).
+    """
+    if (before := running(workspace)) is not None:
+        raise AlreadyRunning(f"this workspace is already served at {before.url('router')}")
+    for name, port in asdict(ports).items():
+        if not _is_free(port):
+            raise PortTaken(f"port {port}, meant for the {name}, is taken")
+    started: list[Process] = []
+    try:
+        for role, url, settings in _roles(workspace, engine, ports):
+            child, process = _spawn(workspace, role, url, settings, tied=tied)
+            started.append(process)
+            _save(workspace, Running(processes=tuple(started)))
+            _await_ready(child, process, progress)
+    except BaseException:
+        _stop(started)
+        workspace.stack.unlink(missing_ok=True)
+        raise
+    return Running(processes=tuple(started))
+
+
+def running(workspace: Workspace) -> Running | None:
+    """What runs on this workspace now; None when nothing of it is left."""
+    try:
+        state = Running.parse(workspace.stack.read_bytes())
+    except FileNotFoundError:
+        return None
+    return state if any(process.alive() for process in state.processes) else None
+
+
+def stop(workspace: Workspace) -> bool:
+    """Stop what `start` started, the router first so that no request meets a missing engine."""
+    state = running(workspace)
+    if state is not None:
+        _stop(list(state.processes))
+    workspace.stack.unlink(missing_ok=True)
+    return state is not None
+
+
+def _roles(
+    workspace: Workspace, engine: EngineOptions, ports: Ports
+) -> list[tuple[str, str, dict[str, object]]]:
+    common: dict[str, object] = {"service_token_file": workspace.service_token}
+    control_url = f"http://127.0.0.1:{ports.control}"
+    control = {"workspace": workspace.root, "control_port": ports.control}
+    agent = {
+        "control_url": control_url,
+        "engine_key_file": workspace.key("engine"),
+        "cache_dir": workspace.cache,
+        "agent_port": ports.agent,
+        "vllm_port": ports.vllm,
+        "base": engine.base,
+        "base_name": engine.base_name,
+        "device": engine.device,
+        "dtype": engine.dtype,
+        "max_loras": engine.max_loras,
+        "max_lora_rank": engine.max_lora_rank,
+        "fake_engine": int(engine.fake),
+    } | ({"base_revision": engine.base_revision} if engine.base_revision else {})
+    router = {
+        "control_url": control_url,
+        "router_port": ports.router,
+        "router_key_file": workspace.key("router"),
+        "salt_file": workspace.salt,
+        "records_dir": workspace.records,
+    }
+    return [
+        ("control", control_url, common | control),
+        ("engine", f"http://127.0.0.1:{ports.agent}", common | agent),
+        ("router", f"http://127.0.0.1:{ports.router}", common | router),
+    ]
+
+
+def _spawn(
+    workspace: Workspace, role: str, url: str, settings: dict[str, object], *, tied: bool
+) -> tuple[subprocess.Popen[bytes], Process]:
+    log = workspace.logs / f"{role}.log"
+    environment = inherited_environment() | {
+        f"TENON_{key.upper()}": str(value) for key, value in settings.items()
+    }
+    command = [sys.executable, "-m", "server.cli.main", "serve", role, *(["--tied"] if tied else [])]
+    with log.open("ab") as sink:
+        child = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C at the terminal is ours to turn into an orderly stop
+        )
+    return child, Process(role=role, pid=child.pid, born=_born(child.pid) or 0, url=url, log=str(log))
+
+
+def _await_ready(child: subprocess.Popen[bytes], process: Process, progress: Progress) -> None:
+    deadline = time.monotonic() + _START_LIMITS[process.role]
+    shown = ""
+    progress(process.role, "starting")
+    while True:
+        if child.poll() is not None:
+            raise StartFailed(f"{process.role} ended at start, see {process.log}:\n{_tail(process.log)}")
+        status, body = _get(process.url + "/readyz")
+        if status == 200:
+            progress(process.role, "ready")
+            return
+        if body and (now := _doing(body)) != shown:
+            shown = now
+            progress(process.role, now)
+        if time.monotonic() > deadline:
+            raise StartFailed(
+                f"{process.role} was not ready in time, see {process.log}:\n{_tail(process.log)}"
+            )
+        time.sleep(0.1)
+
+
+def _get(url: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 (our own loopback URL)
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError:
+        return 0, b""
+
+
+def _doing(body: bytes) -> str:
+    try:
+        state: Any = json.loads(body)
+        return str(state.get("doing") or state.get("status") or "")
+    except (ValueError, AttributeError):
+        return ""
+
+
+def _stop(processes: list[Process]) -> None:
+    for process in reversed(processes):
+        if not process.alive():
+            continue
+        os.kill(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while process.alive() and time.monotonic() < deadline:
+            _reap(process.pid)
+            time.sleep(0.05)
+        if process.alive():
+            os.killpg(process.pid, signal.SIGKILL)
+            _reap(process.pid)
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass  # started by another process: init reaps it
+
+
+def _born(pid: int) -> int | None:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _save(workspace: Workspace, state: Running) -> None:
+    draft = workspace.stack.with_suffix(".new")
+    draft.write_bytes(state.canonical())
+    draft.replace(workspace.stack)
+
+
+def _tail(log: str, lines: int = 12) -> str:
+    return "\n".join(Path(log).read_text(errors="replace").splitlines()[-lines:])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _any_free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
