@@ -14,10 +14,11 @@ from jsonschema import Draft202012Validator
 
 from registry import canonical
 from registry.errors import InvalidDocument, UnsupportedSchema
+from registry.models import Policy
 from registry.patterns import pattern_fault
 
 MAX_BYTES = 64 * 1024
-"""Of the canonical schema. A 5,000-value enum costs an engine 0.3 s once; larger is an attack or a mistake."""
+"""A 5,000-value enum costs an engine 0.3 s once; a larger schema is an attack or a mistake."""
 MAX_DEPTH = 24
 """Schemas inside schemas with every ``$ref`` followed: bounds what a small text can unfold to."""
 MAX_COUNT = 65_536
@@ -49,6 +50,16 @@ class SchemaFault:
 
     def __str__(self) -> str:
         return f"{self.pointer or '/'} {self.keyword}: {self.why}"
+
+
+def check_policy(policy: Policy) -> None:
+    """Raises :class:`UnsupportedSchema`, or InvalidDocument when the schema is not even a JSON object."""
+    if policy.json_schema is None:
+        return
+    size = len(policy.json_schema.encode("utf-8", "surrogatepass"))
+    if size > MAX_BYTES:  # before it is parsed
+        raise UnsupportedSchema(f"the schema has {size} bytes, more than {MAX_BYTES}")
+    check_schema(policy.answer_schema() or {})
 
 
 def check_schema(schema: dict[str, Any]) -> None:
@@ -104,19 +115,20 @@ def _walk(schema: Any, at: str) -> Iterator[SchemaFault]:
 
 def _value_fault(keyword: str, value: Any, *, root: bool) -> str:
     """Why this value of an allowed keyword cannot be enforced; empty when it can."""
+    why = ""
     if keyword == "$schema" and value != DIALECT:
-        return f"only {DIALECT}"
-    if keyword == "$ref" and not (isinstance(value, str) and _definition(value) is not None):
-        return "only a local '#/$defs/name'"
-    if keyword == "$defs" and not root:
-        return "only at the root of the schema"
-    if keyword == "format" and value not in FORMATS:
-        return f"only {', '.join(sorted(FORMATS))}"
-    if keyword == "pattern":
-        return pattern_fault(value) if isinstance(value, str) else "must be a string"
-    if keyword in COUNTS and isinstance(value, int) and value > MAX_COUNT:
-        return f"more than {MAX_COUNT}"
-    return ""
+        why = f"only {DIALECT}"
+    elif keyword == "$ref" and not (isinstance(value, str) and _definition(value) is not None):
+        why = "only a local '#/$defs/name'"
+    elif keyword == "$defs" and not root:
+        why = "only at the root of the schema"
+    elif keyword == "format" and (not isinstance(value, str) or value not in FORMATS):
+        why = f"only {', '.join(sorted(FORMATS))}"
+    elif keyword == "pattern":
+        why = pattern_fault(value) if isinstance(value, str) else "must be a string"
+    elif keyword in COUNTS and isinstance(value, int) and value > MAX_COUNT:
+        why = f"more than {MAX_COUNT}"
+    return why
 
 
 def _inside(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -148,7 +160,7 @@ def _definition(ref: str) -> str | None:
 
 
 def _unfolded(schema: dict[str, Any]) -> Iterator[SchemaFault]:
-    """Missing definitions, refs that reach themselves (the engine answers with nothing), and too much depth."""
+    """Missing definitions, refs that reach themselves (the engine answers nothing then), too much depth."""
     definitions: dict[str, Any] = schema.get("$defs", {})
     depths: dict[str, int] = {}  # of definitions whose walk is finished
     faults: list[SchemaFault] = []
