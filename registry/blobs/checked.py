@@ -2,11 +2,13 @@
 
 import hashlib
 import io
-from collections.abc import Buffer
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from registry.digests import Digest
 from registry.errors import BlobCorrupt
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 
 class _Checked(io.RawIOBase):
@@ -19,7 +21,7 @@ class _Checked(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Buffer, /) -> int:
+    def readinto(self, buffer: "Buffer", /) -> int:
         data = self._source.read(memoryview(buffer).nbytes)
         self._hash.update(data)
         self._left -= len(data)

@@ -81,9 +81,9 @@ class FilesystemBlobs:
     def digests(self) -> Iterator[Digest]:
         try:
             with _folder(self._root) as root, _subfolder(root, "sha256") as all_blobs:
-                for name in sorted(os.listdir(all_blobs)):
-                    if _SHARD.fullmatch(name):
-                        yield from _shard_digests(all_blobs, name)
+                for entry in sorted(os.scandir(all_blobs), key=lambda entry: entry.name):
+                    if _SHARD.fullmatch(entry.name):
+                        yield from _shard_digests(all_blobs, entry.name)
         except FileNotFoundError:
             return
 
@@ -108,8 +108,8 @@ class FilesystemBlobs:
 
 
 def _write(file: BinaryIO, stream: BinaryIO) -> tuple[Digest, int]:
-    """Copy ``stream`` to disk and read it back: the digest is of what the disk gives, not of what was sent."""
-    sent, size = hashlib.sha256(), 0
+    """Copy ``stream`` to disk and read it back: the digest is of what the disk gives, not what was sent."""
+    sent, kept, size = hashlib.sha256(), hashlib.sha256(), 0
     for piece in chunks(stream):
         sent.update(piece)
         file.write(piece)
@@ -117,7 +117,9 @@ def _write(file: BinaryIO, stream: BinaryIO) -> tuple[Digest, int]:
     file.flush()
     os.fsync(file.fileno())
     file.seek(0)
-    digest = Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
+    for piece in chunks(file):
+        kept.update(piece)
+    digest = Digest(f"sha256:{kept.hexdigest()}")
     if digest.hex != sent.hexdigest():
         raise BlobCorrupt("the disk did not give back the bytes that were written to it", digest=digest)
     return digest, size

@@ -37,7 +37,7 @@ class Envelope(Document):
 
 
 def preauthentication(payload_type: str, payload: bytes) -> bytes:
-    """What is really signed (DSSE's PAE): lengths first, so no two (type, payload) pairs share one spelling."""
+    """What is really signed (DSSE's PAE): the lengths make every (type, payload) pair one spelling."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
@@ -82,7 +82,7 @@ def _holds(key: PublicKey, sig: bytes, signed: bytes) -> bool:
 
 
 def _decode(text: str, what: str) -> bytes:
-    """DSSE: either base64 alphabet must be accepted. One spelling each: re-encoding must give the same text."""
+    """DSSE accepts either base64 alphabet; we accept one spelling in each (no stray bits, no line ends)."""
     for alphabet in (b"+/", b"-_"):
         try:
             data = base64.b64decode(text, altchars=alphabet, validate=True)

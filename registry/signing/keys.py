@@ -26,7 +26,7 @@ class _KeyFile(Document):
 
 
 class Signer:
-    """An Ed25519 private key and the one role it may sign for. Its repr never shows the key, and it refuses to be pickled."""
+    """An Ed25519 private key and the one role it may sign for; never printed, never pickled."""
 
     def __init__(self, role: SignerRole, seed: bytes) -> None:
         """``seed``: the 32 private bytes of RFC 8032."""
