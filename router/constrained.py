@@ -50,9 +50,7 @@ def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
         "messages": _messages(question, policy),
         "stream": question.stream,
         "n": question.choices,
-        "cache_salt": cache_salt(
-            salt_secret, target.route.tenant, policy.digest, target.live.epoch
-        ),
+        "cache_salt": cache_salt(salt_secret, target.route.tenant, policy.digest, target.live.epoch),
         **_sampling(question, policy),
     }
     response_format = _response_format(question, policy)

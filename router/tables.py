@@ -122,9 +122,7 @@ def _principals(snapshot: Snapshot, tenants: set[str], faults: list[str]) -> dic
     return {digest: who for digest, who in found.items() if digest not in twice and digest not in revoked}
 
 
-def _policies(
-    snapshot: Snapshot, previous: Tables | None, faults: list[str]
-) -> dict[Digest, CompiledPolicy]:
+def _policies(snapshot: Snapshot, previous: Tables | None, faults: list[str]) -> dict[Digest, CompiledPolicy]:
     known = previous.policies if previous is not None else {}
     found: dict[Digest, CompiledPolicy] = {}
     for digest, policy in snapshot.policies.items():

@@ -1,0 +1,119 @@
+"""One line of the audit trail: who asked, which adapter answered, and the digests of both bodies.
+
+Never a word of a prompt or an answer. A name that a client sent is written only once it was found to exist,
+so a mistyped model name cannot smuggle text in.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from pydantic import Field
+
+from registry import canonical
+from registry.canonical import Document
+from registry.digests import Digest
+
+KIND: Literal["tenon.record/v1"] = "tenon.record/v1"
+
+
+class Record(Document):
+    kind: Literal["tenon.record/v1"] = KIND
+    writer: str
+    seq: int = Field(ge=0)
+    """Lines before this one in the writer's chain."""
+    prev: Digest
+    """Of the previous line's bytes (without its newline); :func:`genesis` for the first."""
+    id: str
+    at: str
+    event: Literal["intent", "outcome"]
+    """``intent``: about to ask an engine. ``outcome``: what the client got; exactly one a request."""
+    tenant: str | None
+    key: str | None
+    route: str | None
+    policy: Digest | None
+    model: str | None
+    """Public name."""
+    adapter: str | None
+    alias: str | None
+    epoch: int | None
+    version: Digest | None
+    engine: str | None
+    boot: str | None
+    attestation: Digest | None
+    request: Digest | None
+    """Of the request body as it arrived."""
+    stream: bool
+    answer: Digest | None
+    answer_of: Literal["body", "content"] | None
+    """``body``: exactly the bytes of the response body. ``content``: :func:`content_digest` of what was
+    streamed, because event framing is nothing a client keeps."""
+    status: int | None
+    """HTTP status of the outcome. A stream that failed under way has the failure's, though 200 was sent."""
+    code: str | None
+    """Error code; None for an answer."""
+    finish_reasons: tuple[str, ...]
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    milliseconds: int
+    """Since the request's headers arrived."""
+
+
+def genesis(writer: str) -> Digest:
+    """What the first line of a writer's chain follows: a chain cannot be passed off as another writer's."""
+    return canonical.digest_of({"kind": "tenon.record-genesis/v1", "writer": writer})
+
+
+def content_digest(contents: Sequence[str]) -> Digest:
+    """Of a streamed answer: the canonical JSON array of each choice's whole text, by index.
+
+    A client computes the same from what it received: ``content_digest(["the text"])``.
+    """
+    return canonical.digest_of(list(contents))
+
+
+def line_of(fields: Mapping[str, Any]) -> bytes:
+    """Canonical JSON for what a record holds: ASCII keys, strings, small integers, null.
+
+    For exactly these orjson with sorted keys writes RFC 8785 (a property test holds it to that), 50 times
+    faster than the general encoder: this runs twice a request.
+    """
+    return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+
+
+@dataclass(slots=True, kw_only=True)
+class Trace:
+    """What is known of a request so far; grows along the pipeline and becomes its record lines."""
+
+    id: str
+    tenant: str | None = None
+    key: str | None = None
+    route: str | None = None
+    policy: Digest | None = None
+    model: str | None = None
+    adapter: str | None = None
+    alias: str | None = None
+    epoch: int | None = None
+    version: Digest | None = None
+    engine: str | None = None
+    boot: str | None = None
+    attestation: Digest | None = None
+    request: Digest | None = None
+    stream: bool = False
+    answer: Digest | None = None
+    answer_of: Literal["body", "content"] | None = None
+    status: int | None = None
+    code: str | None = None
+    finish_reasons: tuple[str, ...] = ()
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    milliseconds: int = 0
+
+    def fields(self) -> dict[str, Any]:
+        found: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        # A str subclass: orjson refuses those unless it is told that they are plain text.
+        for name in ("policy", "version", "attestation", "request", "answer"):
+            if found[name] is not None:
+                found[name] = str.__str__(found[name])
+        return found
