@@ -1,0 +1,60 @@
+{{/*
+What a JSON schema cannot say: values that are each fine and wrong together. All of them are told at once.
+Included by the control plane's ConfigMap, which every release has.
+*/}}
+{{- define "tenon.checks" -}}
+{{- $faults := list -}}
+{{- $name := include "tenon.fullname" . -}}
+{{- $engine := .Values.engine -}}
+{{- if or (gt (len $name) 40) (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name)) -}}
+{{- $faults = append $faults (printf "the name %q must be 1 to 40 of a-z, 0-9 and '-', starting with a letter: set fullnameOverride" $name) -}}
+{{- end -}}
+{{- if gt (int .Values.control.replicas) 1 -}}
+{{- $faults = append $faults "control.replicas must be 1: the workspace is a SQLite database on one volume, and two writers would damage it" -}}
+{{- end -}}
+{{- if include "tenon.hub" . -}}
+{{- if not $engine.baseRevision -}}
+{{- $faults = append $faults "engine.baseRevision is empty: a base from the hub is pinned by its commit (40 hex digits), because a branch moves" -}}
+{{- end -}}
+{{- if $engine.modelClaim -}}
+{{- $faults = append $faults "engine.modelClaim has no use with a base from the hub: give engine.base as a folder under /models, or leave the claim out" -}}
+{{- end -}}
+{{- else -}}
+{{- if not (and (hasPrefix "/models/" $engine.base) $engine.modelClaim) -}}
+{{- $faults = append $faults "engine.base is a folder: put it on a volume, name its claim in engine.modelClaim and give the folder as /models/..." -}}
+{{- end -}}
+{{- if $engine.baseRevision -}}
+{{- $faults = append $faults "engine.baseRevision belongs to a base from the hub, and engine.base is a folder" -}}
+{{- end -}}
+{{- end -}}
+{{- range $kind := list "requests" "limits" -}}
+{{- if hasKey (default dict (index $engine.resources $kind)) $engine.gpuResource -}}
+{{- $faults = append $faults (printf "engine.resources.%s must not name %s: engine.tensorParallelSize says how many the engine gets" $kind $engine.gpuResource) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $engine.unsafeFakeEngine (ne $engine.device "cpu") -}}
+{{- $faults = append $faults "engine.unsafeFakeEngine needs engine.device: cpu, it would hold a GPU for nothing" -}}
+{{- end -}}
+{{- range $part := list "router" "engine" -}}
+{{- $values := index $.Values $part -}}
+{{- if le (int $values.gracePeriodSeconds) (int $values.drainSeconds) -}}
+{{- $faults = append $faults (printf "%s.gracePeriodSeconds must be longer than %s.drainSeconds, or requests in flight are cut" $part $part) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.ingress -}}
+{{- if .enabled -}}
+{{- if not .host -}}
+{{- $faults = append $faults "ingress.host is empty: an Ingress without a host answers for every name" -}}
+{{- end -}}
+{{- if not (or .tlsSecretName .tlsElsewhere) -}}
+{{- $faults = append $faults "ingress.tlsSecretName is empty: API keys would travel in clear (set ingress.tlsElsewhere when TLS ends before the Ingress)" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.monitoring.namespace) -}}
+{{- $faults = append $faults "monitoring.namespace is empty: the NetworkPolicies would keep Prometheus out" -}}
+{{- end -}}
+{{- if $faults -}}
+{{- fail (printf "\n\nThese values cannot work:\n  * %s\n" (join "\n  * " $faults)) -}}
+{{- end -}}
+{{- end }}
