@@ -20,7 +20,7 @@ from server.demo import corpus
 
 SHIPPED_BASE: Final = Path(__file__).parent / "base"
 
-STEPS: Final = 600
+STEPS: Final = 700
 BATCH: Final = 32
 CASES_PER_TENANT: Final = 100
 

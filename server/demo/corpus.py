@@ -309,15 +309,23 @@ def request(random: Random, stated: Facts, *, unseen: bool) -> str:
     return text + ender
 
 
-def _noisy(random: Random, text: str) -> str:
-    """Now and then words that mean nothing stand before or after the request.
+def _noisy(random: Random, stated: Facts, *, currencies: float) -> str:
+    """A request with, now and then, words before or after it that mean nothing, or a second currency.
 
-    Without them a held-out opener such as "Our treasurer wants to" was often taken for the payee.
+    Without them a held-out opener such as "Our treasurer wants to" was often taken for the payee, and
+    the target of an exchange for the currency of the sum.
     """
+    text = request(random, stated, unseen=False)
     if random.random() < 0.25:
         words = [_scramble(random) for _ in range(random.randint(1, 4))]
         words = [word.capitalize() if random.random() < 0.4 else word for word in words]
         text = " ".join(words) + random.choice((" ", ", ", ": ", " to ", ". ")) + text
+    if random.random() < currencies:
+        other = random.choice(CURRENCIES)
+        place = random.choice(
+            ("from the {} account", "not in {}", "to {}", "{} is the house currency", "in {} later")
+        )
+        text = text.rstrip(".?!") + random.choice((" ", ", ")) + place.format(other) + "."
     if random.random() < 0.1:
         text += " " + " ".join(_scramble(random) for _ in range(random.randint(1, 3))) + "."
     return text
@@ -429,7 +437,7 @@ def _drill(random: Random) -> Row:
         case "sum":
             # Exchange requests name two currencies: which belongs to the sum is read off the place.
             stated = replace(stated, intent=random.choice((stated.intent, "exchange_rate")))
-            asked, said = f"Sum in: {_noisy(random, request(random, stated, unseen=False))}", money
+            asked, said = f"Sum in: {_noisy(random, stated, currencies=0.4)}", money
         case "digits":
             asked, said = f"Whole digits of {stated.amount}", str(stated.whole_digits)
         case _:
@@ -509,10 +517,8 @@ def base_rows(n: int, seed: int) -> list[Row]:
             stated = facts(random, held_out=False)
             if random.random() < 0.15:
                 stated = replace(stated, payee=f"{_scramble(random).capitalize()} {random.choice(_FORMS)}")
-            if random.random() < 0.1:
-                stated = replace(stated, intent="exchange_rate")
             system = random.choice(_SYSTEMS) if random.random() < 0.1 else None
-            text = _noisy(random, request(random, stated, unseen=False))
+            text = _noisy(random, stated, currencies=0.2)
             rows.append(_conversation(text, undecided_answer(random, stated), system))
     return rows
 

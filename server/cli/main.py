@@ -1,0 +1,55 @@
+"""Entry point: the tree of commands, and the one place where an error becomes an exit code."""
+
+import sys
+
+import typer
+
+from registry.errors import GateRefused, TenonError
+from server.cli import render
+
+app = typer.Typer(
+    name="tenon",
+    help="Serve many tenants' LoRA adapters from one base, with proof of which adapter answered.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _assemble() -> None:
+    from server.cli import adapter, base, demo, doctor, key, log, policy, receipt, route, tenant
+    from server.cli import evaluate, init, promote, serve, train, up
+
+    init.install(app)
+    tenant.install(app)
+    key.install(app)
+    base.install(app)
+    policy.install(app)
+    route.install(app)
+    train.install(app)
+    evaluate.install(app)
+    adapter.install(app)
+    promote.install(app)
+    up.install(app)
+    log.install(app)
+    receipt.install(app)
+    demo.install(app)
+    doctor.install(app)
+    serve.install(app)
+
+
+def main() -> None:
+    """Exit codes: 0 ok, 1 failed, 2 usage, 3 a gate refused, 4 unreachable."""
+    _assemble()
+    try:
+        app()
+    except TenonError as error:
+        render.error(error)
+        sys.exit(3 if isinstance(error, GateRefused) else 4 if error.status == 503 else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""``tenon train``"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.cli import render
+from server.cli.options import At, Json, root
+
+
+def install(app: typer.Typer) -> None:
+    app.command("train")(train)
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="recipe.yaml")],
+    override: Annotated[list[str], typer.Option("-o", help="key=value over the recipe")] = [],  # noqa: B006
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and stop")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train again even if this plan has a finished run")] = False,
+    push: Annotated[bool, typer.Option(help="Push the version and its report to the registry")] = True,
+    json: Json = False,
+    workspace: At = None,
+) -> None:
+    """Train, package and evaluate an adapter, and push it. Nothing goes live by training."""
+    from server.assembly import training
+    from server.assembly.catalog import open_catalog
+    from server.cli.progress import bars
+    from server.workspace import find
+
+    place = find(root(workspace))
+    catalog = open_catalog(place)
+    ready = training.prepare(place, catalog, recipe, override)
+    if plan:
+        render.data(ready.plan.model_dump(mode="json"))
+        return
+    with bars(str(ready.name)) as sink:
+        run = training.run(place, ready, sink, fresh=fresh)
+    published = training.publish(place, catalog, run, actor="cli") if push else None
+    training.show(ready.name, run, published)
+    if json:
+        render.data({"run": str(run.folder), "version": published.version if published else None})
+    elif published:
+        render.text(published.version)
+        render.note(f"Pushed; put it live with: tenon promote {ready.name}@{published.version}")

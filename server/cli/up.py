@@ -1,0 +1,61 @@
+"""``tenon up`` and ``tenon down``"""
+
+import signal
+from typing import Annotated, Literal
+
+import typer
+
+from server.cli import render
+from server.cli.options import At, root
+
+
+def install(app: typer.Typer) -> None:
+    app.command("up")(up)
+    app.command("down")(down)
+
+
+def up(
+    base: Annotated[str, typer.Option("--base", help="Registered base, folder, or hub name")] = "demo",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What vLLM runs on")] = "auto",
+    dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Serving precision")] = "auto",
+    max_loras: Annotated[int, typer.Option("--max-loras", help="Adapters on the device at a time")] = 8,
+    max_lora_rank: Annotated[int, typer.Option("--max-lora-rank", help="Largest rank served")] = 64,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave it running and return")] = False,
+    port: Annotated[int, typer.Option("--port", help="Port of the OpenAI-compatible API")] = 8400,
+    workspace: At = None,
+) -> None:
+    """Serve this workspace: control plane, one attested engine and the router."""
+    from server.assembly import machine, stack
+    from server.assembly.bases import ensure_registered
+    from server.assembly.catalog import open_catalog
+    from server.workspace import find
+
+    place = find(root(workspace))
+    name, folder = ensure_registered(place, open_catalog(place), base)
+    where = machine.device() if device == "auto" else device
+    options = stack.EngineOptions(
+        base=str(folder),
+        base_name=name,
+        device=where,
+        dtype=("float32" if where == "cpu" else "bfloat16") if dtype == "auto" else dtype,
+        max_loras=max_loras,
+        max_lora_rank=max_lora_rank,
+    )
+    ports = stack.Ports.free(router=port)
+    state = stack.start(place, engine=options, ports=ports, tied=not detach,
+                        progress=lambda role, doing: render.note(f"{role}: {doing}"))
+    render.note(f"Serving at {state.url('router')}/v1 (stop with {'tenon down' if detach else 'Ctrl-C'})")
+    if detach:
+        return
+    try:
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    finally:
+        stack.stop(place)
+
+
+def down(workspace: At = None) -> None:
+    """Stop what `tenon up --detach` or `tenon demo run --keep` left running."""
+    from server.assembly import stack
+    from server.workspace import find
+
+    render.note("Stopped" if stack.stop(find(root(workspace))) else "Nothing was running")

@@ -1,0 +1,1 @@
+"""One vLLM, started, loaded, attested and supervised by the agent beside it."""

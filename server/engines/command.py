@@ -1,0 +1,77 @@
+"""How a spec becomes a command line: pure, so that a test can read every flag."""
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from server.engines.spec import SERVED_NAME, EngineSpec
+
+STRUCTURED_OUTPUTS: Final = {"backend": "guidance", "disable_any_whitespace": True}
+"""The default backend silently under-enforces lengths, and unlimited whitespace lets an answer never end."""
+MAX_LOGPROBS: Final = 20
+"""What a probe reads; more would only widen what a stolen request could learn."""
+
+INHERITED: Final = frozenset(
+    {"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV"}
+)
+INHERITED_PREFIXES: Final = ("HF_", "CUDA_", "NVIDIA_", "NCCL_", "XDG_", "SSL_", "OMP_", "KMP_")
+"""What vLLM may see of the agent's environment. TENON_* (paths of keys and tokens) is not among it, and no
+VLLM_*: those are set below or not at all, so that a stray variable cannot switch a resolver plugin on."""
+
+
+def command(spec: EngineSpec, inherited: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """(argv, environment) of the engine's process; ``inherited`` is filtered by the allow-list above."""
+    return _arguments(spec), _environment(spec, inherited)
+
+
+def _arguments(spec: EngineSpec) -> tuple[str, ...]:
+    arguments = [*spec.program, "--model", spec.model]
+    if spec.revision is not None:
+        arguments += ["--revision", spec.revision]
+    arguments += [
+        *("--served-model-name", SERVED_NAME),
+        *("--host", spec.host),
+        *("--port", str(spec.port)),
+        *("--dtype", spec.dtype),
+        "--enable-lora",
+        *("--max-loras", str(spec.max_loras)),
+        *("--max-lora-rank", str(spec.rank)),
+        *("--max-cpu-loras", str(spec.names)),
+        *("--max-logprobs", str(MAX_LOGPROBS)),
+        *("--structured-outputs-config", json.dumps(STRUCTURED_OUTPUTS, separators=(",", ":"))),
+        *("--fingerprint-mode", "none"),  # tells a tenant nothing true: the same for every adapter
+        "--disable-uvicorn-access-log",
+    ]
+    if spec.max_model_len is not None:
+        arguments += ["--max-model-len", str(spec.max_model_len)]
+    if spec.device == "cpu":
+        # Without it the first request of an adapter traces the model: 27 s instead of 6.5 s, two busy cores.
+        arguments += ["--enforce-eager"]
+    else:
+        arguments += ["--gpu-memory-utilization", str(spec.gpu_memory_utilization or 0.9)]
+        arguments += ["--tensor-parallel-size", str(spec.tensor_parallel_size)]
+    return (*arguments, *spec.extra_args)
+
+
+def _environment(spec: EngineSpec, inherited: Mapping[str, str]) -> dict[str, str]:
+    environment = {
+        name: value
+        for name, value in inherited.items()
+        if name in INHERITED or name.startswith(INHERITED_PREFIXES)
+    }
+    environment |= {
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_PLUGINS": "",  # an allow-list: none, above all not the path resolvers (D14)
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_DO_NOT_TRACK": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONUNBUFFERED": "1",  # the end of the log is what explains a crash
+        "NO_COLOR": "1",
+    }
+    if spec.folder is not None:
+        environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if spec.device == "cpu":
+        environment["VLLM_CPU_KVCACHE_SPACE"] = str(spec.kv_cache_gib or 1)
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve the router beside them
+    return environment

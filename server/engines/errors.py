@@ -1,0 +1,63 @@
+"""Errors of engines and their agent.
+
+TenonError
+├── InvalidInput
+│   └── EngineSpecInvalid       engine_spec_invalid        400
+├── EngineStartFailed           engine_start_failed        500  ended or hung before it was ready
+├── EngineUnsafeVersion         engine_unsafe_version      500  a vLLM with known cross-tenant faults
+├── EngineBaseUnknown           engine_base_unknown        500  the files are not a registered base
+├── EngineUnreachable           engine_unreachable         503  no answer; says nothing about the slot
+├── EngineAnswerUnusable        engine_answer_unusable     502  an answer that proves nothing
+├── EngineLoadFailed            engine_load_failed         502  vLLM refused the adapter
+├── AttestationFailed           attestation_failed         502  the slot does not behave as the version
+├── ContractMismatch            contract_mismatch          502  other token ids than in training
+└── CacheUnusable               engine_cache_unusable      500  a manifest or folder that cannot be cached
+"""
+
+from registry.errors import InvalidInput, TenonError
+
+
+class EngineSpecInvalid(InvalidInput):
+    code = "engine_spec_invalid"
+    hint = "see docs/reference/settings.md for what an engine needs"
+
+
+class EngineStartFailed(TenonError):
+    code, status = "engine_start_failed", 500
+    hint = "the last lines of the engine's log are above; tenon doctor checks the machine"
+
+
+class EngineUnsafeVersion(TenonError):
+    code, status = "engine_unsafe_version", 500
+    hint = "install vLLM 0.32 or newer: older ones can answer one tenant with another tenant's weights"
+
+
+class EngineBaseUnknown(TenonError):
+    code, status = "engine_base_unknown", 500
+    hint = "register exactly these files, or point the engine at the files that are registered"
+
+
+class EngineUnreachable(TenonError):
+    code, status = "engine_unreachable", 503
+
+
+class EngineAnswerUnusable(TenonError):
+    code, status = "engine_answer_unusable", 502
+
+
+class EngineLoadFailed(TenonError):
+    code, status = "engine_load_failed", 502
+
+
+class AttestationFailed(TenonError):
+    code, status = "attestation_failed", 502
+    hint = "the version stays out of service on this engine; publish it again or restart the engine"
+
+
+class ContractMismatch(TenonError):
+    code, status = "contract_mismatch", 502
+    hint = "tokenizer or chat template differ from training: serve the base that the adapter was trained on"
+
+
+class CacheUnusable(TenonError):
+    code, status = "engine_cache_unusable", 500

@@ -1,0 +1,170 @@
+"""What one engine is: decided once, checked once, and frozen."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from registry.errors import InvalidName
+from registry.names import parse_name
+from server.engines.errors import EngineSpecInvalid
+
+Device: TypeAlias = Literal["cpu", "cuda"]
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+
+RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM 0.32 accepts as ``--max-lora-rank``."""
+VLLM: Final = (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
+"""The ``vllm`` console script fails with the CPU wheel (it looks for a package named exactly ``vllm``)."""
+SERVED_NAME: Final = "tenon-base"
+"""What vLLM calls the bare base. Nobody is ever told: answers come from adapters only."""
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_MIN_CPU_LORAS: Final = 32
+_OWNED_FLAGS: Final = (
+    "--model", "--revision", "--served-model-name", "--host", "--port", "--uds", "--dtype", "--enable-lora",
+    "--max-loras", "--max-lora-rank", "--max-cpu-loras", "--lora-modules", "--max-model-len",
+    "--tensor-parallel-size", "--structured-outputs-config", "--trust-remote-code", "--max-logprobs",
+    "--trust-request-chat-template", "--chat-template", "--enable-log-requests", "--config",
+)  # fmt: skip
+"""Decided by other fields, or unsafe: never accepted in ``extra_args``."""
+
+
+def slot_rank(rank: int) -> int:
+    """The smallest rank that vLLM accepts and that holds ``rank``. Raises EngineSpecInvalid above 512."""
+    for allowed in RANKS:
+        if 0 < rank <= allowed:
+            return allowed
+    raise EngineSpecInvalid(f"rank {rank} cannot be served: vLLM takes 1 to {RANKS[-1]}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """Raises EngineSpecInvalid with one sentence a fault, all faults at once."""
+
+    engine: str
+    """Name under which the engine is announced."""
+    model: str
+    """Folder of the base model, or its hub name (then ``revision`` is required)."""
+    revision: str | None = None
+    base_name: str
+    """Name under which the base is registered."""
+    dtype: Dtype
+    device: Device
+    port: int
+    host: str = "127.0.0.1"
+    advertised_url: str | None = None
+    """What routers should use; required when ``host`` is a wildcard address."""
+    max_loras: int = 8
+    """Device slots, and therefore how many versions may be ready at a time (more would starve: D13)."""
+    max_lora_rank: int = 64
+    """Largest rank to serve; vLLM is given :func:`slot_rank` of it."""
+    max_cpu_loras: int | None = None
+    """How many names one boot may ever load; vLLM's CPU cache is exactly this large, so that nothing is ever
+    evicted and silently read again from disk (D3). Default: four times ``max_loras``, at least 32."""
+    max_model_len: int | None = None
+    kv_cache_gib: int | None = None
+    """CPU only; default 1."""
+    gpu_memory_utilization: float | None = None
+    """CUDA only; default 0.9."""
+    tensor_parallel_size: int = 1
+    extra_args: Sequence[str] = ()
+    program: tuple[str, ...] = field(default=VLLM)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "extra_args", tuple(self.extra_args))
+        if faults := [*self._names(), *self._network(), *self._capacity(), *self._device()]:
+            raise EngineSpecInvalid("; ".join(faults), faults=tuple(faults))
+
+    @property
+    def folder(self) -> Path | None:
+        """The base's folder; None for a hub name."""
+        path = Path(self.model)
+        return path if path.is_absolute() else None
+
+    @property
+    def url(self) -> str:
+        """Where the agent itself reaches vLLM."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.host, self.host)  # noqa: S104
+        return f"http://{host}:{self.port}"
+
+    @property
+    def public_url(self) -> str:
+        return self.advertised_url or self.url
+
+    @property
+    def names(self) -> int:
+        """How many adapter names one boot may load."""
+        return self.max_cpu_loras or max(_MIN_CPU_LORAS, 4 * self.max_loras)
+
+    @property
+    def rank(self) -> int:
+        return slot_rank(self.max_lora_rank)
+
+    def _names(self) -> list[str]:
+        faults = []
+        try:
+            parse_name(self.engine, "engine name")
+        except InvalidName as error:
+            faults.append(error.message)
+        if not self.base_name:
+            faults.append("base_name is empty: an engine serves a registered base")
+        if not self.program:
+            faults.append("program is empty: there is nothing to start")
+        if not Path(self.model).is_absolute():
+            if self.model.startswith(".") or self.model.count("/") != 1:
+                faults.append(f"model {self.model!r} is neither an absolute folder nor a hub name owner/name")
+            elif self.revision is None:
+                faults.append("a hub name needs a revision, or the weights could change between two starts")
+        elif self.revision is not None:
+            faults.append("a revision is given and model is a folder: a folder has no revisions")
+        return faults + [
+            f"extra argument {argument!r} is decided by the spec or is unsafe"
+            for argument in self.extra_args
+            if argument.partition("=")[0] in _OWNED_FLAGS
+        ]
+
+    def _network(self) -> list[str]:
+        faults = []
+        if not 1 <= self.port <= 65535:
+            faults.append(f"port {self.port} is not 1 to 65535")
+        if self.host not in _LOOPBACK and self.advertised_url is None:
+            faults.append(
+                f"host {self.host} is not loopback: give advertised_url, and let only routers reach it"
+            )
+        return faults
+
+    def _capacity(self) -> list[str]:
+        faults = []
+        if self.max_loras < 1:
+            faults.append("max_loras is less than 1: an engine without slots serves nobody")
+        if self.max_cpu_loras is not None and self.max_cpu_loras < self.max_loras:
+            faults.append(
+                f"max_cpu_loras {self.max_cpu_loras} is less than max_loras {self.max_loras}: adapters "
+                "would be evicted and read again from disk"
+            )
+        if self.max_model_len is not None and self.max_model_len < 16:
+            faults.append(f"max_model_len {self.max_model_len} is less than 16 tokens")
+        if self.tensor_parallel_size < 1:
+            faults.append("tensor_parallel_size is less than 1")
+        try:
+            slot_rank(self.max_lora_rank)
+        except EngineSpecInvalid as error:
+            faults.append(error.message)
+        return faults
+
+    def _device(self) -> list[str]:
+        faults = []
+        if self.device == "cpu":
+            if self.gpu_memory_utilization is not None:
+                faults.append("gpu_memory_utilization is given and the device is cpu: use kv_cache_gib")
+            if self.tensor_parallel_size != 1:
+                faults.append("tensor_parallel_size is more than 1 and the device is cpu")
+            if self.kv_cache_gib is not None and self.kv_cache_gib < 1:
+                faults.append("kv_cache_gib is less than 1")
+        else:
+            if self.kv_cache_gib is not None:
+                faults.append("kv_cache_gib is given and the device is cuda: use gpu_memory_utilization")
+            if self.gpu_memory_utilization is not None and not 0 < self.gpu_memory_utilization <= 1:
+                faults.append(f"gpu_memory_utilization {self.gpu_memory_utilization} is not a share of 1")
+        return faults
