@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: asked.append(received))
     signal.signal(signal.SIGCHLD, lambda _received, _frame: None)
-    child = subprocess.Popen(  # noqa: S603
+    child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         preexec_fn=_die_with_parent,  # noqa: PLW1509 (this process has one thread)

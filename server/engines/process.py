@@ -66,7 +66,7 @@ class EngineProcess:
         """The exit status, once the child has ended."""
         if self._child is None:
             raise RuntimeError("not started")
-        while (status := self._child.poll()) is None:
+        while (status := self._child.poll()) is None:  # noqa: ASYNC110 (a waitpid raises no event)
             await asyncio.sleep(_POLL)
         return status
 
@@ -122,9 +122,10 @@ class EngineProcess:
                 await self.wait()
         except TimeoutError:
             pass
-        # Also after an orderly end: the guardian itself may have been killed and have left vLLM behind.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
+        if child.poll() is None or child.returncode < 0:
+            # The guardian hangs, or was itself killed and left vLLM behind.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
         await self.wait()
         self._close_pipe(child)
 

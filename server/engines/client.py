@@ -1,0 +1,186 @@
+"""One vLLM over HTTP: exactly the calls the agent makes. Shapes checked against vLLM 0.32.
+
+Two kinds of failure are kept apart, because they mean different things for trust: EngineUnreachable says
+nothing about a slot (ask again), EngineAnswerUnusable is an answer that proves nothing (do not serve).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from registry.canonical import decode
+from registry.errors import InvalidDocument
+from registry.fingerprint import TOP_OBSERVED, TopLogprobs
+from server.engines.errors import EngineAnswerUnusable, EngineLoadFailed, EngineUnreachable
+
+_TOKEN = "token_id:"  # noqa: S105 (vLLM's spelling of a token's number)
+
+
+class VllmClient:
+    """Made anywhere; opens its connections on first use and must be closed in the same event loop."""
+
+    def __init__(self, url: str, *, timeout: float = 120.0) -> None:
+        """``timeout``: seconds for a whole answer. Generous, because the first generation of a boot may
+        compile kernels (27 s were seen on a busy CPU)."""
+        self._url = url.rstrip("/")
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def answers(self) -> bool:
+        """Whether the server is up: /health and /v1/models both say 200. Never raises."""
+        try:
+            health, _ = await self._call("GET", "/health", limit=5)
+            models, _ = await self._call("GET", "/v1/models", limit=5)
+        except EngineUnreachable:
+            return False
+        return health == models == 200
+
+    async def health(self) -> bool:
+        try:
+            status, _ = await self._call("GET", "/health", limit=10)
+        except EngineUnreachable:
+            return False
+        return status == 200
+
+    async def version(self) -> str:
+        answer = await self._json("GET", "/version")
+        version = answer.get("version")
+        if not isinstance(version, str):
+            raise EngineAnswerUnusable("the engine did not say its version")
+        return version
+
+    async def models(self) -> dict[str, str | None]:
+        """Every name that the engine answers to -> the folder or base it came from."""
+        answer = await self._json("GET", "/v1/models")
+        try:
+            return {str(card["id"]): card.get("root") for card in answer["data"]}
+        except (KeyError, TypeError, AttributeError):
+            raise EngineAnswerUnusable("the engine's list of models has another shape") from None
+
+    async def load(self, name: str, folder: Path) -> None:
+        """Raises EngineLoadFailed (``facts['status']``) when vLLM refuses; the engine survives that.
+
+        Never with ``load_inplace``: it switches weights under requests in flight (D6).
+        """
+        body = {"lora_name": name, "lora_path": str(folder)}
+        status, answer = await self._call("POST", "/v1/load_lora_adapter", body)
+        if status != 200:
+            raise EngineLoadFailed(
+                f"the engine refused the adapter ({status}): {_why(answer)}", status=status
+            )
+
+    async def unload(self, name: str) -> None:
+        """Only makes vLLM forget the name: the weights stay until its LRU drops them. The agent never calls
+        this, because a name in use then kills the engine (D5); it is for people and tests."""
+        status, answer = await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name})
+        if status != 200:
+            raise EngineLoadFailed(f"the engine refused to unload ({status}): {_why(answer)}", status=status)
+
+    async def tokenize(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool, model: str
+    ) -> tuple[int, ...]:
+        """The token ids that a chat request with these messages would start from."""
+        answer = await self._json(
+            "POST",
+            "/tokenize",
+            {"model": model, "messages": list(messages), "add_generation_prompt": add_generation_prompt},
+        )
+        tokens = answer.get("tokens")
+        if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+            raise EngineAnswerUnusable("the engine's token ids have another shape")
+        return tuple(tokens)
+
+    async def probe(
+        self, *, model: str, prompts: Sequence[Sequence[int]], cache_salt: str
+    ) -> tuple[TopLogprobs, ...]:
+        """The most likely first tokens after each prompt, in order; one request.
+
+        ``cache_salt`` must be new each time, or old weights could answer from the prefix cache (D7).
+        Generation log-probabilities on purpose: ``prompt_logprobs`` can kill a LoRA engine (D11).
+        """
+        answer = await self._json(
+            "POST",
+            "/v1/completions",
+            {
+                "model": model,
+                "prompt": [list(prompt) for prompt in prompts],
+                "max_tokens": 1,
+                "temperature": 0,
+                "logprobs": TOP_OBSERVED,
+                "return_tokens_as_token_ids": True,
+                "cache_salt": cache_salt,
+            },
+        )
+        if answer.get("model") != model:
+            raise EngineAnswerUnusable("another model answered the probe", answered=answer.get("model"))
+        try:
+            choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
+            tables = tuple(_table(choice["logprobs"]["top_logprobs"][0]) for choice in choices)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            raise EngineAnswerUnusable("the engine's log-probabilities have another shape") from None
+        if len(tables) != len(prompts):
+            raise EngineAnswerUnusable(f"{len(tables)} answers to {len(prompts)} probes")
+        return tables
+
+    async def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        status, answer = await self._call(method, path, body)
+        if status != 200:
+            raise EngineAnswerUnusable(
+                f"the engine answered {status} to {path}: {_why(answer)}", status=status
+            )
+        try:
+            value = decode(answer)
+        except InvalidDocument:
+            value = None
+        if not isinstance(value, dict):
+            raise EngineAnswerUnusable(f"the engine's answer to {path} is not a JSON object")
+        return value
+
+    async def _call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, limit: float | None = None
+    ) -> tuple[int, bytes]:
+        if self._session is None:
+            # Not pooled for long: vLLM closes idle connections after 5 s, and a request that meets the
+            # closing one would look like a dead engine.
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=2))
+        clock = aiohttp.ClientTimeout(total=limit or self._timeout)
+        try:
+            async with self._session.request(method, self._url + path, json=body, timeout=clock) as answer:
+                return answer.status, await answer.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise EngineUnreachable(f"no answer from the engine to {path}: {type(error).__name__}") from None
+
+
+def _table(entries: Mapping[str, float]) -> TopLogprobs:
+    """``{"token_id:5": -0.1, …}`` as pairs, most likely first. vLLM adds the sampled token as a 21st entry
+    when it is not among the first 20; it is dropped, so that every table has one meaning."""
+    pairs = []
+    for key, logprob in entries.items():
+        if not key.startswith(_TOKEN):
+            raise ValueError(key)
+        pairs.append((int(key.removeprefix(_TOKEN)), float(logprob)))
+    return tuple(sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:TOP_OBSERVED])
+
+
+def _why(answer: bytes) -> str:
+    """vLLM's own words, shortened: for operators, never passed on to tenants."""
+    try:
+        return str(decode(answer)["error"]["message"])[:300]
+    except (InvalidDocument, KeyError, TypeError):
+        return answer[:120].decode("utf-8", "replace") or "no reason given"
