@@ -5,9 +5,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.signing.keys import Signer
-
 from registry.errors import AlreadyExists, WorkspaceNotFound
+from registry.signing.keys import Signer
 
 _MARKER = "tenon-workspace"
 SIGNERS = ("log", "trainer", "engine", "router")

@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from registry.catalog.local import LocalCatalog
-from registry.signing.envelope import Envelope
 from starlette.concurrency import run_in_threadpool
 
 from registry.digests import Digest
 from registry.errors import BlobNotFound, InvalidDocument
 from registry.models import EngineState
 from registry.ports import Blobs
+from registry.signing.envelope import Envelope
 from server.api import problems
 from server.errors import ServiceTokenInvalid
 

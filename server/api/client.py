@@ -4,13 +4,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from registry.signing.envelope import Envelope
 
 from registry.canonical import decode
 from registry.digests import Digest
 from registry.errors import BlobCorrupt, InvalidDocument
 from registry.manifests import Manifest
 from registry.models import Base, EngineState, Snapshot
+from registry.signing.envelope import Envelope
 from server.errors import ControlRefused, ControlUnreachable
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from registry.bases import describe
 from registry.catalog.local import LocalCatalog
 
+from registry.bases import describe
 from registry.digests import Digest
 from registry.errors import BaseNotFound
 from registry.models import Base

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from registry.catalog.local import LocalCatalog
-from registry.store.database import Database, upgrade
 
 from registry.blobs.filesystem import FilesystemBlobs
 from registry.clock import SystemClock
 from registry.signing.keys import Signer
+from registry.store.database import Database, upgrade
 from server.workspace import SIGNERS, Workspace, create, find
 
 

@@ -19,7 +19,9 @@ def install(app: typer.Typer) -> None:
 
 
 def push(
-    folder: Annotated[Path, typer.Argument(help="PEFT folder: adapter_config.json, adapter_model.safetensors")],
+    folder: Annotated[
+        Path, typer.Argument(help="PEFT folder: adapter_config.json, adapter_model.safetensors")
+    ],
     name: Annotated[str, typer.Option("--as", help="tenant/adapter")],
     base: Annotated[str, typer.Option("--base", help="Registered base it was trained on")],
     probes: Annotated[Path | None, typer.Option("--probes", help="Evaluation cases to probe it with")] = None,
@@ -80,10 +82,18 @@ def list_(
     catalog = open_catalog(find(root(workspace)))
     rows = [(name, item) for name in catalog.adapters(tenant) for item in catalog.versions(name)]
     if json:
-        render.data([{"adapter": str(n), "version": i.version, "pushed_at": i.pushed_at, "state": i.state} for n, i in rows])
+        render.data(
+            [
+                {"adapter": str(n), "version": i.version, "pushed_at": i.pushed_at, "state": i.state}
+                for n, i in rows
+            ]
+        )
     else:
-        render.table("", ["adapter", "version", "pushed", "state"],
-                     [[str(n), i.version.short, i.pushed_at, i.state] for n, i in rows])
+        render.table(
+            "",
+            ["adapter", "version", "pushed", "state"],
+            [[str(n), i.version.short, i.pushed_at, i.state] for n, i in rows],
+        )
 
 
 def show(
@@ -113,11 +123,20 @@ def show(
     rows = [
         ["version", version],
         ["base", manifest.base],
-        ["lora", f"rank {manifest.lora.rank}, alpha {manifest.lora.alpha:g}, {', '.join(manifest.lora.targets)}"],
+        [
+            "lora",
+            f"rank {manifest.lora.rank}, alpha {manifest.lora.alpha:g}, {', '.join(manifest.lora.targets)}",
+        ],
         ["made by", manifest.provenance.method],
         *[["file", f"{file.path}  {file.size:,} bytes  {file.digest.short}"] for file in manifest.files],
-        *[["evidence", f"{name} {m.value:.3f} ± {m.stderr:.3f} (base {r.baseline[name].value:.3f}, n={m.n})"]
-          for r in reports for name, m in sorted(r.metrics.items())],
+        *[
+            [
+                "evidence",
+                f"{name} {m.value:.3f} ± {m.stderr:.3f} (base {r.baseline[name].value:.3f}, n={m.n})",
+            ]
+            for r in reports
+            for name, m in sorted(r.metrics.items())
+        ],
         *[["attested on", f"{slot.engine} (boot {slot.boot})"] for slot in slots],
     ]
     render.table(f"{manifest.tenant}/{manifest.adapter}", ["what", "value"], rows)

@@ -29,7 +29,12 @@ def add(
 
     place = find(root(workspace))
     digest, base = bases.register(
-        place, open_catalog(place), name=parse_name(name, "base"), source=source, revision=revision, actor="cli"
+        place,
+        open_catalog(place),
+        name=parse_name(name, "base"),
+        source=source,
+        revision=revision,
+        actor="cli",
     )
     render.note(f"Base {name} is {digest.short} ({len(base.modules)} modules a LoRA may target)")
 

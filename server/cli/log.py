@@ -18,7 +18,9 @@ def install(app: typer.Typer) -> None:
 
 def verify(
     blobs: Annotated[bool, typer.Option(help="Also read every stored blob")] = True,
-    records: Annotated[bool, typer.Option(help="Also check the request records against their logged heads")] = True,
+    records: Annotated[
+        bool, typer.Option(help="Also check the request records against their logged heads")
+    ] = True,
     json: Json = False,
     workspace: At = None,
 ) -> None:
@@ -28,18 +30,30 @@ def verify(
 
     result = audit(find(root(workspace)), blobs=blobs, records=records)
     if json:
-        render.data({"ok": not result.faults, "entries": result.entries, "blobs": result.blobs, "records": result.records,
-                     "faults": [{"where": fault.where, "what": fault.what} for fault in result.faults]})
+        render.data(
+            {
+                "ok": not result.faults,
+                "entries": result.entries,
+                "blobs": result.blobs,
+                "records": result.records,
+                "faults": [{"where": fault.where, "what": fault.what} for fault in result.faults],
+            }
+        )
     if result.faults:
         raise LogCorrupt(
-            f"{len(result.faults)} fault(s) found", faults=[f"{fault.where}: {fault.what}" for fault in result.faults]
+            f"{len(result.faults)} fault(s) found",
+            faults=[f"{fault.where}: {fault.what}" for fault in result.faults],
         )
     if not json:
-        render.note(f"ok: {result.entries} entries, {result.blobs} blobs, {result.records} request records verified")
+        render.note(
+            f"ok: {result.entries} entries, {result.blobs} blobs, {result.records} request records verified"
+        )
 
 
 def show(
-    last: Annotated[int, typer.Option("--last", help="How many entries")] = 20, json: Json = False, workspace: At = None
+    last: Annotated[int, typer.Option("--last", help="How many entries")] = 20,
+    json: Json = False,
+    workspace: At = None,
 ) -> None:
     """Show the newest entries."""
     from server.assembly.catalog import open_catalog
@@ -50,5 +64,8 @@ def show(
     if json:
         render.data([entry.model_dump(mode="json") for entry in entries])
     else:
-        render.table("", ["entry", "at", "who", "what", "on"],
-                     [[str(e.index), e.at, e.actor, e.kind, e.subject] for e in entries])
+        render.table(
+            "",
+            ["entry", "at", "who", "what", "on"],
+            [[str(e.index), e.at, e.actor, e.kind, e.subject] for e in entries],
+        )

@@ -18,8 +18,24 @@ app = typer.Typer(
 
 
 def _assemble() -> None:
-    from server.cli import adapter, base, demo, doctor, key, log, policy, receipt, route, tenant
-    from server.cli import evaluate, init, promote, serve, train, up
+    from server.cli import (
+        adapter,
+        base,
+        demo,
+        doctor,
+        evaluate,
+        init,
+        key,
+        log,
+        policy,
+        promote,
+        receipt,
+        route,
+        serve,
+        tenant,
+        train,
+        up,
+    )
 
     init.install(app)
     tenant.install(app)

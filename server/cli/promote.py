@@ -17,7 +17,9 @@ def install(app: typer.Typer) -> None:
 
 def promote(
     ref: Annotated[str, typer.Argument(help="tenant/adapter@sha256:…")],
-    rule: Annotated[list[str], typer.Option("--rule", help="Gate: METRIC>=VALUE, or METRIC>base+VALUE")] = _DEFAULT_RULES,  # noqa: E501
+    rule: Annotated[
+        list[str], typer.Option("--rule", help="Gate: METRIC>=VALUE, or METRIC>base+VALUE")
+    ] = _DEFAULT_RULES,  # noqa: E501
     alias: Annotated[str, typer.Option("--alias", help="Which alias moves")] = "live",
     json: Json = False,
     workspace: At = None,

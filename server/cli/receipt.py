@@ -17,7 +17,9 @@ def install(app: typer.Typer) -> None:
 
 def verify(
     file: Annotated[Path, typer.Argument(help="Receipt, as GET /v1/receipts/ID gave it")],
-    trust: Annotated[Path | None, typer.Option("--trust", help="Public keys (JSON) instead of a workspace")] = None,
+    trust: Annotated[
+        Path | None, typer.Option("--trust", help="Public keys (JSON) instead of a workspace")
+    ] = None,
     json: Json = False,
     workspace: At = None,
 ) -> None:
@@ -30,5 +32,20 @@ def verify(
     if json:
         render.data({"ok": True, "record": fields})
         return
-    shown = ("id", "at", "tenant", "model", "adapter", "version", "policy", "engine", "attestation", "answer_digest")
-    render.table("Receipt verified", ["what", "value"], [[k, str(fields[k])] for k in shown if fields.get(k) is not None])
+    shown = (
+        "id",
+        "at",
+        "tenant",
+        "model",
+        "adapter",
+        "version",
+        "policy",
+        "engine",
+        "attestation",
+        "answer_digest",
+    )
+    render.table(
+        "Receipt verified",
+        ["what", "value"],
+        [[k, str(fields[k])] for k in shown if fields.get(k) is not None],
+    )

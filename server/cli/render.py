@@ -46,7 +46,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     console.print(grid, markup=False)
 
 
-def _is_terminal(stderr: bool) -> bool:  # noqa: FBT001
+def _is_terminal(stderr: bool) -> bool:
     return (sys.stderr if stderr else sys.stdout).isatty()
 
 

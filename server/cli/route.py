@@ -50,8 +50,13 @@ def list_(
         render.data([route.model_dump(mode="json") for route in routes])
         return
     rows = [
-        [r.name, r.model, ", ".join(f"{k}={v}" for k, v in r.when.items()) or "(default)", f"{r.adapter}:{r.alias}",
-         r.policy.short]
+        [
+            r.name,
+            r.model,
+            ", ".join(f"{k}={v}" for k, v in r.when.items()) or "(default)",
+            f"{r.adapter}:{r.alias}",
+            r.policy.short,
+        ]
         for r in routes
     ]
     render.table("", ["route", "model", "when", "adapter", "policy"], rows)

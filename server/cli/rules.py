@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from registry.errors import InvalidInput
 from registry.evidence import GatePolicy, Rule
 
-_RULE = re.compile(r"(?P<metric>[a-z][a-z0-9_]*)\s*(?:>=\s*(?P<least>[0-9.]+)|>\s*base\s*\+\s*(?P<gain>[0-9.]+))")
+_RULE = re.compile(
+    r"(?P<metric>[a-z][a-z0-9_]*)\s*(?:>=\s*(?P<least>[0-9.]+)|>\s*base\s*\+\s*(?P<gain>[0-9.]+))"
+)
 
 
 def parse_gate(rules: Sequence[str]) -> GatePolicy:

@@ -42,7 +42,7 @@ def router(tied: Tied = False) -> None:
     assembly.serve(load(RouterSettings))
 
 
-def _tie(tied: bool) -> None:  # noqa: FBT001
+def _tie(tied: bool) -> None:
     if tied:
         from server.assembly.machine import end_with_parent
 

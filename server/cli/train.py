@@ -17,7 +17,9 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="recipe.yaml")],
     override: Annotated[list[str], typer.Option("-o", help="key=value over the recipe")] = [],  # noqa: B006
     plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and stop")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Train again even if this plan has a finished run")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Train again even if this plan has a finished run")
+    ] = False,
     push: Annotated[bool, typer.Option(help="Push the version and its report to the registry")] = True,
     json: Json = False,
     workspace: At = None,

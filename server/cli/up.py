@@ -42,8 +42,13 @@ def up(
         max_lora_rank=max_lora_rank,
     )
     ports = stack.Ports.free(router=port)
-    state = stack.start(place, engine=options, ports=ports, tied=not detach,
-                        progress=lambda role, doing: render.note(f"{role}: {doing}"))
+    state = stack.start(
+        place,
+        engine=options,
+        ports=ports,
+        tied=not detach,
+        progress=lambda role, doing: render.note(f"{role}: {doing}"),
+    )
     render.note(f"Serving at {state.url('router')}/v1 (stop with {'tenon down' if detach else 'Ctrl-C'})")
     if detach:
         return

@@ -1,0 +1,79 @@
+"""Everything that can be proved about a workspace, in one pass."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.canonical import decode
+from registry.errors import InvalidDocument, ReceiptInvalid
+from registry.log.verify import Fault
+from registry.models import PublicKey
+from router.receipts import verify_receipt
+from router.records.record import Record
+from router.records.segments import read_lines, segments_of
+from router.records.verify import verify_records
+from server.assembly.catalog import open_catalog
+from server.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    faults: tuple[Fault, ...]
+    entries: int
+    blobs: int
+    records: int
+
+
+def audit(workspace: Workspace, *, blobs: bool, records: bool) -> Audit:
+    """The log, its signed heads, the state derived from it, every blob, and the request records."""
+    from registry.blobs.filesystem import FilesystemBlobs
+
+    catalog = open_catalog(workspace)
+    faults = list(catalog.verify(blobs=blobs))
+    lines = 0
+    if records:
+        lines = sum(
+            1 for folder in _writers(workspace) for path in segments_of(folder) for _ in read_lines(path)
+        )
+        found = verify_records(workspace.records, catalog.trusted(), catalog.record_heads())
+        faults += [Fault(where=f"records {fault.file}", what=str(fault)) for fault in found]
+    stored = sum(1 for _ in FilesystemBlobs(workspace.blobs).digests()) if blobs else 0
+    return Audit(tuple(faults), entries=catalog.snapshot().size, blobs=stored, records=lines)
+
+
+def verify_receipt_file(file: Path, *, trust: Path | None, workspace: Workspace | None) -> Record:
+    """The record a receipt proves. With a workspace, its line must also stand in the record chain.
+
+    Raises ReceiptInvalid, SignatureInvalid; says exactly what does not fit.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ReceiptInvalid(f"cannot read {file}: {error.strerror}") from None
+    if workspace is None:
+        return verify_receipt(data, _trust(trust))
+    catalog = open_catalog(workspace)
+    trusted = catalog.trusted()
+    record = verify_receipt(data, trusted)
+    found = verify_records(workspace.records, trusted, catalog.record_heads())
+    if broken := [str(fault) for fault in found if fault.file.startswith(record.writer)]:
+        raise ReceiptInvalid("the record chain it belongs to is damaged", faults=broken)
+    for path in segments_of(workspace.records / record.writer):
+        for line in read_lines(path):
+            if line.data == record.canonical():
+                return record
+    raise ReceiptInvalid(f"record {record.id} is not in the chain of {record.writer}")
+
+
+def _writers(workspace: Workspace) -> list[Path]:
+    return sorted(path for path in workspace.records.iterdir() if path.is_dir())
+
+
+def _trust(path: Path | None) -> Mapping[str, PublicKey]:
+    if path is None:
+        raise ReceiptInvalid("nothing to trust", hint="give --trust KEYS.json or --workspace FOLDER")
+    keys = decode(path.read_bytes())
+    if not isinstance(keys, list):
+        raise InvalidDocument(f"{path}: expected a JSON list of public keys")
+    parsed = [PublicKey.build(key) for key in keys]
+    return {key.id: key for key in parsed}
