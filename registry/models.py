@@ -150,6 +150,19 @@ class PublicKey(Document):
     """Raw public key, hex."""
 
 
+class RecordHead(Document):
+    """How far a writer of request records has come: the digest of record ``seq`` vouches for all before it.
+
+    Signed by a router's key and kept in the log, so that no record can vanish afterwards.
+    """
+
+    kind: Literal["tenon.record-head/v1"] = "tenon.record-head/v1"
+    writer: str = Field(min_length=1, max_length=200)
+    seq: int = Field(ge=0)
+    digest: Digest
+    at: str = Field(max_length=40)
+
+
 class Snapshot(Document):
     """All state the data plane needs, as of log index ``size`` (the number of entries applied)."""
 

@@ -1,0 +1,1 @@
+"""Rows, SQL and migrations: the only package that knows that there is a database."""

@@ -1,0 +1,25 @@
+"""What can be wrong with the database itself."""
+
+from registry.errors import Conflict, Corrupt, TenonError
+
+
+class SchemaOutdated(Conflict):
+    """The database was written by an older Tenon (or, after a roll back of Tenon, by a newer one)."""
+
+    code, status = "schema_outdated", 503
+    hint = "stop Tenon's processes, back the file up, then run: tenon init --upgrade"
+
+
+class StoreBusy(TenonError):
+    code, status = "store_busy", 503
+    hint = "another process holds the database: try again"
+
+
+class StoreUnavailable(TenonError):
+    code, status = "store_unavailable", 503
+    hint = "check that the disk is not full and that the workspace is writable"
+
+
+class StoreCorrupt(Corrupt):
+    code = "store_corrupt"
+    hint = "run tenon log verify: it names every entry that does not match"

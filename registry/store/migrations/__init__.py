@@ -1,0 +1,8 @@
+"""Alembic scripts. A test keeps this list, the scripts and the rows equal.
+
+New revision: write ``versions/<number>_<what>.py`` by hand (SQLite needs batch operations) and add it here.
+"""
+
+REVISIONS = ("0001",)
+"""Oldest first."""
+REVISION = REVISIONS[-1]

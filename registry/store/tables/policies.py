@@ -1,0 +1,30 @@
+"""Policies, by digest."""
+
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from registry.digests import Digest
+from registry.models import Policy
+from registry.store.rows import PolicyRow
+from registry.store.tables.parsing import parsed, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTable:
+    session: Session
+
+    def get(self, digest: str) -> Policy | None:
+        row = self.session.get(PolicyRow, digest)
+        return parsed(Policy, row.document, digest=row.digest) if row else None
+
+    def all(self) -> dict[Digest, Policy]:
+        rows = self.session.exec(select(PolicyRow).order_by(col(PolicyRow.digest))).all()
+        return {Digest(row.digest): parsed(Policy, row.document, digest=row.digest) for row in rows}
+
+    def add(self, policy: Policy, *, entry: int) -> None:
+        document = text_of(policy)
+        self.session.add(
+            PolicyRow(digest=str(policy.identity()), tenant=policy.tenant, document=document, entry=entry)
+        )
+        self.session.flush()
