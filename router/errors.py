@@ -9,7 +9,8 @@
     ├── RouteAmbiguous                                   409
     ├── RequestTimeout 408, RequestTooLarge 413, OutputTruncated 422, ClientGone 499
     ├── EngineFailed, EngineAnswerMismatch, EngineInterrupted, OutputInvalid                  502
-    ├── RouterNotReady, RouteUnusable, AdapterNotReady, EngineUnavailable, RecordUnavailable  503
+    ├── RouterNotReady, RouteUnusable, AdapterNotReady, EngineUnavailable, RecordUnavailable,
+    │   RecordsBusy                                  503
     ├── EngineTimeout                                    504
     └── Internal                                         500
 
@@ -233,6 +234,16 @@ class RecordUnavailable(RouterError):
 
     def __init__(self) -> None:
         super().__init__("the audit record could not be written")
+
+
+class RecordsBusy(RouterError):
+    """At start only: a chain has one writer."""
+
+    code, status = "records_busy", 503
+    hint = "give every router its own writer name and folder"
+
+    def __init__(self) -> None:
+        super().__init__("another process writes the records of this writer")
 
 
 class EngineTimeout(RouterError):

@@ -30,6 +30,7 @@ _HEADERS = {
 # Below uvicorn's (so vLLM's) 5 s: reusing a connection that the engine is just closing would fail a request
 # that cannot be sent again.
 _KEEP_ALIVE = 3.0
+_END_SECONDS = 0.02
 
 
 class AiohttpEngines:
@@ -93,9 +94,13 @@ class _AiohttpAnswer:
             patience = self._timeouts.between_chunks
 
     async def close(self) -> None:
-        # A fully read answer gave its connection back already; otherwise cutting it stops the engine.
-        with suppress(aiohttp.ClientError, OSError):
-            self._response.close()
+        """An answer that was read to its end goes back to the pool; cutting any other stops the engine."""
+        if not self._response.content.is_eof():
+            # After [DONE] only the end of the HTTP body is missing, and it is on its way.
+            with suppress(TimeoutError, aiohttp.ClientError, OSError):
+                async with asyncio.timeout(_END_SECONDS):
+                    await self._response.content.readany()
+        self._response.close()
 
 
 def address(url: str) -> str:

@@ -1,7 +1,7 @@
 """meter: what an answer used, as its engine counted it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +28,5 @@ def read_usage(value: Any) -> Usage | None:
     return Usage(prompt, completion)
 
 
-def _count(value: Any) -> bool:
+def _count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40

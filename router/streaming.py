@@ -5,6 +5,7 @@ choice is finished and validated and the record is on disk, so a client that saw
 """
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -55,6 +56,14 @@ class EventReader:
             self._size += len(value)
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    index: int
+    content: str
+    finish_reason: str | None
+    event: bytes
+
+
 class StreamedAnswer:
     """The rewriting state of one stream. ``accept`` each event, then ``finish``."""
 
@@ -62,6 +71,8 @@ class StreamedAnswer:
         self._order = order
         self._id = answer_id
         self._parts: list[list[str]] = [[] for _ in range(order.choices)]
+        self._ends: list[str] = [""] * order.choices
+        """Text of each choice's held-back last chunk."""
         self._reasons: list[str | None] = [None] * order.choices
         self._held: list[bytes] = []
         self._created = 0
@@ -69,7 +80,12 @@ class StreamedAnswer:
 
     @property
     def contents(self) -> list[str]:
-        """Concatenated content per choice, by index."""
+        """Whole text per choice, by index."""
+        return ["".join(parts) + end for parts, end in zip(self._parts, self._ends, strict=True)]
+
+    @property
+    def contents_before_end(self) -> list[str]:
+        """The same without what is held back: what a client has when the stream fails under way."""
         return ["".join(parts) for parts in self._parts]
 
     @property
@@ -91,7 +107,8 @@ class StreamedAnswer:
             raise EngineFailed
         self._created = rewriting.created(chunk)
         self.usage = read_usage(chunk.get("usage")) or self.usage
-        return b"".join(self._entry(entry) for entry in entries)
+        taken = [self._take(entry) for entry in entries]
+        return b"".join([self._commit(piece) for piece in taken])
 
     def finish(self) -> bytes:
         """The held-back end. Raises EngineInterrupted while a choice has no ``finish_reason``.
@@ -105,38 +122,40 @@ class StreamedAnswer:
             self._held.append(self._event([], usage=usage))
         return b"".join((*self._held, DONE))
 
-    def _entry(self, entry: Any) -> bytes:
+    def _take(self, entry: Any) -> "_Piece":
+        """Check one choice's part of a chunk; changes nothing, so that a bad chunk leaves no trace."""
         index = rewriting.choice_index(entry, self._order)
         if self._reasons[index] is not None:  # words after the end are words that nobody validated
             raise EngineFailed
         delta = entry.get("delta")
-        if not isinstance(delta, dict):
+        content = delta.get("content") if isinstance(delta, dict) else None
+        if not isinstance(delta, dict) or not isinstance(content, str | None):
             raise EngineFailed
         public: dict[str, Any] = {}
         if delta.get("role") is not None:
             public["role"] = "assistant"
-        content = delta.get("content")
         if content is not None:
-            if not isinstance(content, str):
-                raise EngineFailed
             public["content"] = content
-            self._parts[index].append(content)
         reason = rewriting.finish_reason(entry)
-        event = self._event(
-            [
-                {
-                    "index": index,
-                    "delta": public,
-                    "logprobs": rewriting.logprobs(entry, self._order),
-                    "finish_reason": reason,
-                }
-            ]
-        )
-        if reason is None:
-            return event
-        self._reasons[index] = reason
-        validation.check(self._order.policy, "".join(self._parts[index]), reason)
-        self._held.append(event)
+        if reason is not None:
+            whole = "".join((*self._parts[index], content or ""))
+            validation.check(self._order.policy, whole, reason)
+        choice = {
+            "index": index,
+            "delta": public,
+            "logprobs": rewriting.logprobs(entry, self._order),
+            "finish_reason": reason,
+        }
+        return _Piece(index, content or "", reason, self._event([choice]))
+
+    def _commit(self, piece: "_Piece") -> bytes:
+        """The event if it may go out now; an end is held back."""
+        if piece.finish_reason is None:
+            self._parts[piece.index].append(piece.content)
+            return piece.event
+        self._reasons[piece.index] = piece.finish_reason
+        self._ends[piece.index] = piece.content
+        self._held.append(piece.event)
         return b""
 
     def _event(self, choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> bytes:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import referencing.jsonschema
 from jsonschema import Draft202012Validator, SchemaError
+from referencing.jsonschema import EMPTY_REGISTRY
 
 from registry import canonical
 from registry.digests import Digest
@@ -44,7 +44,7 @@ class CompiledRoute:
     route: Route
     when: tuple[tuple[str, str], ...]
     policy: CompiledPolicy | None
-    """None: the policy is missing or broken. The route stays, so that a less specific one does not take over."""
+    """None: missing or broken. The route stays, so that a less specific one does not take over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def compile_policy(digest: Digest, policy: Policy) -> CompiledPolicy:
     # An explicit registry: the default one fetches remote $refs over the network while validating.
     validator = Draft202012Validator(
         schema,
-        registry=referencing.jsonschema.SPECIFICATIONS,
+        registry=EMPTY_REGISTRY,
         format_checker=Draft202012Validator.FORMAT_CHECKER,
     )
     response_format = {

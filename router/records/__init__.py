@@ -1,4 +1,4 @@
-"""The request audit trail: hash-chained lines, group-committed, with signed heads and offline verification."""
+"""The request audit trail: hash-chained lines, one fsync a batch, signed heads, offline verification."""
 
 from router.records.heads import Heads, RecordHead
 from router.records.log import RecordLog

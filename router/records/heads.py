@@ -1,4 +1,4 @@
-"""Signed heads of the record chain, sent to the registry's log: after that, no line can be taken away unseen."""
+"""Signed heads of the record chain, for the registry's log: from then on no line disappears unseen."""
 
 import asyncio
 import logging

@@ -105,7 +105,8 @@ class RecordLog:
         place = self._index.get(record)
         if place is None or place.tenant != tenant:
             return None
-        return await self._in_thread(self._segments.read, place.segment, place.offset, place.length)
+        line: bytes = await self._in_thread(self._segments.read, place.segment, place.offset, place.length)
+        return line
 
     async def close(self) -> None:
         """Write what waits, then let go of the files."""

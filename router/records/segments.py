@@ -13,6 +13,7 @@ from pathlib import Path
 from registry.canonical import decode
 from registry.digests import Digest
 from registry.errors import InvalidDocument, RecordCorrupt
+from router.errors import RecordsBusy
 from router.records.record import genesis
 
 _log = logging.getLogger(__name__)
@@ -74,12 +75,12 @@ class Segments:
 
         ``seen`` is called with each line and its fields. A torn last line (a crash during a write that
         nobody was promised) moves to ``<segment>.torn``; any other fault raises RecordCorrupt. Raises
-        BlockingIOError when another process writes here.
+        RecordsBusy when another process writes here.
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take_lock()
             tail = self._resume(seen)
             self._open_segment()
         except BaseException:
@@ -120,6 +121,12 @@ class Segments:
             if descriptor >= 0:
                 os.close(descriptor)
         self._file = self._lock = -1
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RecordsBusy from None
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.jsonl"

@@ -86,7 +86,7 @@ def _chain(folder: Path, writer: str, heads: list[RecordHead]) -> list[RecordFau
             try:
                 record = Record.parse(line.data)
             except InvalidDocument:
-                # Readers of the rest need a position; the next line's prev tells whether only this one is bad.
+                # Take the place it should have; the next line's prev tells whether more is wrong.
                 faults.append(
                     RecordFault(where, line.number, expected, "not a record: its bytes were changed")
                 )
@@ -145,7 +145,7 @@ def _head_faults(
             )
         elif stored[0] != head.digest:
             _, where, line = stored
-            what = f"the bytes were changed: they are {stored[0].short}…, a signed head says {head.digest.short}…"
+            what = f"the bytes were changed: {stored[0].short}…, a signed head says {head.digest.short}…"
             faults.append(RecordFault(where, line, head.seq, what))
     return faults
 

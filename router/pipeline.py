@@ -1,0 +1,242 @@
+"""A completion request, from its first byte to its record: authenticate, parse, resolve, constrain, place,
+lease, forward, rewrite, validate, meter, record, receipt."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from registry.digests import Digest
+from router import problems, validation
+from router.auth import authenticate, may_ask
+from router.constrained import Order, constrain
+from router.errors import (
+    ClientGone,
+    EngineFailed,
+    EngineUnavailable,
+    NothingSent,
+    RecordUnavailable,
+    RouterError,
+)
+from router.exchange import Exchange, RawHeaders
+from router.feed import Feed
+from router.forwarding import address, check_status, read_all
+from router.limits import Limits
+from router.metering import Usage
+from router.placement import Leases
+from router.placement import order as in_order
+from router.ports import EngineAnswer, Engines
+from router.records.log import RecordLog, durable
+from router.records.record import Trace, content_digest
+from router.request import Question, parse
+from router.resolution import Target, choose, resolve
+from router.rewriting import rewrite
+from router.streaming import EventReader, StreamedAnswer
+from router.tables import CompiledRoute, Place, Principal
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    feed: Feed
+    engines: Engines
+    leases: Leases
+    log: RecordLog
+    limits: Limits
+    salt_secret: bytes
+    ticks: Callable[[], float]
+    entropy: Callable[[int], bytes]
+    finished: Callable[[Trace], None]
+
+    async def run(self, exchange: Exchange) -> None:
+        """Answer or refuse; either way one outcome is recorded before the response ends."""
+        asked = _Asked(exchange, Trace(id=f"rec-{self.entropy(16).hex()}"), self.ticks())
+        try:
+            await self._answer(asked)
+        except Exception as error:
+            if not isinstance(error, RouterError):
+                _log.exception("record %s: unexpected", asked.trace.id)
+            await self._refuse(asked, problems.public(error))
+        finally:
+            self._stop_clock(asked)
+            self.finished(asked.trace)
+
+    async def _answer(self, asked: "_Asked") -> None:
+        exchange, trace = asked.exchange, asked.trace
+        tables = self.feed.tables()  # one view, from the first check to the record
+        principal = authenticate(exchange.headers, tables)
+        _note_caller(trace, principal)
+        may_ask(principal)
+        question = parse(
+            _note_body(trace, await exchange.body(self.limits)), most_choices=self.limits.choices
+        )
+        chosen = choose(principal, question.model, exchange.headers, tables)
+        _note_route(trace, question, chosen)
+        target = resolve(chosen, tables)
+        order = constrain(question, target, self.salt_secret)
+        async with exchange.connected(), self._forwarded(asked, target, order) as answer:
+            if order.stream:
+                end = await self._stream(asked, order, answer)
+            else:
+                end = await self._whole(asked, order, answer)
+        trace.status = 200
+        await self._record(asked)
+        if order.stream:
+            await exchange.end(end)
+        else:
+            await exchange.respond(200, end, asked.headers())
+
+    @asynccontextmanager
+    async def _forwarded(self, asked: "_Asked", target: Target, order: Order) -> AsyncIterator[EngineAnswer]:
+        """Place, lease and forward; the next engine is asked only if nothing was sent to this one."""
+        trace, version = asked.trace, target.live.version
+        trace.version, trace.epoch = version, target.live.epoch
+        for place in in_order(target.live.places, self.leases):
+            with self.leases.hold(place, version):
+                _note_place(trace, place)
+                self._stop_clock(asked)
+                intent = self.log.append("intent", trace)
+                try:
+                    answer = await self.engines.ask(address(place.url), order.body)
+                except NothingSent:
+                    continue
+                try:
+                    await durable(intent)  # written while the engine worked; no answer without it
+                    check_status(answer.status)
+                    yield answer
+                finally:
+                    await answer.close()
+                return
+        raise EngineUnavailable
+
+    async def _whole(self, asked: "_Asked", order: Order, answer: EngineAnswer) -> bytes:
+        rewritten = rewrite(await read_all(answer, self.limits.answer_bytes), order, asked.answer_id)
+        _note_usage(asked.trace, rewritten.usage)
+        asked.trace.finish_reasons = tuple(choice.finish_reason for choice in rewritten.choices)
+        for choice in rewritten.choices:
+            validation.check(order.policy, choice.content, choice.finish_reason)
+        asked.trace.answer, asked.trace.answer_of = Digest.of(rewritten.body), "body"
+        return rewritten.body
+
+    async def _stream(self, asked: "_Asked", order: Order, answer: EngineAnswer) -> bytes:
+        """Pass events on as they come; returns the held-back end."""
+        asked.streamed = streamed = StreamedAnswer(order, asked.answer_id)
+        async for piece in _events(answer, streamed, self.limits.answer_bytes):
+            if piece:
+                if not asked.exchange.started:
+                    await asked.exchange.begin(asked.headers())
+                await asked.exchange.push(piece)
+        end = streamed.finish()
+        _note_usage(asked.trace, streamed.usage)
+        asked.trace.finish_reasons = tuple(streamed.finish_reasons)
+        asked.trace.answer, asked.trace.answer_of = content_digest(streamed.contents), "content"
+        if not asked.exchange.started:  # everything came in the chunks that are held back
+            await asked.exchange.begin(asked.headers())
+        return end
+
+    async def _record(self, asked: "_Asked") -> None:
+        """The outcome, on disk. Raises RecordUnavailable."""
+        self._stop_clock(asked)
+        await durable(self.log.append("outcome", asked.trace))
+        asked.recorded = True
+
+    async def _refuse(self, asked: "_Asked", error: RouterError) -> None:
+        if asked.recorded:
+            return  # the answer is on record and only sending it failed: nobody is there to be told
+        exchange, trace = asked.exchange, asked.trace
+        trace.status, trace.code = error.status, error.code
+        body = problems.body(error)
+        if exchange.started and asked.streamed is not None:
+            trace.answer = content_digest(asked.streamed.contents_before_end)
+            trace.answer_of = "content"
+        elif isinstance(error, ClientGone):
+            trace.answer = trace.answer_of = None
+        else:
+            trace.answer, trace.answer_of = Digest.of(body), "body"
+        try:
+            await self._record(asked)
+        except RecordUnavailable as unavailable:
+            error = unavailable
+            trace.status, trace.code = error.status, error.code
+        if isinstance(error, ClientGone):
+            return
+        if exchange.started:
+            await exchange.end(problems.frame(error))
+        else:
+            await exchange.respond(error.status, problems.body(error), asked.headers(error))
+
+    def _stop_clock(self, asked: "_Asked") -> None:
+        asked.trace.milliseconds = round((self.ticks() - asked.begun) * 1000)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One request under way."""
+
+    exchange: Exchange
+    trace: Trace
+    begun: float
+    recorded: bool = False
+    streamed: StreamedAnswer | None = field(default=None)
+
+    @property
+    def answer_id(self) -> str:
+        return f"chatcmpl-{self.trace.id.removeprefix('rec-')}"
+
+    def headers(self, error: RouterError | None = None) -> RawHeaders:
+        record = self.trace.id.encode("ascii")
+        found: RawHeaders = [(b"x-tenon-record", record), (b"x-request-id", record)]
+        if error is None and self.trace.version is not None and self.trace.engine is not None:
+            found.append((b"x-tenon-version", self.trace.version.encode("ascii")))
+            found.append((b"x-tenon-engine", self.trace.engine.encode("ascii")))
+        if error is not None and error.status == 401:
+            found.append((b"www-authenticate", b"Bearer"))
+        return found
+
+
+async def _events(answer: EngineAnswer, streamed: StreamedAnswer, limit: int) -> AsyncIterator[bytes]:
+    """What may be sent after each piece of the engine's stream, until its ``[DONE]`` or its end.
+
+    When an event is refused, what came before it in the same piece is yielded first.
+    """
+    reader, size = EventReader(), 0
+    async for piece in answer.chunks():
+        size += len(piece)
+        if size > limit:
+            raise EngineFailed
+        ready: list[bytes] = []
+        for event in reader.feed(piece):
+            if event == b"[DONE]":
+                yield b"".join(ready)
+                return
+            try:
+                ready.append(streamed.accept(event))
+            except RouterError:
+                yield b"".join(ready)
+                raise
+        yield b"".join(ready)
+
+
+def _note_caller(trace: Trace, principal: Principal) -> None:
+    trace.tenant, trace.key = principal.tenant, principal.key
+
+
+def _note_body(trace: Trace, body: bytes) -> bytes:
+    trace.request = Digest.of(body)
+    return body
+
+
+def _note_route(trace: Trace, question: Question, chosen: CompiledRoute) -> None:
+    route = chosen.route
+    trace.route, trace.policy, trace.model = route.name, route.policy, route.model
+    trace.adapter, trace.alias, trace.stream = route.adapter, route.alias, question.stream
+
+
+def _note_place(trace: Trace, place: Place) -> None:
+    trace.engine, trace.boot, trace.attestation = place.engine, place.boot, place.attestation
+
+
+def _note_usage(trace: Trace, usage: Usage | None) -> None:
+    if usage is not None:
+        trace.prompt_tokens, trace.completion_tokens = usage.prompt, usage.completion
