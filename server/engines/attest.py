@@ -1,0 +1,125 @@
+"""Proof by behaviour: does the slot show the version's fingerprint, and the engine its contract?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from registry.clock import stamp
+from registry.contract import Contract
+from registry.digests import Digest
+from registry.errors import TenonError
+from registry.fingerprint import Attestation, Fingerprint, Nearest, TopLogprobs
+from registry.judgement import UNMEASURED, Finding, judge
+from registry.names import engine_name
+from server.engines.errors import ContractMismatch, EngineAnswerUnusable
+
+
+class Probed(Protocol):
+    """The part of an engine that proofs need."""
+
+    async def tokenize(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool, model: str
+    ) -> tuple[int, ...]: ...
+
+    async def probe(
+        self, *, model: str, prompts: Sequence[Sequence[int]], cache_salt: str
+    ) -> tuple[TopLogprobs, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Who observes: one boot of one engine."""
+
+    engine: str
+    boot: str
+    engine_version: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    base: Digest
+
+
+async def check_contract(engine: Probed, contract: Contract, *, base: Digest, model: str) -> None:
+    """Every golden conversation must become exactly the token ids of training.
+
+    ``model`` only selects the tokenizer, which vLLM takes from the base for every name. Raises
+    ContractMismatch for the first difference, and for a contract that proves nothing; EngineUnreachable.
+    """
+    if contract.base != base:
+        raise ContractMismatch("the contract is for another base")
+    if not contract.golden:
+        raise ContractMismatch("the contract has no golden conversations, so nothing can be compared")
+    for number, golden in enumerate(contract.golden, start=1):
+        try:
+            ids = await engine.tokenize(
+                golden.messages, add_generation_prompt=golden.add_generation_prompt, model=model
+            )
+        except EngineAnswerUnusable as error:
+            raise ContractMismatch(f"golden conversation {number}: {error.message}") from None
+        if ids != golden.token_ids:
+            at = next(
+                (i for i, pair in enumerate(zip(ids, golden.token_ids, strict=False)) if pair[0] != pair[1]),
+                min(len(ids), len(golden.token_ids)),
+            )
+            raise ContractMismatch(
+                f"golden conversation {number} becomes other tokens, from position {at}", conversation=number
+            )
+
+
+async def observe(
+    engine: Probed,
+    *,
+    version: Digest,
+    fingerprint: Fingerprint,
+    siblings: Mapping[Digest, Fingerprint],
+    dtype: str,
+    salt: str,
+) -> Finding:
+    """Probe the slot of ``version`` and judge it. An unusable answer is a failed finding, not an error;
+    EngineUnreachable is raised, because silence says nothing about the slot."""
+    try:
+        observed = await engine.probe(
+            model=engine_name(version),
+            prompts=[probe.token_ids for probe in fingerprint.probes],
+            cache_salt=salt,
+        )
+    except EngineAnswerUnusable as error:
+        return _failed(error)
+    return judge(fingerprint=fingerprint, observed=observed, siblings=siblings, dtype=dtype)
+
+
+def testify(
+    finding: Finding,
+    *,
+    witness: Witness,
+    version: Digest,
+    fingerprint: Digest,
+    contract: Digest,
+    observed_at: datetime,
+) -> Attestation:
+    """The finding as the document that gets signed."""
+    return Attestation(
+        engine=witness.engine,
+        boot=witness.boot,
+        engine_version=witness.engine_version,
+        dtype=witness.dtype,
+        base=witness.base,
+        version=version,
+        fingerprint=fingerprint,
+        contract=contract,
+        own_distance=finding.own_distance,
+        nearest=finding.nearest,
+        strength=finding.strength,
+        passed=finding.passed,
+        reason=finding.reason,
+        observed_at=stamp(observed_at),
+    )
+
+
+def _failed(error: TenonError) -> Finding:
+    return Finding(
+        own_distance=UNMEASURED,
+        nearest=Nearest(what="base", distance=UNMEASURED),
+        strength="failed",
+        passed=False,
+        reason=error.message,
+    )

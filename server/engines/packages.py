@@ -1,0 +1,51 @@
+"""Everything the registry says about one version that an engine needs, fetched and checked once."""
+
+from dataclasses import dataclass
+
+from registry.contract import Contract
+from registry.digests import Digest
+from registry.errors import InvalidDocument
+from registry.fingerprint import Fingerprint
+from registry.manifests import Manifest
+from server.engines.errors import CacheUnusable
+from server.engines.ports import ControlPlane
+
+
+class NotServable(Exception):
+    """Internal: this version can never be served by this engine; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    version: Digest
+    manifest: Manifest
+    fingerprint: Fingerprint
+    fingerprint_digest: Digest
+    contract: Contract
+    contract_digest: Digest
+
+
+async def fetch_package(control: ControlPlane, version: Digest, *, base: Digest) -> Package:
+    """Raises NotServable, and whatever the control plane raises (then it may work later)."""
+    manifest = await control.manifest(version)
+    if manifest.identity() != version:
+        raise CacheUnusable(f"the manifest received is not the one of {version.short}")
+    if manifest.base != base:
+        raise NotServable("it was trained on another base")
+    if manifest.fingerprint is None:
+        raise NotServable("it has no fingerprint, so nothing could prove that it answers")
+    try:
+        fingerprint = Fingerprint.parse(await control.blob(manifest.fingerprint.digest))
+        contract = Contract.parse(await control.blob(manifest.contract.digest))
+    except InvalidDocument as error:
+        raise NotServable(error.message) from None
+    if fingerprint.base != base:
+        raise NotServable("its fingerprint was taken on another base")
+    return Package(
+        version=version,
+        manifest=manifest,
+        fingerprint=fingerprint,
+        fingerprint_digest=manifest.fingerprint.digest,
+        contract=contract,
+        contract_digest=manifest.contract.digest,
+    )

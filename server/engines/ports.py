@@ -1,0 +1,32 @@
+"""What an engine agent needs from outside. Fake: ``server.testing.control_plane``."""
+
+from typing import Protocol
+
+from registry.digests import Digest
+from registry.manifests import Manifest
+from registry.models import EngineState, Snapshot
+from registry.signing.envelope import Envelope
+
+
+class ControlPlane(Protocol):
+    """The registry, as an engine's agent sees it. Everything may raise ControlUnreachable."""
+
+    async def feed(self, after: int | None, wait: float) -> Snapshot | None:
+        """The newest snapshot with ``size > after`` (None: any), waiting at most ``wait`` seconds for one."""
+        ...
+
+    async def manifest(self, version: Digest) -> Manifest:
+        """Raises VersionNotFound; the result's identity is ``version``."""
+        ...
+
+    async def blob(self, digest: Digest) -> bytes:
+        """Raises BlobNotFound, BlobCorrupt."""
+        ...
+
+    async def announce(self, state: EngineState) -> None:
+        """This engine's current boot. Another boot than before ends every slot of the one before."""
+        ...
+
+    async def attest(self, envelope: Envelope) -> None:
+        """A signed Attestation; one that did not pass ends the slot."""
+        ...
