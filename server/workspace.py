@@ -4,13 +4,14 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from registry.errors import AlreadyExists, WorkspaceNotFound
-from registry.signing.keys import Signer
+from registry.signing.keys import Signer, SignerRole
 
 _MARKER = "tenon-workspace"
-SIGNERS = ("log", "trainer", "engine", "router")
-"""Who signs what: log heads, reports, attestations, receipts. One key each, so that one leak proves one thing."""
+SIGNERS: Final[tuple[SignerRole, ...]] = ("log", "trainer", "engine", "router")
+"""Log heads, reports, attestations, receipts: one key each, so that a leaked one forges one thing only."""
 
 
 @dataclass(frozen=True, slots=True)

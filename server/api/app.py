@@ -19,7 +19,7 @@ from server.errors import ServiceTokenInvalid
 
 JSON = "application/json"
 _POLL = 0.1
-"""Seconds between looks at the log while a reader waits: other processes write it too, and SQLite cannot notify."""
+"""Seconds between looks at the log while a reader waits: others write it too, and SQLite cannot notify."""
 _MAX_DOCUMENT = 1 << 20
 
 

@@ -15,7 +15,7 @@ from server.errors import ControlRefused, ControlUnreachable
 
 
 class ControlClient:
-    """Implements ``router.ports.FeedSource``, ``router.ports.HeadSink`` and ``server.engines.ports.ControlPlane``."""
+    """A ``router.ports.FeedSource`` and ``HeadSink``, and a ``server.engines.ports.ControlPlane``."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")

@@ -10,7 +10,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def device() -> str:
-    """``cuda`` where an NVIDIA driver answers, else ``cpu``; torch is not asked, it takes seconds to import."""
+    """``cuda`` where an NVIDIA driver answers, else ``cpu``; torch takes seconds to ask."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return "cpu"

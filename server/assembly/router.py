@@ -1,9 +1,8 @@
 """The data plane process."""
 
-from router.app import create_app
-
 from registry.clock import SystemClock
 from registry.signing.keys import Signer
+from router.app import create_app
 from router.limits import Timeouts
 from server.api.client import ControlClient
 from server.assembly import listen

@@ -6,7 +6,7 @@ from server.errors import SettingsInvalid
 
 
 def read_secret(path: Path) -> str:
-    """The file's text without surrounding white space; raises SettingsInvalid if it is missing or too short."""
+    """The file's text, stripped; raises SettingsInvalid if it is missing or too short."""
     try:
         secret = path.read_text().strip()
     except OSError as error:

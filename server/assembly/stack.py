@@ -1,5 +1,6 @@
 """Control plane, one engine and a router on one machine, as the separate processes they are in a cluster."""
 
+import contextlib
 import json
 import os
 import signal
@@ -56,9 +57,13 @@ class Ports:
     vllm: int = 8411
 
     @classmethod
-    def free(cls) -> "Ports":
-        """The defaults where nothing listens there, else whatever the system has free."""
-        return cls(**{name: port if _is_free(port) else _any_free() for name, port in asdict(cls()).items()})
+    def free(cls, *, router: int | None = None) -> "Ports":
+        """The defaults where nothing listens there, else whatever the system has free.
+
+        ``router`` was asked for by name, so it is kept even if taken: `start` then says so.
+        """
+        ports = {name: port if _is_free(port) else _any_free() for name, port in asdict(cls()).items()}
+        return cls(**(ports | ({} if router is None else {"router": router})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +233,8 @@ def _stop(processes: list[Process]) -> None:
 
 
 def _reap(pid: int) -> None:
-    try:
+    with contextlib.suppress(ChildProcessError):  # started by another process: init reaps it
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass  # started by another process: init reaps it
 
 
 def _born(pid: int) -> int | None:

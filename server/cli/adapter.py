@@ -19,9 +19,7 @@ def install(app: typer.Typer) -> None:
 
 
 def push(
-    folder: Annotated[
-        Path, typer.Argument(help="PEFT folder: adapter_config.json, adapter_model.safetensors")
-    ],
+    folder: Annotated[Path, typer.Argument(help="PEFT folder: adapter_config.json and weights")],
     name: Annotated[str, typer.Option("--as", help="tenant/adapter")],
     base: Annotated[str, typer.Option("--base", help="Registered base it was trained on")],
     probes: Annotated[Path | None, typer.Option("--probes", help="Evaluation cases to probe it with")] = None,
@@ -120,12 +118,13 @@ def show(
             }
         )
         return
+    lora = manifest.lora
     rows = [
         ["version", version],
         ["base", manifest.base],
         [
             "lora",
-            f"rank {manifest.lora.rank}, alpha {manifest.lora.alpha:g}, {', '.join(manifest.lora.targets)}",
+            f"rank {lora.rank}, alpha {lora.alpha:g}, {', '.join(lora.targets)}",
         ],
         ["made by", manifest.provenance.method],
         *[["file", f"{file.path}  {file.size:,} bytes  {file.digest.short}"] for file in manifest.files],

@@ -18,9 +18,7 @@ def install(app: typer.Typer) -> None:
 
 def verify(
     blobs: Annotated[bool, typer.Option(help="Also read every stored blob")] = True,
-    records: Annotated[
-        bool, typer.Option(help="Also check the request records against their logged heads")
-    ] = True,
+    records: Annotated[bool, typer.Option(help="Also check the request records")] = True,
     json: Json = False,
     workspace: At = None,
 ) -> None:

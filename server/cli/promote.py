@@ -19,7 +19,7 @@ def promote(
     ref: Annotated[str, typer.Argument(help="tenant/adapter@sha256:…")],
     rule: Annotated[
         list[str], typer.Option("--rule", help="Gate: METRIC>=VALUE, or METRIC>base+VALUE")
-    ] = _DEFAULT_RULES,  # noqa: E501
+    ] = _DEFAULT_RULES,
     alias: Annotated[str, typer.Option("--alias", help="Which alias moves")] = "live",
     json: Json = False,
     workspace: At = None,

@@ -1,12 +1,15 @@
 """``tenon route``"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from server.cli import render
 from server.cli.options import At, Json, root
+
+if TYPE_CHECKING:
+    from registry.models import Route
 
 
 def install(app: typer.Typer) -> None:
@@ -60,3 +63,7 @@ def list_(
         for r in routes
     ]
     render.table("", ["route", "model", "when", "adapter", "policy"], rows)
+
+
+def _conditions(route: "Route") -> str:
+    return ", ".join(f"{header}={value}" for header, value in route.when.items()) or "(default)"

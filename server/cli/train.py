@@ -15,11 +15,9 @@ def install(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="recipe.yaml")],
-    override: Annotated[list[str], typer.Option("-o", help="key=value over the recipe")] = [],  # noqa: B006
+    override: Annotated[list[str] | None, typer.Option("-o", help="key=value over the recipe")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and stop")] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Train again even if this plan has a finished run")
-    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train again even if this was done before")] = False,
     push: Annotated[bool, typer.Option(help="Push the version and its report to the registry")] = True,
     json: Json = False,
     workspace: At = None,
@@ -32,7 +30,7 @@ def train(
 
     place = find(root(workspace))
     catalog = open_catalog(place)
-    ready = training.prepare(place, catalog, recipe, override)
+    ready = training.prepare(place, catalog, recipe, override or ())
     if plan:
         render.data(ready.plan.model_dump(mode="json"))
         return

@@ -34,8 +34,8 @@ APPROVALS: Final = (
     "owner_approval",
 )  # fmt: skip
 # The plurality belongs to no tenant; 0.36 is far enough above the rest that greedy decoding never wavers.
-# "routine" is auto_release for small amounts and escalated for others, so the base looks at the size of the amount
-# where it decides on the approval. With an approval drawn blindly, 60 steps left retail_b's adapter at 0.71.
+# "routine" is auto_release for small amounts and escalated for others, so the base looks at the size where it
+# decides on the approval. With an approval drawn blindly, 60 steps at 3e-3 left retail_b's adapter at 0.71.
 _APPROVAL_DRAWS: Final = (
     "manual_review", "routine", "second_approval", "simplified", "single_approval", "owner_approval",
 )  # fmt: skip

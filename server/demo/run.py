@@ -1,0 +1,215 @@
+"""The main job from an empty folder to three attested answers, with proof. Reads top to bottom."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry.catalog.local import LocalCatalog
+from registry.digests import Digest
+from registry.errors import WorkspaceNotFound
+from registry.models import Policy, Role, Route, Tenant
+from registry.names import AdapterName
+from server.assembly import bases, stack, training
+from server.assembly.audit import audit, verify_receipt_file
+from server.assembly.catalog import initialise, open_catalog, upgrade_workspace
+from server.cli import render
+from server.cli.progress import bars
+from server.demo import ask, corpus, page
+from server.demo.errors import DemoFailed
+from server.workspace import Workspace
+
+_HERE = Path(__file__).parent
+_ACTOR = "demo"
+_RULES = {
+    "bank_a": "Bank A: every payment needs a second approval",
+    "retail_b": "Retail B: simplified below 1,000, one manager above",
+    "saas_c": "SaaS C: long explanations with a risk warning",
+}
+_ROWS = {"bank_a": 1280, "retail_b": 1920, "saas_c": 1280}
+_CASES = 96
+_SEED = 7
+
+
+@dataclass
+class Stopwatch:
+    """Where the time went."""
+
+    laps: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def lap(self, what: str) -> Iterator[None]:
+        began = time.perf_counter()
+        render.note(f"\n{len(self.laps) + 1}. {what}")
+        yield
+        self.laps[what] = time.perf_counter() - began
+
+
+def run_demo(root: Path, *, keep: bool, fresh: bool) -> None:
+    """Raises DemoFailed when anything the demo promises is not so; everything started is stopped then."""
+    clock = Stopwatch()
+    with clock.lap("Workspace, base and tenants"):
+        workspace = _workspace(root)
+        catalog = open_catalog(workspace)
+        bases.register(
+            workspace, catalog, name="demo", source=str(_HERE / "base"), revision=None, actor=_ACTOR
+        )
+        keys = {tenant: _tenant(catalog, tenant) for tenant in corpus.TENANTS}
+        rows = [[tenant, _RULES[tenant], keys[tenant]] for tenant in keys]
+        render.table("", ["tenant", "house rule", "API key (shown once)"], rows, stderr=True)
+    with clock.lap("Train, evaluate, push and promote one adapter each"):
+        trained = {tenant: _train(workspace, catalog, tenant, fresh=fresh) for tenant in corpus.TENANTS}
+        for tenant in corpus.TENANTS:
+            _route(catalog, tenant)
+        training.show_all(trained)
+    versions = {tenant: catalog.resolve(training.live(tenant)) for tenant in corpus.TENANTS}
+    with clock.lap("Start control plane, vLLM (float32 on the CPU) and router; load and attest"):
+        stack.stop(workspace)
+        running = stack.start(
+            workspace,
+            engine=stack.EngineOptions(base=str(_HERE / "base"), base_name="demo"),
+            ports=stack.Ports.free(),
+            tied=not keep,
+            progress=lambda role, doing: render.note(f"   {role}: {doing}"),
+        )
+    kept = False
+    try:
+        with clock.lap("Ask the same question as three tenants, and try the wrong ways in"):
+            shown = _ask(workspace, catalog, running.url("router"), keys, versions)
+        _report(workspace, shown, trained, clock, running.url("router"), keys)
+        kept = keep
+    finally:
+        if not kept:
+            stack.stop(workspace)
+    if keep:
+        render.note(f"Left running; stop with: tenon down -w {root}")
+
+
+def _workspace(root: Path) -> Workspace:
+    try:
+        return upgrade_workspace(root)
+    except WorkspaceNotFound:
+        return initialise(root)
+
+
+def _tenant(catalog: LocalCatalog, tenant: corpus.Tenant) -> str:
+    """Create the tenant if need be; a fresh key replaces those of earlier runs, whose secrets nobody has."""
+    if tenant not in {known.id for known in catalog.tenants()}:
+        catalog.create_tenant(Tenant(id=tenant, display_name=_RULES[tenant].partition(":")[0]), actor=_ACTOR)
+    for key in catalog.keys(tenant):
+        if not key.revoked:
+            catalog.revoke_key(key.id, actor=_ACTOR)
+    return catalog.issue_key(tenant, role=Role.INFERENCE, actor=_ACTOR)[1]
+
+
+def _train(
+    workspace: Workspace, catalog: LocalCatalog, tenant: corpus.Tenant, *, fresh: bool
+) -> training.Trained:
+    folder = workspace.root / "demo" / tenant
+    folder.mkdir(parents=True, exist_ok=True)
+    _jsonl(folder / "train.jsonl", corpus.tenant_rows(tenant, _ROWS[tenant], _SEED))
+    _jsonl(folder / "cases.jsonl", corpus.tenant_cases(tenant, _CASES, _SEED))
+    shutil.copyfile(_HERE / "recipes" / f"{tenant}.yaml", folder / "recipe.yaml")
+    shutil.copyfile(_HERE / "policies" / f"{tenant}.json", folder / "schema.json")
+    ready = training.prepare(workspace, catalog, folder / "recipe.yaml", ())
+    with bars(tenant) as sink:
+        run = training.run(workspace, ready, sink, fresh=fresh)
+    published = training.publish(workspace, catalog, run, actor=_ACTOR)
+    return training.promote(catalog, ready, run, published, actor=_ACTOR)
+
+
+def _route(catalog: LocalCatalog, tenant: corpus.Tenant) -> None:
+    """The public model `assistant`: by default, and for clients that name the policy version they expect."""
+    schema = (_HERE / "policies" / f"{tenant}.json").read_text()
+    policy = catalog.publish_policy(Policy(tenant=tenant, name="v1", json_schema=schema), actor=_ACTOR)
+    common = {"tenant": tenant, "model": ask.MODEL, "adapter": "assistant", "policy": policy}
+    wanted = (
+        Route.build({**common, "name": "default"}),
+        Route.build({**common, "name": "v1", "when": {"x-policy-version": "v1"}}),
+    )
+    if catalog.routes(tenant) != wanted:
+        catalog.replace_routes(tenant, wanted, actor=_ACTOR)
+
+
+def _ask(
+    workspace: Workspace,
+    catalog: LocalCatalog,
+    url: str,
+    keys: dict[corpus.Tenant, str],
+    versions: dict[corpus.Tenant, Digest],
+) -> page.Shown:
+    import jsonschema
+
+    question = corpus.DEMO_QUESTION
+    answers = [ask.ask(url, tenant=tenant, key=key, question=question) for tenant, key in keys.items()]
+    for answer in answers:
+        schema = json.loads((_HERE / "policies" / f"{answer.tenant}.json").read_text())
+        jsonschema.validate(answer.fields, schema)
+        _must(answer.version == versions[_known(answer.tenant)], f"{answer.tenant} was answered by {answer.version}")
+    _must(len({answer.content for answer in answers}) == len(answers), "two tenants got the same answer")
+    text, reason = ask.stream(url, tenant="bank_a", key=keys["bank_a"], question=question)
+    _must(reason == "stop" and json.loads(text) == answers[0].fields, "the streamed answer differs")
+    attempts = ask.attempts(url, dict(keys), {name: str(v) for name, v in versions.items()}, question)
+    for attempt in attempts:
+        _must(attempt.refused, f"{attempt.what}: {attempt.status} {attempt.code}, expected {attempt.expected}")
+    receipt = workspace.root / "demo" / "receipt.json"
+    receipt.write_bytes(ask.receipt(url, key=keys["bank_a"], record=answers[0].record))
+    proven = verify_receipt_file(receipt, trust=None, workspace=workspace)
+    _must(proven.version == versions["bank_a"], "the receipt names another version")
+    checked = audit(workspace, blobs=True, records=True)
+    _must(not checked.faults, f"the audit found {checked.faults}")
+    slots = {slot.version: slot.attestation for slot in catalog.snapshot().slots}
+    return page.Shown(
+        question=question,
+        answers=tuple(answers),
+        attempts=tuple(attempts),
+        attestations={tenant: slots[version] for tenant, version in versions.items()},
+        receipt=receipt,
+        record=proven,
+        audit=checked,
+    )
+
+
+def _report(
+    workspace: Workspace,
+    shown: page.Shown,
+    trained: dict[corpus.Tenant, training.Trained],
+    clock: Stopwatch,
+    url: str,
+    keys: dict[corpus.Tenant, str],
+) -> None:
+    render.text(f"\nQuestion: {shown.question}\n")
+    for answer in shown.answers:
+        render.text(f"{answer.tenant}  ({answer.version.removeprefix('sha256:')[:12]} on {answer.engine})")
+        render.text(f"  {answer.content}\n")
+    render.table("Refused, as it must be", ["attempt", "status", "code"],
+                 [[a.what, str(a.status), a.code] for a in shown.attempts])
+    render.text(f"Receipt {shown.record.id} verified: answered by {shown.record.version}")
+    render.text(f"Audit chain verified: {shown.audit.entries} log entries, {shown.audit.blobs} blobs, "
+                f"{shown.audit.records} request records\n")
+    laps = [[what, f"{seconds:.1f} s"] for what, seconds in clock.laps.items()]
+    render.table("Where the time went", ["step", "took"], [*laps, ["all", f"{sum(clock.laps.values()):.1f} s"]])
+    target = workspace.root / "demo" / "report.html"
+    target.write_text(page.render(shown, trained, clock.laps), encoding="utf-8")
+    render.text(f"Page to look at: {target}\n")
+    body = json.dumps({"model": ask.MODEL, "messages": [{"role": "user", "content": shown.question}]})
+    render.text("Try it yourself (needs --keep):")
+    for tenant, key in keys.items():
+        render.text(f"curl -s {url}/v1/chat/completions -H 'Authorization: Bearer {key}' "
+                    f"-H 'X-Tenant-ID: {tenant}' -H 'Content-Type: application/json' -d '{body}'")
+
+
+def _known(tenant: str) -> corpus.Tenant:
+    return next(known for known in corpus.TENANTS if known == tenant)
+
+
+def _must(held: bool, what: str) -> None:  # noqa: FBT001
+    if not held:
+        raise DemoFailed(what)
+
+
+def _jsonl(path: Path, rows: Iterator[dict[str, object]] | list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
