@@ -8,9 +8,9 @@ from typing import Any, Literal, Protocol
 from registry.clock import stamp
 from registry.contract import Contract
 from registry.digests import Digest
-from registry.errors import TenonError
 from registry.fingerprint import Attestation, Fingerprint, Nearest, TopLogprobs
 from registry.judgement import UNMEASURED, Finding, judge
+from registry.manifests import BlobRef
 from registry.names import engine_name
 from server.engines.errors import ContractMismatch, EngineAnswerUnusable
 
@@ -65,26 +65,64 @@ async def check_contract(engine: Probed, contract: Contract, *, base: Digest, mo
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one slot showed."""
+
+    version: Digest
+    fingerprint: Fingerprint
+    files: tuple[BlobRef, ...]
+    seen: tuple[TopLogprobs, ...] = ()
+    fault: str = ""
+    """Why the answer proves nothing; empty when there is one to judge."""
+
+
 async def observe(
-    engine: Probed,
-    *,
-    version: Digest,
-    fingerprint: Fingerprint,
-    siblings: Mapping[Digest, Fingerprint],
-    dtype: str,
-    salt: str,
-) -> Finding:
-    """Probe the slot of ``version`` and judge it. An unusable answer is a failed finding, not an error;
-    EngineUnreachable is raised, because silence says nothing about the slot."""
+    engine: Probed, *, version: Digest, fingerprint: Fingerprint, files: tuple[BlobRef, ...], salt: str
+) -> Observation:
+    """Probe the slot of ``version``. An unusable answer is an observation with a fault; EngineUnreachable is
+    raised, because silence says nothing about the slot."""
     try:
-        observed = await engine.probe(
+        seen = await engine.probe(
             model=engine_name(version),
             prompts=[probe.token_ids for probe in fingerprint.probes],
             cache_salt=salt,
         )
     except EngineAnswerUnusable as error:
-        return _failed(error)
-    return judge(fingerprint=fingerprint, observed=observed, siblings=siblings, dtype=dtype)
+        return Observation(version, fingerprint, files, fault=error.message)
+    return Observation(version, fingerprint, files, seen=seen)
+
+
+def judge_together(observations: Sequence[Observation], *, dtype: str) -> dict[Digest, Finding]:
+    """A finding for each observation; the other slots are what each could be mistaken for.
+
+    In two steps, so that order does not matter and a version can only be a rival after it has shown its own
+    fingerprint: a copied fingerprint would otherwise put another tenant's adapter out of service. A version
+    with the same files is no rival either: the same bytes answer the same, rightly.
+    """
+    alone = {seen.version: _judge(seen, {}, dtype) for seen in observations}
+    genuine = [seen for seen in observations if alone[seen.version].passed]
+    return alone | {
+        seen.version: _judge(
+            seen,
+            {
+                other.version: other.fingerprint
+                for other in genuine
+                if other.version != seen.version and other.files != seen.files
+            },
+            dtype,
+        )
+        for seen in genuine
+    }
+
+
+def _judge(seen: Observation, siblings: Mapping[Digest, Fingerprint], dtype: str) -> Finding:
+    if seen.fault:
+        nowhere = Nearest(what="base", distance=UNMEASURED)
+        return Finding(
+            own_distance=UNMEASURED, nearest=nowhere, strength="failed", passed=False, reason=seen.fault
+        )
+    return judge(fingerprint=seen.fingerprint, observed=seen.seen, siblings=siblings, dtype=dtype)
 
 
 def testify(
@@ -112,14 +150,4 @@ def testify(
         passed=finding.passed,
         reason=finding.reason,
         observed_at=stamp(observed_at),
-    )
-
-
-def _failed(error: TenonError) -> Finding:
-    return Finding(
-        own_distance=UNMEASURED,
-        nearest=Nearest(what="base", distance=UNMEASURED),
-        strength="failed",
-        passed=False,
-        reason=error.message,
     )

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from registry.clock import Clock
 from registry.digests import Digest
 from registry.errors import TenonError
-from registry.fingerprint import Fingerprint
 from registry.judgement import Finding
 from registry.models import Snapshot
 from registry.names import engine_name
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from registry.signing.types import ATTESTATION
-from server.engines.attest import Witness, check_contract, observe, testify
+from server.engines.attest import Witness, check_contract, judge_together, observe, testify
 from server.engines.cache import AdapterCache
 from server.engines.client import VllmClient
-from server.engines.errors import ContractMismatch, EngineLoadFailed, EngineUnreachable
+from server.engines.errors import AttestationFailed, ContractMismatch, EngineLoadFailed, EngineUnreachable
 from server.engines.packages import NotServable, Package, fetch_package
 from server.engines.ports import ControlPlane
 from server.engines.residency import Capacity, Plan, plan, wanted
@@ -97,24 +96,25 @@ class Boot:
 
         Raises EngineUnreachable at the first probe that stays without any answer.
         """
-        for version, package in self._resident.items():
-            if version in self._failed:
-                continue
-            finding = await observe(
+        trusted = {version: self._resident[version] for version in self._resident if self._serves(version)}
+        observations = [
+            await observe(
                 self._engine,
                 version=version,
                 fingerprint=package.fingerprint,
-                siblings=self._siblings(package),
-                dtype=self.witness.dtype,
+                files=package.manifest.files,
                 salt=self._new_salt(),
             )
+            for version, package in trusted.items()
+        ]
+        for version, finding in judge_together(observations, dtype=self.witness.dtype).items():
+            if not finding.passed:
+                self._fail(version, f"{AttestationFailed.code}: {finding.reason}")
+            elif version not in self._findings:
+                self._report(Event("attested", f"{version.short}: {finding.reason}", version))
             if finding.passed:
-                if version not in self._findings:
-                    self._report(Event("attested", f"{version.short}: {finding.reason}", version))
                 self._findings[version] = finding
-            else:
-                self._fail(version, finding.reason)
-            self._enqueue(package, finding)
+            self._enqueue(trusted[version], finding)
         await self.flush()
 
     async def flush(self) -> None:
@@ -132,6 +132,11 @@ class Boot:
     @property
     def unsent(self) -> bool:
         return bool(self._outbox)
+
+    @property
+    def held(self) -> bool:
+        """Whether something could not be fetched and is worth another try."""
+        return bool(self._held)
 
     @property
     def recycle(self) -> bool:
@@ -217,24 +222,15 @@ class Boot:
                 self._contracts[digest] = None
         return self._contracts[digest]
 
-    def _siblings(self, package: Package) -> dict[Digest, Fingerprint]:
-        """What the slot could hold instead. A version with the same files is no rival: the same bytes under
-        another name answer the same, rightly."""
-        return {
-            version: other.fingerprint
-            for version, other in self._resident.items()
-            if version != package.version and other.manifest.files != package.manifest.files
-        }
-
     def _serves(self, version: Digest) -> bool:
         return version in self._resident and version not in self._failed
 
     def _enqueue(self, package: Package, finding: Finding) -> None:
         """Sign when it is news: the first finding, another verdict, or the last one getting old."""
         last = self._published.get(package.version)
-        if last is not None and last.finding.passed == finding.passed:
-            if self._now() - last.at < self._republish:
-                return
+        known = last is not None and last.finding.passed == finding.passed
+        if last is not None and known and self._now() - last.at < self._republish:
+            return
         document = testify(
             finding,
             witness=self.witness,
