@@ -54,6 +54,21 @@ Included by the control plane's ConfigMap, which every release has.
 {{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.monitoring.namespace) -}}
 {{- $faults = append $faults "monitoring.namespace is empty: the NetworkPolicies would keep Prometheus out" -}}
 {{- end -}}
+{{- /* A null removes a key and the schema says nothing; an absent selector would mean everybody. */ -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- $dns := default dict $policy.dns -}}
+{{- range $value, $given := dict
+  "secrets.existingSecret" .Values.secrets.existingSecret
+  "engine.base" $engine.base
+  "engine.baseName" $engine.baseName
+  "monitoring.podLabels" .Values.monitoring.podLabels
+  "networkPolicy.dns.namespace" $dns.namespace
+  "networkPolicy.dns.podLabels" $dns.podLabels
+  "networkPolicy.hub" $policy.hub -}}
+{{- if not $given -}}
+{{- $faults = append $faults (printf "%s is empty" $value) -}}
+{{- end -}}
+{{- end -}}
 {{- if $faults -}}
 {{- fail (printf "\n\nThese values cannot work:\n  * %s\n" (join "\n  * " $faults)) -}}
 {{- end -}}

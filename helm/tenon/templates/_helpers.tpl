@@ -19,7 +19,7 @@ http://{{ include "tenon.fullname" . }}-control.{{ .Release.Namespace }}.svc:{{ 
 
 {{/* Is the base fetched from the hub (and not a folder)? "true" or nothing. */}}
 {{- define "tenon.hub" -}}
-{{- if not (hasPrefix "/" .Values.engine.base) }}true{{ end -}}
+{{- if not (hasPrefix "/" (default "" .Values.engine.base)) }}true{{ end -}}
 {{- end }}
 
 {{/* The next ones take (dict "root" $ "component" "router"). */}}

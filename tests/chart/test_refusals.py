@@ -1,0 +1,148 @@
+"""Values that must not be installed, and the sentence that says why."""
+
+import pytest
+
+from tests.chart.charts import Chart, ValuesRefused
+
+BY_SCHEMA = [
+    (["image.tag=latest"], "image.tag: Must not validate the schema (not)"),
+    (["image.tag=main"], "image.tag: Must not validate the schema (not)"),
+    (["engine.image.tag=latest"], "engine.image.tag: Must not validate the schema (not)"),
+    (["image.repository=tenon:latest"], "image.repository: Does not match pattern"),
+    (["image.digest=sha256:abc"], "image.digest: Does not match pattern"),
+    (["engine.base="], "engine.base: String length must be greater than or equal to 1"),
+    (["engine.base=../base"], "engine.base: Does not match pattern"),
+    (["engine.baseName="], "engine.baseName: String length must be greater than or equal to 1"),
+    (["engine.baseName=Qwen 3"], "engine.baseName: Does not match pattern"),
+    (["engine.baseRevision=main"], "engine.baseRevision: Does not match pattern"),
+    (["secrets.existingSecret="], "secrets.existingSecret: String length must be greater than or equal to 1"),
+    (["secrets.serviceToken=hunter2"], "secrets: Additional property serviceToken is not allowed"),
+    (["control.replicas=0"], "control.replicas: Must be greater than or equal to 1"),
+    (["router.replicas=0"], "router.replicas: Must be greater than or equal to 1"),
+    (["engine.replicas=0"], "engine.replicas: Must be greater than or equal to 1"),
+    (
+        ["control.persistence.accessMode=ReadWriteMany"],
+        "control.persistence.accessMode must be one of the following",
+    ),
+    (["engine.maxLoraRank=24"], "engine.maxLoraRank must be one of the following"),
+    (["engine.gpuMemoryUtilization=2"], "engine.gpuMemoryUtilization: Must be less than or equal to 1"),
+    (["engine.device=rocm"], "engine.device must be one of the following"),
+    (["engine.maxLoras=two"], "engine.maxLoras: Invalid type"),
+    (["router.connectTimeout=0"], "router.connectTimeout: Must be greater than 0"),
+    (["logLevel=trace"], "logLevel must be one of the following"),
+    (["networkPolicy.enabled=false"], "networkPolicy: Additional property enabled is not allowed"),
+    (["replicaCount=2"], "(root): Additional property replicaCount is not allowed"),
+]
+
+BY_CHECK = [
+    (
+        "minimal",
+        ["control.replicas=2"],
+        "control.replicas must be 1: the workspace is a SQLite database on one volume",
+    ),
+    (
+        "minimal",
+        ["engine.baseRevision="],
+        "engine.baseRevision is empty: a base from the hub is pinned by its commit",
+    ),
+    ("minimal", ["engine.modelClaim=models"], "engine.modelClaim has no use with a base from the hub"),
+    (
+        "cpu-demo",
+        ["engine.modelClaim="],
+        "name its claim in engine.modelClaim and give the folder as /models/...",
+    ),
+    (
+        "cpu-demo",
+        ["engine.base=/etc/base"],
+        "name its claim in engine.modelClaim and give the folder as /models/...",
+    ),
+    ("cpu-demo", [f"engine.baseRevision:={'0' * 40}"], "engine.baseRevision belongs to a base from the hub"),
+    (
+        "minimal",
+        ["engine.resources.limits.nvidia\\.com/gpu=1"],
+        "engine.resources.limits must not name nvidia.com/gpu: engine.tensorParallelSize says how many",
+    ),
+    ("fake-engine", ["engine.device=cuda"], "engine.unsafeFakeEngine needs engine.device: cpu"),
+    (
+        "minimal",
+        ["router.drainSeconds=120"],
+        "router.gracePeriodSeconds must be longer than router.drainSeconds",
+    ),
+    (
+        "minimal",
+        ["engine.gracePeriodSeconds=5"],
+        "engine.gracePeriodSeconds must be longer than engine.drainSeconds",
+    ),
+    ("gpu", ["ingress.host="], "ingress.host is empty: an Ingress without a host answers for every name"),
+    ("gpu", ["ingress.tlsSecretName="], "ingress.tlsSecretName is empty: API keys would travel in clear"),
+    (
+        "gpu",
+        ["monitoring.namespace="],
+        "monitoring.namespace is empty: the NetworkPolicies would keep Prometheus out",
+    ),
+    (
+        "minimal",
+        [f"fullnameOverride={'a' * 41}"],
+        "must be 1 to 40 of a-z, 0-9 and '-', starting with a letter",
+    ),
+    ("minimal", ["fullnameOverride=9lives"], "must be 1 to 40 of a-z, 0-9 and '-', starting with a letter"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "sentence"), BY_SCHEMA, ids=str)
+def test_the_schema_refuses(overrides: list[str], sentence: str, chart: Chart) -> None:
+    with pytest.raises(ValuesRefused) as refused:
+        chart.render("minimal", *overrides)
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(("values", "overrides", "sentence"), BY_CHECK, ids=str)
+def test_a_check_refuses(values: str, overrides: list[str], sentence: str, chart: Chart) -> None:
+    chart.render(values)  # it is the override that is at fault
+    with pytest.raises(ValuesRefused) as refused:
+        chart.render(values, *overrides)
+    assert "These values cannot work:" in str(refused.value)
+    assert sentence in str(refused.value)
+
+
+def test_a_release_name_that_makes_no_service_name_is_refused(chart: Chart) -> None:
+    with pytest.raises(ValuesRefused, match=r'the name "my\.release" must be .*: set fullnameOverride'):
+        chart.render("minimal", name="my.release")
+    chart.render("minimal", "fullnameOverride=mine", name="my.release")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "secrets.existingSecret",
+        "engine.base",
+        "engine.baseName",
+        "monitoring.podLabels",
+        "networkPolicy.dns.namespace",
+        "networkPolicy.dns.podLabels",
+        "networkPolicy.hub",
+    ],
+)
+def test_a_null_does_not_open_what_was_closed(value: str, chart: Chart) -> None:
+    """A null removes the key: no schema sees it, and a selector that is not there selects everybody."""
+    with pytest.raises(ValuesRefused, match=rf"\* {value} is empty"):
+        chart.render("gpu", f"{value}=null")
+
+
+def test_all_faults_are_told_at_once(chart: Chart) -> None:
+    with pytest.raises(ValuesRefused) as refused:
+        chart.render("minimal", "control.replicas=2", "engine.baseRevision=", "ingress.enabled=true")
+    assert str(refused.value).count("\n  * ") == 4
+
+
+def test_tls_may_end_elsewhere(chart: Chart) -> None:
+    release = chart.render("gpu", "ingress.tlsSecretName=", "ingress.tlsElsewhere=true")
+    assert "tls" not in release.of("Ingress")[0]["spec"]
+
+
+def test_longest_name_still_makes_valid_objects(chart: Chart) -> None:
+    """A set's pods carry a label of its name and an 11-character hash; a label value holds 63."""
+    release = chart.render("minimal", f"fullnameOverride={'a' * 40}")
+    for document in release.documents:
+        limit = 52 if document["kind"] == "StatefulSet" else 63
+        assert len(document["metadata"]["name"]) <= limit

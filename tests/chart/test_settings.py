@@ -1,0 +1,166 @@
+"""The chart sets exactly the settings that the processes read, with values that they accept."""
+
+import os
+from typing import Any
+
+import pytest
+
+from server import settings
+from server.engines.spec import RANKS
+from tests.chart.charts import CI_VALUES, Chart, Release
+from tests.chart.schema import at
+
+ROLES: dict[str, type[settings.RoleSettings]] = {
+    "control": settings.ControlSettings,
+    "router": settings.RouterSettings,
+    "engine": settings.EngineSettings,
+}
+FOR_LIBRARIES = {
+    "control": set[str](),
+    "router": set[str](),
+    "engine": {"POD_IP", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN_PATH"},
+}
+"""Variables that Tenon does not read: hub library, and the address from which TENON_ENGINE_URL is made."""
+ONLY_WHEN_GIVEN = {"TENON_BASE_REVISION", "TENON_MAX_MODEL_LEN", "TENON_FAKE_ENGINE"}
+
+
+def variables(role: type[settings.RoleSettings], *, required: bool = False) -> set[str]:
+    return {
+        f"TENON_{name.upper()}"
+        for name, field in role.model_fields.items()
+        if field.is_required() or not required
+    }
+
+
+def read(role: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> settings.RoleSettings:
+    """What the process in the container would start with."""
+    for name in os.environ:
+        if name.startswith("TENON_"):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return settings.load(ROLES[role])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_is_a_setting_and_every_setting_is_set(role: str, release: Release) -> None:
+    names = set(release.environment(role))
+    assert names <= variables(ROLES[role]) | FOR_LIBRARIES[role]
+    assert names >= variables(ROLES[role], required=True)
+    assert names >= variables(ROLES[role]) - ONLY_WHEN_GIVEN
+
+
+def test_the_ci_files_together_set_every_setting(chart: Chart) -> None:
+    for role, model in ROLES.items():
+        seen = {name for values in CI_VALUES for name in chart.render(values).environment(role)}
+        assert seen == variables(model) | FOR_LIBRARIES[role]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_processes_accept_the_values(
+    role: str, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(role, release.environment(role), monkeypatch)
+
+
+def test_only_the_serving_containers_have_an_environment(release: Release) -> None:
+    named = {name["name"] for _, name in release.containers() if name.get("env") or name.get("envFrom")}
+    assert named == set(ROLES)
+
+
+def test_values_arrive_as_they_were_meant(gpu: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = read("engine", gpu.environment("engine"), monkeypatch)
+    assert isinstance(engine, settings.EngineSettings)
+    assert engine.max_model_len == 1048576  # not 1.048576e+06
+    assert engine.tensor_parallel_size == 2
+    assert engine.base_revision == "0123456789abcdef0123456789abcdef01234567"
+    assert engine.engine == "adapters-engine-0"
+    assert engine.engine_url == "http://10.1.2.3:8411"
+    assert engine.vllm_host == "0.0.0.0"  # routers reach it; the NetworkPolicy guards it
+    assert not engine.fake_engine
+    router = read("router", gpu.environment("router"), monkeypatch)
+    assert isinstance(router, settings.RouterSettings)
+    assert router.writer == "adapters-router-0"
+    assert router.first_byte_timeout == 120.5
+    assert router.log_level == "warning"
+
+
+def test_the_fake_engine_is_asked_for_by_name_only(chart: Chart) -> None:
+    assert chart.render("fake-engine").environment("engine")["TENON_FAKE_ENGINE"] == "true"
+    for values in set(CI_VALUES) - {"fake-engine"}:
+        assert "TENON_FAKE_ENGINE" not in chart.render(values).environment("engine")
+
+
+def test_processes_find_the_control_plane(release: Release) -> None:
+    service = release.one("Service", "control")
+    (port,) = service["spec"]["ports"]
+    url = f"http://{service['metadata']['name']}.prod.svc:{port['port']}"
+    assert release.environment("router")["TENON_CONTROL_URL"] == url
+    assert release.environment("engine")["TENON_CONTROL_URL"] == url
+
+
+def test_migrations_are_for_the_workspace_that_is_served(release: Release) -> None:
+    workspace = release.environment("control")["TENON_WORKSPACE"]
+    assert release.container("migrations")["command"] == ["tenon", "init", "--upgrade", workspace]
+    (kind,) = [name for name, pod in release.pods.items() if "initContainers" in pod["spec"]]
+    assert kind == "control"
+    # ReadWriteOnce and SQLite: never two pods at a time
+    assert release.one("Deployment", "control")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_container_runs_its_role(role: str, release: Release) -> None:
+    assert release.container(role)["command"] == ["tenon", "serve", role]
+
+
+def allowed(role: str, field: str) -> Any:
+    return ROLES[role].model_json_schema()["properties"][field]
+
+
+@pytest.mark.parametrize(
+    ("value", "role", "field"),
+    [
+        ("logLevel", "router", "log_level"),
+        ("engine.device", "engine", "device"),
+        ("engine.dtype", "engine", "dtype"),
+    ],
+)
+def test_the_schema_allows_the_choices_that_the_settings_allow(value: str, role: str, field: str) -> None:
+    assert sorted(at(value)["enum"]) == sorted(allowed(role, field)["enum"])
+
+
+def test_the_schema_allows_the_ranks_that_vllm_allows() -> None:
+    assert at("engine.maxLoraRank")["enum"] == list(RANKS)
+
+
+SAME_DEFAULT = {
+    "router.connectTimeout": ("router", "connect_timeout"),
+    "router.firstByteTimeout": ("router", "first_byte_timeout"),
+    "router.idleTimeout": ("router", "idle_timeout"),
+    "engine.maxLoras": ("engine", "max_loras"),
+    "engine.maxLoraRank": ("engine", "max_lora_rank"),
+    "engine.kvCacheGib": ("engine", "kv_cache_gib"),
+    "engine.gpuMemoryUtilization": ("engine", "gpu_memory_utilization"),
+    "engine.tensorParallelSize": ("engine", "tensor_parallel_size"),
+    "engine.heartbeat": ("engine", "heartbeat"),
+    "engine.device": ("engine", "device"),
+    "engine.dtype": ("engine", "dtype"),
+    "logLevel": ("engine", "log_level"),
+}
+
+
+@pytest.mark.parametrize("value", SAME_DEFAULT)
+def test_a_default_is_the_same_in_the_chart_and_in_the_process(value: str, chart: Chart) -> None:
+    role, field = SAME_DEFAULT[value]
+    rendered = chart.render("minimal").environment(role)[f"TENON_{field.upper()}"]
+    default = ROLES[role].model_fields[field].default
+    assert type(default)(rendered) == default
+
+
+@pytest.mark.parametrize("value", [name for name in SAME_DEFAULT if name not in {"engine.maxLoraRank"}])
+def test_the_schema_has_the_bounds_of_the_settings(value: str) -> None:
+    role, field = SAME_DEFAULT[value]
+    bounds = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+    assert {key: at(value)[key] for key in bounds & at(value).keys()} == {
+        key: allowed(role, field)[key] for key in bounds & allowed(role, field).keys()
+    }
