@@ -48,8 +48,8 @@ class RouterApp:
         metrics_token: str | None,
     ) -> None:
         self._pipeline = pipeline
-        self._feed = pipeline.feed
-        self._log = pipeline.log
+        self.feed = pipeline.feed
+        self.records = pipeline.log
         self._heads = heads
         self._signer = signer
         self._metrics = metrics
@@ -65,14 +65,14 @@ class RouterApp:
     async def start(self) -> None:
         """Raises RecordCorrupt or RecordsBusy when the audit trail cannot be continued."""
         async with AsyncExitStack() as stack:
-            await self._log.open()
-            stack.push_async_callback(self._log.close)
+            await self.records.open()
+            stack.push_async_callback(self.records.close)
             await self._pipeline.engines.start()
             stack.push_async_callback(self._pipeline.engines.stop)
             await self._heads.start()
             stack.push_async_callback(self._heads.stop)
-            await self._feed.start()
-            stack.push_async_callback(self._feed.stop)
+            await self.feed.start()
+            stack.push_async_callback(self.feed.stop)
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
@@ -109,7 +109,7 @@ class RouterApp:
                 await exchange.respond(refusal.status, problems.body(refusal), _challenge(refusal))
 
     async def _models(self, exchange: Exchange) -> None:
-        tables = self._feed.tables()
+        tables = self.feed.tables()
         principal = authenticate(exchange.headers, tables)
         listed = [
             {"id": name, "object": "model", "created": 0, "owned_by": principal.tenant}
@@ -118,8 +118,8 @@ class RouterApp:
         await exchange.respond(200, orjson.dumps({"object": "list", "data": listed}), [])
 
     async def _receipt(self, exchange: Exchange, record: str) -> None:
-        principal = authenticate(exchange.headers, self._feed.tables())
-        line = await self._log.read(record, principal.tenant)
+        principal = authenticate(exchange.headers, self.feed.tables())
+        line = await self.records.read(record, principal.tenant)
         if line is None:
             raise ReceiptNotFound
         await exchange.respond(200, receipts.issue(line, self._signer).canonical(), [])
@@ -128,9 +128,9 @@ class RouterApp:
         await exchange.respond(200, b'{"ok":true}', [])
 
     async def _readyz(self, exchange: Exchange) -> None:
-        reasons = self._feed.reasons()
-        if self._log.fault is not None:
-            reasons.append(f"records cannot be written: {self._log.fault}")
+        reasons = self.feed.reasons()
+        if self.records.fault is not None:
+            reasons.append(f"records cannot be written: {self.records.fault}")
         body: dict[str, Any] = {"ready": not reasons, "reasons": reasons}
         await exchange.respond(503 if reasons else 200, orjson.dumps(body), [])
 
@@ -166,10 +166,10 @@ def create_app(
     writer: str,
     salt_secret: bytes,
     engines: Engines | None = None,
-    limits: Limits = Limits(),
-    timeouts: Timeouts = Timeouts(),
-    freshness: Freshness = Freshness(),
-    cadence: Cadence = Cadence(),
+    limits: Limits | None = None,
+    timeouts: Timeouts | None = None,
+    freshness: Freshness | None = None,
+    cadence: Cadence | None = None,
     metrics_token: str | None = None,
     clock: Clock | None = None,
     ticks: Callable[[], float] = time.monotonic,
@@ -188,16 +188,17 @@ def create_app(
         raise ValueError(f"salt_secret needs at least {_LEAST_SALT} bytes")
     if signer.role != "router":
         raise ValueError("the signer of a router needs the role router")
-    clock = clock if clock is not None else SystemClock()
+    clock = clock or SystemClock()
+    cadence = cadence or Cadence()
     segments = Segments(records_dir / writer, writer=writer, segment_bytes=cadence.segment_bytes)
     log = RecordLog(segments, writer=writer, clock=clock, cadence=cadence)
     measured = metrics.Metrics(name_tenants=metrics_token is not None)
     pipeline = Pipeline(
-        feed=Feed(feed, freshness=freshness, ticks=ticks),
-        engines=engines if engines is not None else AiohttpEngines(timeouts),
+        feed=Feed(feed, freshness=freshness or Freshness(), ticks=ticks),
+        engines=engines or AiohttpEngines(timeouts or Timeouts()),
         leases=Leases(),
         log=log,
-        limits=limits,
+        limits=limits or Limits(),
         salt_secret=salt_secret,
         ticks=ticks,
         entropy=entropy,

@@ -244,11 +244,15 @@ class Scene:
         *,
         name: str = "house",
         system_prompt: str | None = None,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling | None = None,
     ) -> Digest:
         text = orjson.dumps(schema).decode() if schema is not None else None
         policy = Policy(
-            tenant=tenant, name=name, json_schema=text, system_prompt=system_prompt, sampling=sampling
+            tenant=tenant,
+            name=name,
+            json_schema=text,
+            system_prompt=system_prompt,
+            sampling=sampling or Sampling(),
         )
         self.policies[policy.identity()] = policy
         return policy.identity()
