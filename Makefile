@@ -34,5 +34,8 @@ engine: setup-dev ## The tests on a real vLLM
 bench: setup-dev ## Measure; writes bench/results
 	$(PY) -m bench
 
+docs: setup ## Write the generated reference pages
+	$(PY) -m server.reference
+
 clean: ## Remove caches and the demo's workspace (not .venv)
 	rm -rf .tenon .cache .mypy_cache .ruff_cache .hypothesis
