@@ -16,7 +16,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from sqlmodel import Session
 
 from registry.errors import WorkspaceNotFound
-from registry.store.errors import SchemaOutdated, StoreBusy, StoreCorrupt, StoreUnavailable
+from registry.store.errors import SchemaOutdated, StoreBusy, StoreConflict, StoreCorrupt, StoreUnavailable
 from registry.store.migrations import REVISION
 from registry.store.rows import Row
 from registry.store.transaction import Transaction
@@ -103,7 +103,7 @@ def scratch() -> Iterator[Transaction]:
     event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys = ON"))
     try:
         Row.metadata.create_all(engine)
-        with Session(engine) as session:
+        with _translated(), Session(engine) as session:
             yield Transaction(session)
     finally:
         engine.dispose()
@@ -155,6 +155,8 @@ def _translated() -> Iterator[None]:
         yield
     except exc.TimeoutError:
         raise StoreBusy("no database connection became free in time") from None
+    except exc.IntegrityError as error:
+        raise StoreConflict(f"the change contradicts what is stored: {error.orig}") from error
     except exc.DatabaseError as error:
         raise _meaning(error) from error
     except sqlite3.DatabaseError as error:  # while connecting

@@ -20,6 +20,12 @@ class StoreUnavailable(TenonError):
     hint = "check that the disk is not full and that the workspace is writable"
 
 
+class StoreConflict(Conflict):
+    """A foreign key, a uniqueness rule or an append-only trigger said no: nothing of the change was kept."""
+
+    code = "store_conflict"
+
+
 class StoreCorrupt(Corrupt):
     code = "store_corrupt"
     hint = "run tenon log verify: it names every entry that does not match"

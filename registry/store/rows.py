@@ -16,7 +16,7 @@ class Row(SQLModel, registry=registry()):
 
 class EntryRow(Row, table=True):
     __tablename__ = "entries"
-    __table_args__ = (Index("ix_entries_subject", "subject", "kind"),)
+    __table_args__ = (Index("ix_entries_kind", "kind", "subject"),)
     position: int = Field(primary_key=True, sa_type=Integer)
     at: str
     actor: str

@@ -79,6 +79,10 @@ class LogTable:
         found = select(EntryRow).where(EntryRow.subject == subject, EntryRow.kind == kind)
         return _entries(self.session.exec(found.order_by(col(EntryRow.position))).all())
 
+    def of_kind(self, kind: str) -> tuple[Entry, ...]:
+        found = select(EntryRow).where(EntryRow.kind == kind).order_by(col(EntryRow.position))
+        return _entries(self.session.exec(found).all())
+
     def raw(self) -> Iterator[tuple[int, bytes, bytes]]:
         """(index, canonical bytes, stored leaf hash), put together from the columns without reading sense
         into them: for ``verify_log``, which must see exactly what is stored."""

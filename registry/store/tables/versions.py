@@ -10,6 +10,7 @@ from registry.evidence import Report
 from registry.manifests import Manifest
 from registry.models import VersionState
 from registry.names import AdapterName
+from registry.store.errors import StoreCorrupt
 from registry.store.rows import ReportRow, VersionRow
 from registry.store.tables.parsing import built, parsed, text_of
 
@@ -84,7 +85,9 @@ class VersionTable:
         self.session.flush()
 
     def revoke(self, version: str, *, entry: int) -> None:
-        row = self.session.get_one(VersionRow, version)
+        row = self.session.get(VersionRow, version)
+        if row is None:
+            raise StoreCorrupt(f"there is no version {version} to revoke")
         row.revoked, row.entry = True, entry
         self.session.add(row)
         self.session.flush()

@@ -33,7 +33,7 @@ def upgrade() -> None:
         sa.Column("leaf", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("position"),
     )
-    op.create_index("ix_entries_subject", "entries", ["subject", "kind"], unique=False)
+    op.create_index("ix_entries_kind", "entries", ["kind", "subject"], unique=False)
     op.create_table(
         "frontier",
         sa.Column("only", sa.Integer(), nullable=False),

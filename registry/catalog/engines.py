@@ -1,0 +1,90 @@
+"""Engines announce themselves; signed attestations turn what they hold into slots."""
+
+from registry.catalog import versions
+from registry.catalog.change import Change
+from registry.catalog.errors import AttestationInvalid, EngineNotFound, EngineReplaced
+from registry.catalog.projection import ENGINE_ANNOUNCED, ENGINE_ATTESTED, attestation_id, signed_payload
+from registry.digests import Digest
+from registry.errors import BaseNotFound, VersionRevoked
+from registry.fingerprint import EXACT_F32, MIN_RATIO, Attestation
+from registry.models import EngineState
+from registry.signing.envelope import Envelope
+from registry.signing.types import ATTESTATION
+from registry.store.tables.versions import StoredVersion
+
+_FIXED = ("base", "engine_version", "dtype", "max_loras")
+"""What a running process cannot change: another value means another process."""
+
+
+def announce(change: Change, state: EngineState) -> None:
+    """An unchanged announcement changes nothing; any other one voids the engine's slots.
+
+    Raises BaseNotFound; EngineReplaced for a boot that a later one has replaced (a process that was thought
+    dead and is not must not take the engine's name back) or that claims to have become another engine.
+    """
+    if change.rows.bases.get(state.base) is None:
+        raise BaseNotFound(f"there is no base {state.base}")
+    known = change.rows.engines.get(state.engine)
+    if known == state:
+        return
+    if known is not None and known.boot == state.boot:
+        if changed := [field for field in _FIXED if getattr(known, field) != getattr(state, field)]:
+            raise EngineReplaced(f"{state.engine} changed its {', '.join(changed)} without a new boot")
+    elif change.rows.log.about(ENGINE_ANNOUNCED, _subject(state)):
+        raise EngineReplaced(f"this boot of {state.engine} was replaced by a later one")
+    change.write(ENGINE_ANNOUNCED, _subject(state), {"engine": state.model_dump(mode="json")})
+
+
+def attest(change: Change, envelope: Envelope) -> Digest:
+    """The attestation's digest. A failed finding is logged too, and takes the slot away.
+
+    Raises SignatureInvalid, EngineNotFound, EngineReplaced, VersionNotFound, VersionRevoked,
+    AttestationInvalid.
+    """
+    payload = signed_payload(change.rows, envelope, payload_type=ATTESTATION, role="engine")
+    found = Attestation.parse(payload)
+    engine = change.rows.engines.get(found.engine)
+    if engine is None:
+        raise EngineNotFound(f"no engine {found.engine} was announced")
+    if engine.boot != found.boot or not engine.up:
+        raise EngineReplaced(f"this boot of {found.engine} is not the one that is up")
+    stored = versions.find(change.rows, found.version)
+    if stored.revoked and found.passed:
+        raise VersionRevoked(f"{found.version} was revoked")
+    if faults := _faults(found, engine, stored):
+        raise AttestationInvalid("; ".join(faults), faults=tuple(faults))
+    digest = attestation_id(envelope)
+    if not change.rows.log.about(ENGINE_ATTESTED, digest):
+        change.write(ENGINE_ATTESTED, digest, {"envelope": envelope.model_dump(mode="json")})
+    return digest
+
+
+def _faults(found: Attestation, engine: EngineState, stored: StoredVersion) -> list[str]:
+    manifest = stored.manifest
+    faults = []
+    if found.base != engine.base or found.base != manifest.base:
+        faults.append("the engine's base, the version's and the attestation's differ")
+    if (found.dtype, found.engine_version) != (engine.dtype, engine.engine_version):
+        faults.append("the engine announced another dtype or version of vLLM")
+    if manifest.fingerprint is None or found.fingerprint != manifest.fingerprint.digest:
+        faults.append("the fingerprint is not the version's")
+    if found.contract != manifest.contract.digest:
+        faults.append("the contract is not the version's")
+    if found.passed and not _plausible(found):
+        faults.append("it claims to have passed, and its own figures say otherwise")
+    if not found.passed and found.strength != "failed":
+        faults.append(f"it did not pass and calls its strength {found.strength}")
+    return faults
+
+
+def _plausible(found: Attestation) -> bool:
+    """Whether the figures carry the claim: a signature proves who says it, not that it makes sense."""
+    if not 0 <= found.own_distance < found.nearest.distance:
+        return False
+    if found.strength == "exact":
+        return found.dtype == "float32" and found.own_distance < EXACT_F32
+    return found.strength == "ratio" and found.nearest.distance >= MIN_RATIO * found.own_distance
+
+
+def _subject(state: EngineState) -> str:
+    return f"{state.engine}/{state.boot}"
