@@ -34,7 +34,7 @@ class VersionSummary:
     version: Digest
     pushed_at: str
     state: State
-    """Derived: revoked; else live (an alias points at it); else evaluated (a report is filed); else pushed."""
+    """Derived: revoked; else live (an alias shows it); else evaluated (a report is filed); else pushed."""
     aliases: tuple[str, ...]
 
 

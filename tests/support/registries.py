@@ -1,0 +1,157 @@
+"""A real registry in a temporary folder, with everything around it that a test would otherwise repeat."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.blobs.memory import InMemoryBlobs
+from registry.catalog.local import LocalCatalog
+from registry.clock import ManualClock
+from registry.digests import Digest
+from registry.evidence import GatePolicy, Metric, Report, Rule
+from registry.fingerprint import Attestation, Nearest
+from registry.manifests import Provenance
+from registry.models import EngineState, Policy, RecordHead, Route, Tenant
+from registry.names import AdapterName
+from registry.ports import Blobs
+from registry.signing import types
+from registry.signing.envelope import Envelope
+from registry.signing.keys import Signer, SignerRole
+from registry.store.database import Database, upgrade
+from tests.support.adapters import tiny_base, tiny_fingerprint, write_adapter
+
+GATE = GatePolicy(rules=(Rule(metric="accuracy", at_least=0.8),))
+NAME = AdapterName("bank_a", "assistant")
+BOOT = "boot-0001"
+
+
+def signer(role: SignerRole, number: int = 0) -> Signer:
+    """The same key every time: ``number`` tells two of one role apart."""
+    return Signer(role, f"{role} {number}".encode().ljust(32, b"."))
+
+
+@dataclass
+class World:
+    """``catalog`` trusts one signer a role and knows the tiny base and the tenants bank_a and retail_b."""
+
+    folder: Path
+    database: Database
+    blobs: Blobs
+    catalog: LocalCatalog
+    base: Digest
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "registry.db"
+
+    def push(self, name: AdapterName = NAME, *, seed: int = 0, fingerprinted: bool = True) -> Digest:
+        base, _ = tiny_base()
+        folder = write_adapter(self.folder / f"peft-{name.tenant}-{name.adapter}-{seed}", base, seed=seed)
+        return self.catalog.push(
+            name,
+            folder,
+            base=self.base,
+            fingerprint=tiny_fingerprint(self.base, seed=seed) if fingerprinted else None,
+            provenance=Provenance(method="upload"),
+            actor="test",
+        )
+
+    def report(self, version: Digest, accuracy: float = 0.9, name: AdapterName = NAME) -> Envelope:
+        figures = Metric(value=accuracy, n=100, stderr=0.01)
+        report = Report(
+            tenant=name.tenant,
+            adapter=name.adapter,
+            version=version,
+            base=self.base,
+            suite=Digest.of(b"suite"),
+            metrics={"accuracy": figures},
+            baseline={"accuracy": Metric(value=0.1, n=100, stderr=0.01)},
+            adapter_active=True,
+        )
+        return signer("trainer").sign(types.REPORT, report.canonical())
+
+    def evaluated(self, name: AdapterName = NAME, *, seed: int = 0) -> Digest:
+        """A pushed version with a report that passes GATE."""
+        version = self.push(name, seed=seed)
+        self.catalog.file_report(self.report(version, name=name), actor="test")
+        return version
+
+    def promoted(self, name: AdapterName = NAME, *, seed: int = 0) -> Digest:
+        version = self.evaluated(name, seed=seed)
+        self.catalog.promote(name, version, gate=GATE, actor="test")
+        return version
+
+    def engine(self, name: str = "engine-0", *, boot: str = BOOT, up: bool = True) -> EngineState:
+        return EngineState(
+            engine=name,
+            boot=boot,
+            url="http://127.0.0.1:8001",
+            base=self.base,
+            engine_version="0.32.0",
+            dtype="float32",
+            max_loras=4,
+            up=up,
+        )
+
+    def finding(self, version: Digest, *, boot: str = BOOT, passed: bool = True) -> Attestation:
+        manifest = self.catalog.manifest(version)
+        assert manifest.fingerprint is not None
+        return Attestation(
+            engine="engine-0",
+            boot=boot,
+            engine_version="0.32.0",
+            dtype="float32",
+            base=self.base,
+            version=version,
+            fingerprint=manifest.fingerprint.digest,
+            contract=manifest.contract.digest,
+            own_distance=1e-6 if passed else 0.4,
+            nearest=Nearest(what="base", distance=0.5),
+            strength="exact" if passed else "failed",
+            passed=passed,
+            reason="made up",
+            observed_at="2026-01-01T00:00:00.000000Z",
+        )
+
+    def attestation(self, version: Digest, *, boot: str = BOOT, passed: bool = True) -> Envelope:
+        return attested(self.finding(version, boot=boot, passed=passed))
+
+    def policy(self, tenant: str = "bank_a", schema: str | None = None) -> Digest:
+        policy = Policy(tenant=tenant, name="answers", json_schema=schema)
+        return self.catalog.publish_policy(policy, actor="test")
+
+
+def attested(finding: Attestation) -> Envelope:
+    return signer("engine").sign(types.ATTESTATION, finding.canonical())
+
+
+def record_head(seq: int, *, writer: str = "router-0", digest: Digest | None = None) -> Envelope:
+    head = RecordHead(
+        writer=writer,
+        seq=seq,
+        digest=digest or Digest.of(f"record {seq}".encode()),
+        at="2026-01-01T00:00:00.000000Z",
+    )
+    return signer("router").sign(types.RECORD_HEAD, head.canonical())
+
+
+def route(policy: Digest, *, name: str = "default", when: dict[str, str] | None = None) -> Route:
+    return Route(
+        tenant="bank_a", name=name, model="assistant", when=when or {}, adapter="assistant", policy=policy
+    )
+
+
+def open_world(folder: Path, *, blobs: Blobs | None = None, clock: ManualClock | None = None) -> World:
+    """Close ``database`` in the end."""
+    database = Database(folder / "registry.db", busy_timeout=20)
+    upgrade(database)
+    store = blobs if blobs is not None else InMemoryBlobs()
+    catalog = LocalCatalog(
+        database=database, blobs=store, signer=signer("log"), clock=clock or ManualClock()
+    )
+    for role in ("log", "trainer", "engine", "router"):
+        catalog.trust(signer(role).public, actor="test")  # type: ignore[arg-type]
+    base, contract = tiny_base()
+    digest = catalog.register_base(base, contract, actor="test")
+    for tenant in ("bank_a", "retail_b"):
+        catalog.create_tenant(Tenant(id=tenant, display_name=tenant.title()), actor="test")
+    return World(folder, database, store, catalog, digest)
