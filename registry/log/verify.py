@@ -135,11 +135,12 @@ def _content_fault(index: int, data: bytes) -> str:
     """What is wrong with bytes that do match their leaf hash; empty when nothing is."""
     try:
         entry = Entry.parse(data)
+        canonical = entry.canonical()
     except InvalidDocument as error:
         return error.message
     if entry.index != index:
         return f"it says that it is entry {entry.index}"
-    if entry.canonical() != data:
+    if canonical != data:
         return "it is not written as canonical JSON"
     return ""
 
