@@ -1,0 +1,186 @@
+"""A control plane in memory, for engine agents: :class:`server.engines.ports.ControlPlane` without a registry."""
+
+import asyncio
+import json
+from pathlib import Path
+
+from registry.contract import Contract
+from registry.digests import Digest
+from registry.errors import BlobNotFound, VersionNotFound
+from registry.fingerprint import Attestation, Fingerprint
+from registry.manifests import BlobRef, LoraShape, Manifest, Provenance
+from registry.models import AliasState, Base, EngineState, PublicKey, Slot, Snapshot, Tenant, VersionState
+from registry.names import LIVE
+from registry.signing.envelope import Envelope, verify
+from registry.signing.types import ATTESTATION
+from server.errors import ControlUnreachable
+from server.testing.fake_model import fake_contract, fake_fingerprint, weights_of
+
+_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+class InMemoryControlPlane:
+    """Keeps nothing over a restart and gates nothing: publishing and moving an alias need no verdict."""
+
+    def __init__(self, *, base: Base, trust: PublicKey, contract: Contract | None = None) -> None:
+        """``trust``: the only key whose attestations count. ``contract``: default the fake engine's."""
+        self.base = base
+        self.contract = contract or fake_contract(base)
+        self.announced: list[EngineState] = []
+        self.attestations: list[Attestation] = []
+        """All that were accepted, passed or not, in order."""
+        self.reachable = True
+        self._trust = {trust.id: trust}
+        self._bases = {base.identity(): base}
+        self._blobs: dict[Digest, bytes] = {}
+        self._manifests: dict[Digest, Manifest] = {}
+        self._versions: dict[Digest, VersionState] = {}
+        self._aliases: dict[tuple[str, str, str], AliasState] = {}
+        self._engines: dict[str, EngineState] = {}
+        self._slots: dict[tuple[str, Digest], Slot] = {}
+        self._size = 0
+        self._changed = asyncio.Event()
+
+    # What tests and demos do to the registry
+
+    def publish(
+        self,
+        folder: Path,
+        *,
+        tenant: str,
+        adapter: str = "assistant",
+        fingerprint: Fingerprint | None = None,
+        fingerprinted: bool = True,
+        contract: Contract | None = None,
+    ) -> Digest:
+        """A version from a PEFT folder; without ``fingerprint`` it gets the fake engine's for these bytes."""
+        config = json.loads((folder / "adapter_config.json").read_bytes())
+        base = self.base.identity()
+        reference = None
+        if fingerprinted:
+            made = fingerprint or fake_fingerprint(base, weights_of(folder))
+            reference = self._store("fingerprint.json", made.canonical())
+        manifest = Manifest(
+            tenant=tenant,
+            adapter=adapter,
+            base=base,
+            lora=LoraShape(rank=config["r"], alpha=config["lora_alpha"], targets=("q_proj",)),
+            files=tuple(self._store(name, (folder / name).read_bytes()) for name in _FILES),
+            contract=self._store("contract.json", (contract or self.contract).canonical()),
+            fingerprint=reference,
+            provenance=Provenance(method="upload"),
+        )
+        version = manifest.identity()
+        self._manifests[version] = manifest
+        self._versions[version] = VersionState(
+            version=version, tenant=tenant, adapter=adapter, base=base, rank=manifest.lora.rank
+        )
+        self._entry()
+        return version
+
+    def point(self, version: Digest, *, alias: str = LIVE) -> None:
+        """Move the alias of the version's adapter to it."""
+        state = self._versions[version]
+        key = (state.tenant, state.adapter, alias)
+        epoch = self._aliases[key].epoch + 1 if key in self._aliases else 1
+        self._aliases[key] = AliasState(
+            tenant=state.tenant, adapter=state.adapter, alias=alias, version=version, epoch=epoch
+        )
+        self._entry()
+
+    def revoke(self, version: Digest) -> None:
+        self._versions[version] = self._versions[version].model_copy(update={"revoked": True})
+        self._entry()
+
+    def forget_blob(self, digest: Digest) -> bytes:
+        """As if it were lost; returns it, so that a test can put it back with :meth:`put_blob`."""
+        return self._blobs.pop(digest)
+
+    def put_blob(self, data: bytes) -> None:
+        self._blobs[Digest.of(data)] = data
+        self._entry()
+
+    @property
+    def slots(self) -> set[Digest]:
+        """The versions that routers may send requests for, now."""
+        return {slot.version for slot in self._slots.values() if self._lives(slot)}
+
+    # What agents call
+
+    async def feed(self, after: int | None, wait: float) -> Snapshot | None:
+        self._check()
+        if after is not None and self._size <= after:
+            changed = self._changed
+            try:
+                async with asyncio.timeout(wait):
+                    await changed.wait()
+            except TimeoutError:
+                return None
+        self._check()
+        return self.snapshot()
+
+    async def manifest(self, version: Digest) -> Manifest:
+        self._check()
+        if version not in self._manifests:
+            raise VersionNotFound(f"no version {version.short}")
+        return self._manifests[version]
+
+    async def blob(self, digest: Digest) -> bytes:
+        self._check()
+        if digest not in self._blobs:
+            raise BlobNotFound(f"no blob {digest.short}")
+        return self._blobs[digest]
+
+    async def announce(self, state: EngineState) -> None:
+        self._check()
+        self.announced.append(state)
+        self._engines[state.engine] = state
+        self._entry()
+
+    async def attest(self, envelope: Envelope) -> None:
+        """Raises SignatureInvalid."""
+        self._check()
+        body = verify(envelope, payload_type=ATTESTATION, trusted=self._trust, role="engine")
+        found = Attestation.parse(body)
+        self.attestations.append(found)
+        key = (found.engine, found.version)
+        if found.passed:
+            self._slots[key] = Slot(
+                engine=found.engine, boot=found.boot, version=found.version, attestation=Digest.of(body)
+            )
+        else:
+            self._slots.pop(key, None)
+        self._entry()
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            size=self._size,
+            root=Digest.of(b"%d" % self._size),
+            tenants=tuple(
+                Tenant(id=tenant, display_name=tenant)
+                for tenant in sorted({state.tenant for state in self._versions.values()})
+            ),
+            bases=self._bases,
+            aliases=tuple(self._aliases.values()),
+            versions=tuple(self._versions.values()),
+            engines=tuple(self._engines.values()),
+            slots=tuple(slot for slot in self._slots.values() if self._lives(slot)),
+        )
+
+    def _lives(self, slot: Slot) -> bool:
+        engine = self._engines.get(slot.engine)
+        return engine is not None and engine.up and engine.boot == slot.boot
+
+    def _store(self, path: str, data: bytes) -> BlobRef:
+        digest = Digest.of(data)
+        self._blobs[digest] = data
+        return BlobRef(path=path, digest=digest, size=len(data))
+
+    def _entry(self) -> None:
+        self._size += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _check(self) -> None:
+        if not self.reachable:
+            raise ControlUnreachable("no answer from the control plane: switched off")

@@ -1,0 +1,91 @@
+"""The fake engine's chat answers in vLLM's shapes, whole or as stream frames. Pure."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from registry.digests import Digest
+from server.testing.fake_model import answer_text, pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    model: str
+    tokens: tuple[str, ...]
+    """What is said, after truncation."""
+    finish: str
+    copies: int
+    prompt_tokens: int
+    include_usage: bool
+
+    @property
+    def usage(self) -> dict[str, int]:
+        completion = self.copies * len(self.tokens)
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": completion,
+            "total_tokens": self.prompt_tokens + completion,
+        }
+
+
+def compose(body: Mapping[str, Any], *, model: str, weights: Digest | None, prompt_tokens: int) -> Chat:
+    wanted = body.get("response_format") or {}
+    schema = wanted["json_schema"]["schema"] if wanted.get("type") == "json_schema" else None
+    said = pieces(answer_text(weights, schema))
+    limit = body.get("max_tokens") or body.get("max_completion_tokens") or len(said)
+    options = body.get("stream_options") or {}
+    return Chat(
+        model=model,
+        tokens=tuple(said[:limit]),
+        finish="length" if limit < len(said) else "stop",
+        copies=int(body.get("n") or 1),
+        prompt_tokens=prompt_tokens,
+        include_usage=bool(options.get("include_usage")),
+    )
+
+
+def whole(chat: Chat, *, drop_finish: bool) -> dict[str, Any]:
+    message = {"role": "assistant", "content": "".join(chat.tokens), "refusal": None}
+    return _envelope(chat, "chat.completion") | {
+        "choices": [
+            {
+                "index": index,
+                "message": message,
+                "logprobs": None,
+                "finish_reason": None if drop_finish else chat.finish,
+                "stop_reason": None,
+            }
+            for index in range(chat.copies)
+        ],
+        "usage": chat.usage,
+    }
+
+
+def frames(chat: Chat, *, drop_finish: bool, end_in_error: bool) -> Iterator[bytes]:
+    """What follows ``data: `` in each frame: role, pieces, finish, usage if asked for, ``[DONE]``."""
+    for index in range(chat.copies):
+        yield _chunk(chat, index, {"role": "assistant", "content": ""}, None)
+        for token in chat.tokens:
+            yield _chunk(chat, index, {"content": token}, None)
+    if end_in_error:
+        error = {"message": "EngineCore encountered an issue.", "type": "InternalServerError", "code": 500}
+        yield json.dumps({"error": error}).encode()
+    else:
+        for index in range(chat.copies):
+            if not drop_finish:
+                yield _chunk(chat, index, {}, chat.finish)
+        if chat.include_usage:
+            yield json.dumps(
+                _envelope(chat, "chat.completion.chunk") | {"choices": [], "usage": chat.usage}
+            ).encode()
+    yield b"[DONE]"
+
+
+def _chunk(chat: Chat, index: int, delta: Mapping[str, str], finish: str | None) -> bytes:
+    choice = {"index": index, "delta": dict(delta), "logprobs": None, "finish_reason": finish}
+    return json.dumps(_envelope(chat, "chat.completion.chunk") | {"choices": [choice]}).encode()
+
+
+def _envelope(chat: Chat, kind: str) -> dict[str, Any]:
+    return {"id": "chatcmpl-fake", "object": kind, "created": 0, "model": chat.model}

@@ -1,0 +1,99 @@
+"""Which weights answer, in the fake: the part of vLLM that can go wrong, without any HTTP."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.digests import Digest
+from server.testing import fake_model
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    version: str = "0.32.0"
+    model_lie: str | None = None
+    """Every answer claims to come from this model."""
+    drop_finish_reason: bool = False
+    die_mid_stream: bool = False
+    """The connection breaks after the first piece."""
+    error_frame: bool = False
+    """Streams end with an error frame and then ``[DONE]``, as vLLM's do when its core dies."""
+    zero_effect_load: bool = False
+    """The next loads succeed and change nothing: the base answers under their name."""
+    wrong_effect_load: str | None = None
+    """The next loads take the weights from this folder instead."""
+    refuse_load: bool = False
+    """Loads answer 500, as for an adapter that vLLM cannot use."""
+    other_tokens: bool = False
+    """The tokenizer or the template is not the one of training."""
+    slow_first_byte: float = 0.0
+    """Seconds before any answer of a generation."""
+    unusable_probe: bool = False
+    """Probes answer 500, as for log-probabilities that are not numbers."""
+    silent: bool = False
+    """Accepts connections and answers nothing: a hung engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class FakeOptions:
+    served_name: str = "tenon-base"
+    model: str = "/base"
+    max_cpu_loras: int = 32
+    runtime_loading: bool = True
+
+
+class AdapterGone(Exception):
+    """The folder of an evicted adapter is no longer there: vLLM's engine core does not survive this (D4)."""
+
+
+class FakeEngine:
+    """Which weights answer: the part of vLLM that can go wrong."""
+
+    def __init__(self, options: FakeOptions, faults: Faults) -> None:
+        self.options = options
+        self.faults = faults
+        self.paths: dict[str, Path] = {}
+        self.reads: list[str] = []
+        """Names read from disk, in order: the first read is the load, any later one is D3."""
+        self._cache: OrderedDict[str, Digest | None] = OrderedDict()
+        self._prefixes: dict[tuple[object, ...], Digest | None] = {}
+
+    def load(self, name: str, path: Path) -> None:
+        """Raises FileNotFoundError when there is no adapter at ``path``."""
+        self._read(name, path)
+        self.paths[name] = path
+
+    def unload(self, name: str) -> None:
+        """Forgets the name only: weights and prefix cache stay, as in vLLM."""
+        del self.paths[name]
+
+    def is_base(self, model: object) -> bool:
+        return model in (None, "", self.options.served_name)
+
+    def answering(self, name: str | None, prompt: Sequence[int], salt: str | None) -> Digest | None:
+        """The weights that answer; None is the base. Raises AdapterGone."""
+        if name is None:
+            return None
+        key = (name, self.paths[name], salt, tuple(prompt))
+        if key not in self._prefixes:
+            self._prefixes[key] = self._weights(name)
+        return self._prefixes[key]
+
+    def _weights(self, name: str) -> Digest | None:
+        if name not in self._cache:
+            try:
+                self._read(name, self.paths[name])
+            except FileNotFoundError:
+                raise AdapterGone(name) from None
+        self._cache.move_to_end(name)
+        return self._cache[name]
+
+    def _read(self, name: str, path: Path) -> None:
+        source = Path(self.faults.wrong_effect_load) if self.faults.wrong_effect_load else path
+        weights = fake_model.weights_of(source)
+        self.reads.append(name)
+        self._cache[name] = None if self.faults.zero_effect_load else weights
+        self._cache.move_to_end(name)
+        while len(self._cache) > self.options.max_cpu_loras:
+            self._cache.popitem(last=False)

@@ -1,0 +1,248 @@
+"""A vLLM without a model, with vLLM's dangers: real HTTP, the same flags, up in well under a second.
+
+``python -m server.testing.fake_vllm <flags of server.engines.command>``, or :func:`create_fake` in-process.
+
+It reproduces what vLLM 0.32 really does (numbers as in the project's list of dangers):
+
+* D3: an adapter that fell out of the CPU cache (``--max-cpu-loras``) is silently read again from its folder;
+* D4: … and if that folder is gone, the whole engine dies;
+* D7: the prefix cache is keyed by (name, path) and not by content, so old weights answer until the
+  salt changes;
+* D9: ``/invocations`` replaces ``model`` by the SageMaker header, and by nothing when there is none;
+* D10: ``model`` missing, null or empty is answered by the base, 200.
+
+Faults on demand: ``POST /__fault`` with any field of :class:`Faults`.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from server.testing import fake_chat, fake_model
+from server.testing.fake_engine import AdapterGone, FakeEngine, FakeOptions, Faults
+
+
+class FakeServer:
+    """The HTTP face. ``die`` ends the process (or whatever stands for it in a test)."""
+
+    def __init__(self, engine: FakeEngine, die: Callable[[], None]) -> None:
+        self.engine = engine
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+        """(path, body) of every generation and probe, in order."""
+        self._die = die
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self._shaken], client_max_size=64 << 20)
+        app.add_routes(
+            [
+                web.get("/health", self._health),
+                web.get("/version", self._version),
+                web.get("/v1/models", self._models),
+                web.post("/tokenize", self._tokenize),
+                web.post("/v1/completions", self._completions),
+                web.post("/v1/chat/completions", self._chat),
+                web.post("/invocations", self._invocations),
+                web.post("/__fault", self._fault),
+            ]
+        )
+        if self.engine.options.runtime_loading:
+            app.router.add_post("/v1/load_lora_adapter", self._load)
+            app.router.add_post("/v1/unload_lora_adapter", self._unload)
+        return app
+
+    @web.middleware
+    async def _shaken(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if self.engine.faults.silent and request.path != "/__fault":
+            await asyncio.Event().wait()
+        try:
+            return await handler(request)
+        except AdapterGone:
+            self._die()
+            return _error(500, "EngineCore encountered an issue.", "InternalServerError")
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def _version(self, _: web.Request) -> web.Response:
+        return web.json_response({"version": self.engine.faults.version})
+
+    async def _models(self, _: web.Request) -> web.Response:
+        options = self.engine.options
+        cards: list[tuple[str, str, str | None]] = [(options.served_name, options.model, None)]
+        cards += [(name, str(path), options.served_name) for name, path in self.engine.paths.items()]
+        data = [
+            {"id": name, "object": "model", "root": root, "parent": parent} for name, root, parent in cards
+        ]
+        return web.json_response({"object": "list", "data": data})
+
+    async def _load(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        name, path = body.get("lora_name"), body.get("lora_path")
+        if not name or not path:
+            return _error(400, "Both 'lora_name' and 'lora_path' must be provided.", "InvalidUserInput")
+        if name in self.engine.paths and not body.get("load_inplace"):
+            return _error(400, f"The lora adapter '{name}' has already been loaded.", "InvalidUserInput")
+        if self.engine.faults.refuse_load:
+            return _error(500, "Call to add_lora failed: unsupported adapter", "InternalServerError")
+        try:
+            self.engine.load(name, Path(path))
+        except FileNotFoundError:
+            return _error(404, f"Loading lora {name} failed: No adapter found for <path>", "NotFoundError")
+        return web.Response(text=f"Success: LoRA adapter '{name}' added successfully.")
+
+    async def _unload(self, request: web.Request) -> web.Response:
+        name = (await request.json()).get("lora_name")
+        if name not in self.engine.paths:
+            return _error(404, f"The lora adapter '{name}' cannot be found.", "NotFoundError")
+        self.engine.unload(name)
+        return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if (missing := self._unknown(body.get("model"))) is not None:
+            return missing
+        ids = list(
+            fake_model.toy_token_ids(
+                body["messages"], add_generation_prompt=body.get("add_generation_prompt", True)
+            )
+        )
+        if self.engine.faults.other_tokens:
+            ids.insert(0, 0)
+        return web.json_response(
+            {"count": len(ids), "max_model_len": 4096, "tokens": ids, "token_strs": None}
+        )
+
+    async def _completions(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.seen.append((request.path, body))
+        if (missing := self._unknown(body.get("model"))) is not None:
+            return missing
+        if self.engine.faults.unusable_probe:
+            return _error(500, "Out of range float values are not JSON compliant", "InternalServerError")
+        await asyncio.sleep(self.engine.faults.slow_first_byte)
+        name = self._name(body.get("model"))
+        count = int(body.get("logprobs") or 0)
+        choices = []
+        for index, prompt in enumerate(body["prompt"]):
+            weights = self.engine.answering(name, prompt, body.get("cache_salt"))
+            table = fake_model.fake_logprobs(weights, prompt)[:count]
+            top = {f"token_id:{token}": logprob for token, logprob in table}
+            choices.append(
+                {"index": index, "text": "", "finish_reason": "length", "logprobs": {"top_logprobs": [top]}}
+            )
+        return web.json_response(
+            {"id": "cmpl-fake", "object": "text_completion", "model": self._claim(name), "choices": choices}
+        )
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, await request.json())
+
+    async def _invocations(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        body["model"] = request.headers.get(
+            "X-Amzn-SageMaker-Adapter-Identifier"
+        )  # D9: also when it is absent
+        return await self._answer(request, body)
+
+    async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        self.seen.append((request.path, body))
+        if (missing := self._unknown(body.get("model"))) is not None:
+            return missing
+        name = self._name(body.get("model"))
+        prompt = fake_model.toy_token_ids(body.get("messages", ()), add_generation_prompt=True)
+        weights = self.engine.answering(name, prompt, body.get("cache_salt"))
+        await asyncio.sleep(self.engine.faults.slow_first_byte)
+        chat = fake_chat.compose(body, model=self._claim(name), weights=weights, prompt_tokens=len(prompt))
+        if not body.get("stream"):
+            return web.json_response(fake_chat.whole(chat, drop_finish=self.engine.faults.drop_finish_reason))
+        return await self._stream(request, chat)
+
+    async def _stream(self, request: web.Request, chat: fake_chat.Chat) -> web.StreamResponse:
+        faults = self.engine.faults
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        frames = fake_chat.frames(
+            chat, drop_finish=faults.drop_finish_reason, end_in_error=faults.error_frame
+        )
+        for number, frame in enumerate(frames):
+            if faults.die_mid_stream and number == 2 and request.transport is not None:
+                request.transport.abort()
+                return response
+            await response.write(b"data: " + frame + b"\n\n")
+        await response.write_eof()
+        return response
+
+    async def _fault(self, request: web.Request) -> web.Response:
+        """Set some faults and keep the others; answers with all of them."""
+        self.engine.faults = replace(self.engine.faults, **await request.json())
+        return web.json_response(asdict(self.engine.faults))
+
+    def _unknown(self, model: object) -> web.Response | None:
+        if self.engine.is_base(model) or model in self.engine.paths:
+            return None
+        served = self.engine.options.served_name
+        text = f"The model `{model}` does not exist. Valid aliases: {served}."
+        return _error(404, text, "NotFoundError")
+
+    def _name(self, model: object) -> str | None:
+        return None if self.engine.is_base(model) else str(model)
+
+    def _claim(self, name: str | None) -> str:
+        return self.engine.faults.model_lie or name or self.engine.options.served_name
+
+
+def create_fake(
+    options: FakeOptions | None = None, faults: Faults | None = None, die: Callable[[], None] = lambda: None
+) -> FakeServer:
+    return FakeServer(FakeEngine(options or FakeOptions(), faults or Faults()), die)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags that ``server.engines.command`` writes; an unknown one is refused, as vLLM does."""
+    flags = argparse.ArgumentParser(prog="fake-vllm", allow_abbrev=False)
+    for required in ("--model", "--served-model-name", "--host", "--dtype"):
+        flags.add_argument(required, required=True)
+    for number in ("--port", "--max-loras", "--max-lora-rank", "--max-cpu-loras", "--max-logprobs"):
+        flags.add_argument(number, type=int, required=True)
+    flags.add_argument("--enable-lora", action="store_true", required=True)
+    flags.add_argument("--structured-outputs-config", type=json.loads, required=True)
+    flags.add_argument("--max-model-len", type=int)
+    flags.add_argument("--revision")
+    flags.add_argument("--fingerprint-mode", choices=("full", "hash", "custom", "none"))
+    flags.add_argument("--gpu-memory-utilization", type=float)
+    flags.add_argument("--tensor-parallel-size", type=int)
+    flags.add_argument("--enforce-eager", action="store_true")
+    flags.add_argument("--disable-uvicorn-access-log", action="store_true")
+    flags.add_argument("--fake-faults", type=json.loads, default={}, help="JSON object: fields of Faults")
+    return flags
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve until SIGTERM."""
+    given = parser().parse_args(arguments)
+    options = FakeOptions(
+        served_name=given.served_model_name, model=given.model, max_cpu_loras=given.max_cpu_loras
+    )
+    fake = create_fake(options, Faults(**given.fake_faults), die=lambda: os._exit(1))
+    web.run_app(
+        fake.app(), host=given.host, port=given.port, print=None, access_log=None, shutdown_timeout=0.2
+    )
+
+
+def _error(status: int, message: str, kind: str) -> web.Response:
+    body = {"error": {"message": message, "type": kind, "param": None, "code": status}}
+    return web.json_response(body, status=status)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
