@@ -88,7 +88,7 @@ class RecordLog:
             "kind": KIND,
             "writer": self._writer,
             "seq": self._next.seq,
-            "prev": str.__str__(self._next.digest),
+            "prev": self._next.digest,
             "at": stamp(self._clock.now()),
             "event": event,
         }

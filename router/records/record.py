@@ -111,9 +111,4 @@ class Trace:
     milliseconds: int = 0
 
     def fields(self) -> dict[str, Any]:
-        found: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        # A str subclass: orjson refuses those unless it is told that they are plain text.
-        for name in ("policy", "version", "attestation", "request", "answer"):
-            if found[name] is not None:
-                found[name] = str.__str__(found[name])
-        return found
+        return {name: getattr(self, name) for name in self.__slots__}

@@ -66,7 +66,8 @@ class Call:
         self, app: RouterApp, method: str, path: str, headers: list[tuple[str, str]], body: list[bytes]
     ) -> None:
         self.response = Response()
-        self.changed = asyncio.Event()
+        self.observe: Callable[[bytes], None] = lambda _: None
+        """Called with each piece of the body as it is sent."""
         self._gone = asyncio.Event()
         self._inbox: list[dict[str, Any]] = [
             {"type": "http.request", "body": piece, "more_body": index < len(body) - 1}
@@ -101,10 +102,10 @@ class Call:
         else:
             assert self.response.status, "a body before its head"
             assert not self.response.complete, "bytes after the end"
+            self.observe(message["body"])
             if message["body"]:
                 self.response.pieces.append(message["body"])
             self.response.complete = not message.get("more_body", False)
-        self.changed.set()
 
 
 class House:

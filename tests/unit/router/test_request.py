@@ -1,0 +1,189 @@
+"""The allow-list of request fields, and what a policy does to response_format."""
+
+import math
+from typing import Any
+
+import orjson
+import pytest
+
+from registry.digests import Digest
+from registry.models import Role
+from router.constrained import Order, cache_salt, constrain
+from router.errors import InvalidRequest, ResponseFormatConflict, UnsupportedParameter
+from router.headers import Headers
+from router.request import Question, parse
+from router.resolution import choose, resolve
+from router.tables import Principal, compile_tables
+from router.testing import Scene
+from tests.unit.router.conftest import SCHEMA
+from tests.unit.router.driving import QUESTION, SALT
+
+
+def question(**changes: Any) -> Question:
+    return parse(orjson.dumps({**QUESTION, **changes}), most_choices=8)
+
+
+def order(schema: dict[str, Any] | None, **changes: Any) -> Order:
+    scene = Scene()
+    scene.engine()
+    scene.serve("bank_a", schema)
+    tables = compile_tables(scene.snapshot())
+    chosen = choose(Principal("bank_a", "k", Role.INFERENCE), "assistant", Headers([]), tables)
+    return constrain(question(**changes), resolve(chosen, tables), SALT)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "prompt_logprobs", "echo", "cache_salt", "lora_path", "lora_request", "chat_template",
+        "chat_template_kwargs", "structured_outputs", "guided_json", "guided_regex", "kv_transfer_params",
+        "add_special_tokens", "add_generation_prompt", "priority", "tools", "tool_choice", "functions",
+        "logit_bias", "min_tokens", "ignore_eos", "return_token_ids", "documents", "mm_processor_kwargs",
+        "logits_processors", "vllm_xargs", "request_id", "best_of", "top_k", "model_name", "MODEL", "",
+    ],
+)  # fmt: skip
+def test_fields_that_are_not_listed_are_named(field: str) -> None:
+    for value in (1, None):
+        with pytest.raises(UnsupportedParameter) as caught:
+            question(**{field: value})
+        assert caught.value.facts["param"] == field
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[]", b"null", b"{", b'{"model":"a","model":"b"}', b'{"a":{"b":1,"b":2}}', b"\xff",
+        b'{"n":NaN}', b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_bodies_that_are_not_one_json_object(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        parse(body, most_choices=8)
+
+
+def test_a_nested_duplicate_key_is_refused() -> None:
+    body = b'{"model":"a","messages":[{"role":"user","content":"x","content":"y"}]}'
+    with pytest.raises(InvalidRequest):
+        parse(body, most_choices=8)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("temperature", [-0.1, 2.1, "0", True, [1]]),
+        ("top_p", [0, 1.1, "1"]),
+        ("max_tokens", [0, -1, 1.5, True, "5"]),
+        ("n", [0, 9, True, 1.0]),
+        ("stream", [1, "true"]),
+        ("stop", [3, [""], ["a"] * 5, [1]]),
+        ("seed", [1.5, "1"]),
+        ("logprobs", [1]),
+        ("top_logprobs", [21, -1]),
+        ("presence_penalty", [3]),
+        ("frequency_penalty", [-3]),
+        ("stream_options", [3, {"include_usage": 1}]),
+        ("response_format", ["text", {"type": "grammar"}, {}]),
+        ("messages", [[], "hi", [3], [{"role": "tool", "content": "x"}], [{"role": "user"}]]),
+        ("user", [3]),
+        ("metadata", ["x"]),
+    ],
+)
+def test_values_out_of_range(field: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(InvalidRequest):
+            order(None, **{"stream": field == "stream_options"} | {field: value})
+
+
+def test_infinity_in_disguise_and_half_surrogates() -> None:
+    with pytest.raises(InvalidRequest):
+        parse(b'{"model":"a","messages":[{"role":"user","content":"x"}],"temperature":1e999}', most_choices=8)
+    for text in (b'"\\ud800"', b'[{"type":"text","text":"\\udfff"}]'):
+        with pytest.raises(InvalidRequest):
+            parse(b'{"model":"a","messages":[{"role":"user","content":' + text + b"}]}", most_choices=8)
+    assert math.isinf(float("1e999"))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://169.254.169.254"}}]},
+        {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": 1}]},
+        {"role": "assistant", "content": "x", "tool_calls": [{}]},
+        {"role": "user", "content": "x", "tool_call_id": "1"},
+    ],
+)
+def test_messages_carry_text_only(message: Any) -> None:
+    with pytest.raises(UnsupportedParameter):
+        question(messages=[message])
+
+
+def test_text_parts_are_joined_and_nulls_mean_absent() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    message = {"role": "user", "content": parts, "name": "me", "tool_calls": None}
+    found = question(messages=[message], temperature=None, stop=None, response_format=None, n=None)
+    assert found.messages == ({"role": "user", "content": "ab", "name": "me"},)
+    assert (found.temperature, found.choices, found.options) == (None, 1, {})
+
+
+def test_the_digest_is_of_the_bytes_as_sent() -> None:
+    body = b'{ "messages":[{"role":"user","content":"x"}], "model":"a" }'
+    assert parse(body, most_choices=8).digest == Digest.of(body)
+
+
+def test_contradictions() -> None:
+    for changes in (
+        {"max_tokens": 1, "max_completion_tokens": 2},
+        {"stream_options": {"include_usage": True}},
+        {"top_logprobs": 2},
+        {"n": 2},  # at the policy's temperature of 0
+    ):
+        with pytest.raises(InvalidRequest):
+            order(None, **changes)
+    assert question(max_tokens=2, max_completion_tokens=2).max_tokens == 2
+
+
+def sent(found: Order) -> Any:
+    return orjson.loads(found.body).get("response_format")
+
+
+def asks(schema: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "mine", "schema": schema}}
+
+
+def test_the_policys_schema_is_applied_whatever_was_compatible() -> None:
+    applied = {"type": "json_schema", "json_schema": {"name": "house", "schema": SCHEMA, "strict": True}}
+    reordered = dict(reversed(list(SCHEMA.items())))
+    for asked in (None, {"type": "text"}, {"type": "json_object"}, asks(SCHEMA), asks(reordered)):
+        assert sent(order(SCHEMA, response_format=asked)) == applied
+
+
+def test_another_schema_conflicts() -> None:
+    for schema in ({"type": "object"}, {}, None, True, {**SCHEMA, "additionalProperties": 0}):
+        with pytest.raises(ResponseFormatConflict):
+            order(SCHEMA, response_format=asks(schema))
+    with pytest.raises(ResponseFormatConflict):
+        order(SCHEMA, response_format={"type": "json_schema"})
+
+
+def test_without_a_policy_schema() -> None:
+    assert sent(order(None)) is None
+    assert sent(order(None, response_format={"type": "text"})) is None
+    assert sent(order(None, response_format={"type": "json_object"})) == {"type": "json_object"}
+    with pytest.raises(UnsupportedParameter):
+        order(None, response_format=asks(SCHEMA))
+
+
+def test_stop_would_cut_constrained_json() -> None:
+    with pytest.raises(UnsupportedParameter):
+        order(SCHEMA, stop=["}"])
+
+
+def test_the_salt_separates_tenants_policies_and_epochs() -> None:
+    found = {
+        cache_salt(secret, tenant, policy, epoch)
+        for secret in (SALT, b"x" * 32)
+        for tenant in ("a", "ab")
+        for policy in ("sha256:1", "b")
+        for epoch in (1, 11)
+    }
+    assert len(found) == 16

@@ -1,0 +1,122 @@
+"""Compiling a snapshot: whatever does not fit together is left out and named."""
+
+import pytest
+
+from registry.digests import Digest
+from registry.models import AliasState, Key, Role, Slot
+from router.errors import AdapterNotReady, RouteUnusable
+from router.headers import Headers
+from router.resolution import choose, resolve
+from router.tables import Principal, Tables, compile_tables
+from router.testing import BASE, Scene
+
+BANK = Principal("bank_a", "k", Role.INFERENCE)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    found = Scene()
+    found.engine()
+    found.serve("bank_a", {"type": "object"})
+    return found
+
+
+def places(tables: Tables) -> list[str]:
+    return [place.engine for place in tables.live["bank_a", "helper", "live"].places]
+
+
+def target_error(scene: Scene) -> type[Exception] | None:
+    tables = compile_tables(scene.snapshot())
+    try:
+        resolve(choose(BANK, "assistant", Headers([]), tables), tables)
+    except (AdapterNotReady, RouteUnusable) as error:
+        return type(error)
+    return None
+
+
+def test_a_sound_scene_has_no_faults(scene: Scene) -> None:
+    tables = compile_tables(scene.snapshot())
+    assert tables.faults == ()
+    assert places(tables) == ["engine-0"]
+    assert tables.attested == 1
+    assert tables.models == {"bank_a": ("assistant",)}
+
+
+def test_an_alias_that_points_to_another_tenants_version_serves_nobody(scene: Scene) -> None:
+    foreign = scene.version("retail_b")
+    scene.attest(foreign)
+    scene.aliases = [AliasState(tenant="bank_a", adapter="helper", alias="live", version=foreign, epoch=2)]
+    assert "points outside its adapter" in compile_tables(scene.snapshot()).faults[0]
+    assert target_error(scene) is AdapterNotReady
+
+
+def test_an_alias_that_points_to_another_adapter_of_the_same_tenant(scene: Scene) -> None:
+    other = scene.version("bank_a", "other")
+    scene.attest(other)
+    scene.aliases = [AliasState(tenant="bank_a", adapter="helper", alias="live", version=other, epoch=2)]
+    assert target_error(scene) is AdapterNotReady
+
+
+def test_only_this_boot_of_an_engine_that_is_up_counts(scene: Scene) -> None:
+    version = scene.versions[0].version
+    for change in (
+        {"slots": [Slot(engine="engine-0", boot="boot-before", version=version, attestation=BASE)]},
+        {"slots": [Slot(engine="engine-9", boot="boot-engine-9", version=version, attestation=BASE)]},
+        {"slots": []},
+        {"engines": [scene.engines[0].model_copy(update={"up": False})]},
+        {"engines": [scene.engines[0].model_copy(update={"base": Digest.of(b"another")})]},
+        {"engines": [scene.engines[0].model_copy(update={"url": "file:///etc"})]},
+        {"engines": []},
+        {"versions": [scene.versions[0].model_copy(update={"revoked": True})]},
+        {"versions": []},
+        {"aliases": []},
+    ):
+        changed = Scene(**{**vars(scene), **change})  # type: ignore[arg-type]
+        assert target_error(changed) is AdapterNotReady, change
+    assert target_error(scene) is None
+
+
+def test_a_route_without_usable_policy_does_not_give_way_to_the_default(scene: Scene) -> None:
+    scene.tenant("retail_b")
+    broken = scene.policy("bank_a", {"type": "no such type"})
+    foreign = scene.policy("retail_b", None, name="theirs")
+    for policy in (broken, foreign, Digest.of(b"missing")):
+        changed = Scene(**{**vars(scene), "routes": list(scene.routes)})
+        changed.route("bank_a", policy, when={"x-policy-version": "v2"})
+        tables = compile_tables(changed.snapshot())
+        picked = choose(BANK, "assistant", Headers([(b"x-policy-version", b"v2")]), tables)
+        with pytest.raises(RouteUnusable):
+            resolve(picked, tables)
+
+
+def test_a_policy_under_a_wrong_digest_is_not_used(scene: Scene) -> None:
+    (digest,) = scene.policies
+    scene.policies = {digest: scene.policies[digest].model_copy(update={"json_schema": None})}
+    assert target_error(scene) is RouteUnusable
+
+
+def test_policies_are_compiled_once(scene: Scene) -> None:
+    first = compile_tables(scene.snapshot())
+    second = compile_tables(scene.snapshot(), first)
+    (digest,) = scene.policies
+    assert second.policies[digest] is first.policies[digest]
+
+
+def test_keys_that_share_a_secret_open_nothing(scene: Scene) -> None:
+    key = scene.keys[0]
+    for twin in (
+        Key(id="other", tenant="retail_b", role=Role.INFERENCE, secret_hash=key.secret_hash),
+        Key(id="other", tenant="bank_a", role=Role.INFERENCE, secret_hash=key.secret_hash, revoked=True),
+    ):
+        scene.tenant("retail_b")
+        for pair in ([key, twin], [twin, key]):
+            scene.keys = pair
+            assert compile_tables(scene.snapshot()).principals == {}
+
+
+def test_parts_of_unknown_tenants_are_left_out(scene: Scene) -> None:
+    del scene.tenants["bank_a"]
+    tables = compile_tables(scene.snapshot())
+    assert tables.principals == {}
+    assert tables.routes == {}
+    assert len(tables.faults) == 2
