@@ -1,20 +1,25 @@
 """What can go wrong between a recipe and a published version, one leaf a reason.
 
     InvalidInput (registry)
-    ├── RecipeInvalid            the recipe file, with every fault and its line
-    ├── DataInvalid              training rows or evaluation cases, with every fault and its line
-    ├── DataLeak                 a question is asked in training and again in the evaluation
+    ├── FileFaulty               a file that a person wrote, with every fault and its line
+    │   ├── RecipeInvalid        the recipe
+    │   ├── DataInvalid          training rows, evaluation cases or the answers' schema
+    │   └── DataLeak             a question is asked in training and again in the evaluation
     └── TrainingRefused    422   the data and the base do not fit together (one leaf a trap TRL leaves open)
     Conflict
     ├── BaseDiffers              the folder is not the base that the registry knows
     └── RunBusy                  two trainings in one run folder
+    NotFound
+    └── RunNotFinished           a run folder without a finished run in it
+    Corrupt
+    └── RunChanged               a finished run whose files are not what it wrote
     TenonError
     └── TrainingFailed     500   learning itself went wrong
 """
 
 from dataclasses import dataclass
 
-from registry.errors import Conflict, InvalidInput, NotFound, TenonError
+from registry.errors import Conflict, Corrupt, InvalidInput, NotFound, TenonError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,10 @@ class Fault:
         return f"{self.where}: {self.what}"
 
 
-class _Faulty(InvalidInput):
+class FileFaulty(InvalidInput):
     """Faults of one file, all at once: fixing a file one error at a time wastes an afternoon."""
+
+    code = "file_faulty"
 
     def __init__(self, file: str, faults: tuple[Fault, ...]) -> None:
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
@@ -37,17 +44,17 @@ class _Faulty(InvalidInput):
         self.faults = faults
 
 
-class RecipeInvalid(_Faulty):
+class RecipeInvalid(FileFaulty):
     code = "recipe_invalid"
     hint = "the keys and their bounds are listed in docs/reference/recipes.md"
 
 
-class DataInvalid(_Faulty):
+class DataInvalid(FileFaulty):
     code = "data_invalid"
     hint = "nothing is dropped silently: correct or delete the lines above"
 
 
-class DataLeak(_Faulty):
+class DataLeak(FileFaulty):
     code = "data_leak"
     hint = "an evaluation question that was trained on proves nothing: keep it in one of the two files"
 
@@ -113,6 +120,11 @@ class RunBusy(Conflict):
 class RunNotFinished(NotFound):
     code = "run_not_finished"
     hint = "run tenon train again: finished stages are reused"
+
+
+class RunChanged(Corrupt):
+    code = "run_changed"
+    hint = "files of this run were changed after it finished: run tenon train --fresh"
 
 
 class TrainingFailed(TenonError):

@@ -3,7 +3,6 @@
 from trainer.recipes.load import LoadedRecipe, load_recipe, parse_recipe
 from trainer.recipes.schema import (
     METRICS,
-    TARGETS,
     DataFiles,
     EvaluationSettings,
     GateSettings,
@@ -15,7 +14,6 @@ from trainer.recipes.schema import (
 
 __all__ = [
     "METRICS",
-    "TARGETS",
     "DataFiles",
     "EvaluationSettings",
     "GateSettings",

@@ -5,12 +5,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
+from registry.bases import TARGETS
 from registry.canonical import Document
 from registry.evidence import GatePolicy, Rule
 from registry.names import AdapterName, Name
-
-TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The layers that vLLM serves a LoRA on; intake refuses others (``lm_head`` among them)."""
 
 METRICS: Final = ("valid_json", "schema_valid", "copied", "policy")
 

@@ -1,0 +1,102 @@
+"""Answers of the base and of an adapter, generated here with transformers and PEFT: no engine needed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.datasets import Message
+from trainer.learning.base import best_device, load_model, load_tokenizer, surroundings, with_adapter
+from trainer.learning.rows import render
+
+Advanced = Callable[[int], None]
+"""Called after each batch with the number of questions answered so far."""
+
+
+class LocalModel:
+    """One base in memory, with or without an adapter on it. Float32 and greedy: the same text every time."""
+
+    def __init__(self, base_folder: Path, adapter_folder: Path | None = None) -> None:
+        self._tokenizer = load_tokenizer(base_folder)
+        self._device = best_device()
+        model = load_model(base_folder, device=self._device)
+        self._model = model if adapter_folder is None else with_adapter(model, adapter_folder)
+        self._adapted = adapter_folder is not None
+
+    def answers(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        adapter: bool,
+        max_new_tokens: int,
+        batch_size: int,
+        advanced: Advanced = lambda _: None,
+    ) -> list[str]:
+        """One answer a conversation, in their order, without its end of turn.
+
+        An answer that reaches ``max_new_tokens`` is cut there, as serving would cut it.
+        """
+        if adapter and not self._adapted:
+            raise ValueError("this model was loaded without an adapter")
+        prompts = [render(self._tokenizer, messages, add_generation_prompt=True) for messages in conversations]
+        # Neighbours in length share a batch: less padding, and the KV cache holds less of it.
+        order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
+        texts = [""] * len(prompts)
+        done = 0
+        for batch in _slices(order, batch_size):
+            said = self._generate([prompts[index] for index in batch], max_new_tokens, adapter=adapter)
+            for index, text in zip(batch, said, strict=True):
+                texts[index] = text
+            done += len(batch)
+            advanced(done)
+        return texts
+
+    def _generate(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, adapter: bool) -> list[str]:
+        import contextlib
+
+        import torch
+
+        width = max(len(prompt) for prompt in prompts)
+        pad = self._tokenizer.pad_token_id
+        if pad is None:
+            pad = self._tokenizer.eos_token_id
+        ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+        attention = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        bare = self._adapted and not adapter
+        with (
+            surroundings(seed=0),
+            torch.inference_mode(),
+            self._model.disable_adapter() if bare else contextlib.nullcontext(),
+        ):
+            out = self._model.generate(
+                input_ids=ids.to(self._device),
+                attention_mask=attention.to(self._device),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                use_cache=True,
+                pad_token_id=pad,
+                eos_token_id=self._tokenizer.eos_token_id,
+                # A base's generation_config may carry sampling values, which greedy decoding warns about.
+                temperature=None,
+                top_p=None,
+                top_k=None,
+            )
+        return [self._text(row[width:].tolist()) for row in out]
+
+    def _text(self, ids: list[int]) -> str:
+        end = self._tokenizer.eos_token_id
+        said = ids[: ids.index(end)] if end in ids else ids
+        return str(
+            self._tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+
+def _slices(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def load(base_folder: Path, adapter_folder: Path | None = None) -> Any:
+    """A LocalModel, loaded quietly."""
+    with surroundings(seed=0):
+        return LocalModel(base_folder, adapter_folder)

@@ -1,0 +1,82 @@
+"""Ask every case of a suite twice, of the bare base and of the adapter, and compare."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from trainer.evaluation.compare import Comparison, Judged, as_json, compare, judge
+from trainer.evaluation.scorers import scorer
+from trainer.evaluation.suite import Suite
+from trainer.events import Progress, StageAdvanced, ignore
+
+STAGE: Final = "evaluate"
+
+Load = Callable[[Path, Path], Any]
+"""(base folder, adapter folder) -> something with ``answers`` as trainer.evaluation.local.LocalModel has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    comparison: Comparison
+    judged: tuple[Judged, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """``evaluation.json`` of a run folder."""
+        comparison = self.comparison
+        return {
+            "metrics": as_json(comparison.metrics),
+            "baseline": as_json(comparison.baseline),
+            "differing": comparison.differing,
+            "adapter_active": comparison.adapter_active,
+            "by_tag": {
+                tag: {side: as_json(metrics) for side, metrics in sides.items()}
+                for tag, sides in comparison.by_tag.items()
+            },
+        }
+
+    def samples(self) -> list[dict[str, Any]]:
+        """``samples.json`` of a run folder: every case with the answer before and after."""
+        return [
+            {
+                "id": one.case.id,
+                "messages": [message.as_dict() for message in one.case.messages],
+                "tags": list(one.case.tags),
+                "base": {"text": one.base, "scores": one.base_scores},
+                "adapter": {"text": one.adapter, "scores": one.adapter_scores},
+            }
+            for one in self.judged
+        ]
+
+
+def evaluate(
+    suite: Suite,
+    *,
+    schema: Mapping[str, Any] | None,
+    base_folder: Path,
+    adapter_folder: Path,
+    max_new_tokens: int = 128,
+    batch_size: int = 64,
+    sink: Progress = ignore,
+    load: Load | None = None,
+) -> Evaluation:
+    """Generated answers, greedy and in float32. ``load`` is for tests and for other ways to generate."""
+    if load is None:
+        from trainer.evaluation.local import load
+    model = load(base_folder, adapter_folder)
+    questions = [case.messages for case in suite.cases]
+    total = 2 * len(questions)
+
+    def said(*, adapter: bool) -> list[str]:
+        start = len(questions) if adapter else 0
+        answers: list[str] = model.answers(
+            questions,
+            adapter=adapter,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            advanced=lambda done: sink(StageAdvanced(STAGE, start + done, total)),
+        )
+        return answers
+
+    judged = judge(suite.cases, said(adapter=False), said(adapter=True), scorer(schema))
+    return Evaluation(compare(judged), judged)

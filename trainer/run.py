@@ -1,0 +1,237 @@
+"""One execution of a plan, stage after stage, into a run folder that can be picked up again after a crash."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.digests import Digest
+from registry.errors import InvalidDocument
+from registry.evidence import Metric
+from registry.fingerprint import Fingerprint
+from registry.intake import inspect
+from registry.names import AdapterName
+from trainer.datasets import Message
+from trainer.errors import RunChanged, RunNotFinished
+from trainer.evaluation.run import STAGE as EVALUATE
+from trainer.evaluation.run import evaluate
+from trainer.events import Note, Progress, StageAdvanced, StageFinished, StageStarted
+from trainer.folder import (
+    ADAPTER,
+    EVALUATION,
+    FINGERPRINT,
+    MASKS,
+    METRICS,
+    PLAN,
+    RAW,
+    SAMPLES,
+    Marker,
+    RunFolder,
+)
+from trainer.package import package
+from trainer.plan import Plan, Planned
+
+CHECK, LEARN, PACKAGE, IDENTIFY = "check", "learn", "package", "fingerprint"
+STAGES = (CHECK, LEARN, PACKAGE, EVALUATE, IDENTIFY)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """A finished run, read back from its folder. Nothing of it is published yet."""
+
+    plan: Plan
+    folder: Path
+    fingerprint: Fingerprint
+    metrics: dict[str, Metric]
+    baseline: dict[str, Metric]
+    adapter_active: bool
+    seconds: dict[str, float]
+    """Stage -> what it took when it was computed."""
+    reused: bool
+    """Whether all of it had been computed before."""
+
+    @property
+    def name(self) -> AdapterName:
+        return self.plan.name
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder / ADAPTER
+
+
+def train(
+    planned: Planned,
+    *,
+    base_folder: Path,
+    run_folder: Path,
+    sink: Progress,
+    fresh: bool = False,
+    timer: Callable[[], float] = time.monotonic,
+) -> TrainedRun:
+    """Compute whatever of the plan ``run_folder`` does not hold yet, and return the finished run.
+
+    A stage is reused when its marker names this plan and its files are unchanged; ``fresh`` reuses nothing.
+    Raises RunBusy, the leaves of TrainingRefused and IntakeRefused, and TrainingDiverged.
+    """
+    folder = RunFolder(run_folder)
+    with folder.locked():
+        return _Execution(planned, folder, base_folder, sink, timer).run(fresh=fresh)
+
+
+def load_run(run_folder: Path, *, reused: bool = True) -> TrainedRun:
+    """The finished run in ``run_folder``. Raises RunNotFinished, RunChanged."""
+    folder = RunFolder(run_folder)
+    marker = folder.done()
+    try:
+        plan = Plan.parse((run_folder / PLAN).read_bytes())
+        fingerprint = Fingerprint.parse((run_folder / FINGERPRINT).read_bytes())
+        figures = folder.read_json(EVALUATION)
+        metrics, baseline = (
+            {name: Metric.build(figure) for name, figure in figures[side].items()} for side in ("metrics", "baseline")
+        )
+    except (OSError, InvalidDocument, KeyError, TypeError, AttributeError):
+        raise RunChanged("this run was written by another version of Tenon") from None
+    if plan.identity() != marker.plan:
+        raise RunChanged("the plan in this folder is not the one that was run")
+    return TrainedRun(
+        plan=plan,
+        folder=run_folder,
+        fingerprint=fingerprint,
+        metrics=metrics,
+        baseline=baseline,
+        adapter_active=figures["adapter_active"] is True,
+        seconds=marker.seconds,
+        reused=reused,
+    )
+
+
+class _Execution:
+    """The stages of one run, in their order."""
+
+    def __init__(
+        self, planned: Planned, folder: RunFolder, base_folder: Path, sink: Progress, timer: Callable[[], float]
+    ) -> None:
+        self._planned = planned
+        self._plan = planned.plan
+        self._identity = planned.plan.identity()
+        self._folder = folder
+        self._base_folder = base_folder
+        self._sink = sink
+        self._timer = timer
+
+    def run(self, *, fresh: bool) -> TrainedRun:
+        if fresh:
+            self._folder.clear()
+        elif (known := self._known()) is not None:
+            for stage in STAGES:
+                self._sink(StageFinished(stage, known.seconds.get(stage, 0.0), reused=True))
+            return known
+        if self._started_for() != self._identity:
+            self._folder.clear()
+            self._folder.write(PLAN, self._plan.canonical())
+        stages = {
+            LEARN: (self._learn, (RAW, METRICS, MASKS)),
+            PACKAGE: (self._package, (ADAPTER,)),
+            EVALUATE: (self._evaluate, (EVALUATION, SAMPLES)),
+            IDENTIFY: (self._identify, (FINGERPRINT,)),
+        }
+        markers = {CHECK: self._stage(CHECK, self._check, ())}
+        markers |= {stage: self._stage(stage, work, names) for stage, (work, names) in stages.items()}
+        self._folder.complete(plan=self._identity, stages=markers)
+        return load_run(self._folder.path, reused=False)
+
+    def _known(self) -> TrainedRun | None:
+        try:
+            run = load_run(self._folder.path)
+        except (RunNotFinished, RunChanged):
+            return None
+        return run if run.plan.identity() == self._identity else None
+
+    def _started_for(self) -> Digest | None:
+        try:
+            return Plan.parse((self._folder.path / PLAN).read_bytes()).identity()
+        except (OSError, InvalidDocument):
+            return None
+
+    def _stage(self, stage: str, work: Callable[[], None], names: Sequence[str]) -> Marker:
+        marker = self._folder.finished(stage, plan=self._identity)
+        if marker is not None:
+            self._sink(StageFinished(stage, marker.seconds.get(stage, 0.0), reused=True))
+            return marker
+        self._sink(StageStarted(stage))
+        began = self._timer()
+        work()
+        seconds = self._timer() - began
+        marker = self._folder.finish(stage, plan=self._identity, names=names, seconds=seconds)
+        self._sink(StageFinished(stage, seconds))
+        return marker
+
+    def _check(self) -> None:
+        from trainer.learning.contract import check_contract
+
+        check_contract(self._planned.contract, self._base_folder)
+        if repeated := self._planned.dataset.repeated:
+            count = f"{len(repeated)} rows say what an earlier row says" if len(repeated) > 1 else "a row is repeated"
+            self._sink(Note(CHECK, f"{self._planned.dataset.name}: {count} (first on line {repeated[0]})"))
+
+    def _learn(self) -> None:
+        from trainer.learning.sft import learn
+
+        total = self._plan.sft.steps
+        learned = learn(
+            self._planned.dataset.examples(),
+            file=self._planned.dataset.name,
+            base_folder=self._base_folder,
+            out=self._folder.path / RAW,
+            lora=self._plan.lora,
+            sft=self._plan.sft,
+            seed=self._plan.seed,
+            on_step=lambda step, figures: self._sink(StageAdvanced(LEARN, step, total, figures)),
+        )
+        lines = "".join(json.dumps(figures) + "\n" for figures in learned.steps)
+        self._folder.write(METRICS, lines.encode())
+        self._folder.write_json(MASKS, learned.masks.as_json())
+
+    def _package(self) -> None:
+        package(
+            self._folder.path / RAW,
+            self._folder.path / ADAPTER,
+            base=self._plan.base,
+            base_name=self._plan.base_name,
+        )
+        inspect(self._folder.path / ADAPTER, base=self._planned.base, max_rank=self._plan.lora.rank)
+
+    def _evaluate(self) -> None:
+        evaluation = evaluate(
+            self._planned.suite,
+            schema=self._planned.schema,
+            base_folder=self._base_folder,
+            adapter_folder=self._folder.path / ADAPTER,
+            max_new_tokens=self._plan.evaluation.max_new_tokens,
+            batch_size=self._plan.evaluation.batch_size,
+            sink=self._sink,
+        )
+        if not evaluation.comparison.adapter_active:
+            self._sink(Note(EVALUATE, "the adapter changed none of the answers"))
+        self._folder.write_json(EVALUATION, evaluation.as_json())
+        self._folder.write_json(SAMPLES, evaluation.samples())
+
+    def _identify(self) -> None:
+        from trainer.learning.fingerprint import TenantPrompt, make_fingerprint
+
+        prompts = [
+            TenantPrompt(tuple(Message(m["role"], m["content"]) for m in sample["messages"]), text)
+            for sample in _changed(self._folder.read_json(SAMPLES))
+            if (text := sample["adapter"]["text"])
+        ]
+        fingerprint = make_fingerprint(
+            self._plan.base, self._base_folder, self._folder.path / ADAPTER, prompts
+        )
+        self._folder.write(FINGERPRINT, fingerprint.canonical())
+
+
+def _changed(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those whose answer the adapter changed; all of them when it changed none."""
+    return [sample for sample in samples if sample["adapter"]["text"] != sample["base"]["text"]] or samples
