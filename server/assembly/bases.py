@@ -1,10 +1,10 @@
 """Base models: found in a folder or on the hub, described, registered under a name."""
 
+import re
 from pathlib import Path
 
-from registry.catalog.local import LocalCatalog
-
 from registry.bases import describe
+from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
 from registry.errors import BaseNotFound
 from registry.models import Base
@@ -55,3 +55,12 @@ def folder_of(workspace: Workspace, name: str) -> Path:
     if not link.is_dir():
         raise BaseNotFound(f"the files of base {name!r} are not on this machine", hint="tenon base add again")
     return link.resolve()
+
+
+def ensure_registered(workspace: Workspace, catalog: LocalCatalog, base: str) -> tuple[str, Path]:
+    """(registered name, folder) for what a person typed: a registered name, a folder or a hub name."""
+    if (workspace.bases / base).is_dir() and "/" not in base:
+        return base, folder_of(workspace, base)
+    name = re.sub(r"[^a-z0-9_-]+", "-", Path(base).name.lower()).strip("-_") or "base"
+    register(workspace, catalog, name=name, source=base, revision=None, actor="tenon up")
+    return name, folder_of(workspace, name)

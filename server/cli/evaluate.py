@@ -29,8 +29,9 @@ def evaluate(
 
     place = find(root(workspace))
     with bars(ref) as sink:
-        report = training.evaluate_version(place, open_catalog(place), Ref.parse(ref), suite, schema, sink)
+        report = training.measure(place, open_catalog(place), Ref.parse(ref), suite, schema, sink)
     if json:
         render.data(report.model_dump(mode="json"))
     else:
-        training.show_report(report)
+        rows = training.figures(report.metrics, report.baseline)
+        render.table(f"{ref} on {suite.name}", ["metric", "base", "adapter", "n"], rows)

@@ -32,14 +32,16 @@ def train(
     catalog = open_catalog(place)
     ready = training.prepare(place, catalog, recipe, override or ())
     if plan:
-        render.data(ready.plan.model_dump(mode="json"))
+        render.data(ready.planned.plan.model_dump(mode="json"))
         return
-    with bars(str(ready.name)) as sink:
+    name = ready.planned.name
+    with bars(str(name)) as sink:
         run = training.run(place, ready, sink, fresh=fresh)
-    published = training.publish(place, catalog, run, actor="cli") if push else None
-    training.show(ready.name, run, published)
+    version = training.push(place, catalog, run, actor="cli").version if push else None
+    rows = training.figures(run.metrics, run.baseline)
+    render.table(f"{name} on held-out cases", ["metric", "base", "adapter", "n"], rows, stderr=True)
     if json:
-        render.data({"run": str(run.folder), "version": published.version if published else None})
-    elif published:
-        render.text(published.version)
-        render.note(f"Pushed; put it live with: tenon promote {ready.name}@{published.version}")
+        render.data({"run": str(run.folder), "version": version})
+    elif version:
+        render.text(version)
+        render.note(f"Pushed; put it live with: tenon promote {name}@{version}")

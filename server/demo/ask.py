@@ -72,7 +72,9 @@ def stream(url: str, *, tenant: str, key: str, question: str) -> tuple[str, str 
     text, reason = "", None
     with OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
         for event in client.chat.completions.create(
-            model=MODEL, messages=[{"role": "user", "content": question}], stream=True,
+            model=MODEL,
+            messages=[{"role": "user", "content": question}],
+            stream=True,
             extra_headers={"X-Tenant-ID": tenant},
         ):
             for choice in event.choices:
@@ -89,15 +91,28 @@ def attempts(url: str, keys: Mapping[str, str], versions: Mapping[str, str], que
         _attempt(url, "no key", 401, question, key=None),
         _attempt(url, "a key that was never issued", 401, question, key="tn_nobody_" + "0" * 43),
         _attempt(url, f"{first}'s key, X-Tenant-ID: {second}", 403, question, key=keys[first], tenant=second),
-        _attempt(url, f"{first} asks for {second}/assistant", 404, question, key=keys[first], model=f"{second}/assistant"),
-        _attempt(url, f"{first} asks for {second}'s engine name", 404, question, key=keys[first], model=engine_side),
-        _attempt(url, f"{first} asks for a name nobody has", 404, question, key=keys[first], model="no-such-model"),
+        _attempt(
+            url,
+            f"{first} asks for {second}/assistant",
+            404,
+            question,
+            key=keys[first],
+            model=f"{second}/assistant",
+        ),
+        _attempt(
+            url, f"{first} asks for {second}'s engine name", 404, question, key=keys[first], model=engine_side
+        ),
+        _attempt(
+            url, f"{first} asks for a name nobody has", 404, question, key=keys[first], model="no-such-model"
+        ),
         _attempt(url, "an answer cut off by max_tokens", 422, question, key=keys[first], max_tokens=8),
     ]
 
 
 def receipt(url: str, *, key: str, record: str) -> bytes:
-    request = urllib.request.Request(f"{url}/v1/receipts/{record}", headers={"Authorization": f"Bearer {key}"})
+    request = urllib.request.Request(
+        f"{url}/v1/receipts/{record}", headers={"Authorization": f"Bearer {key}"}
+    )
     with urllib.request.urlopen(request, timeout=10) as answer:
         body: bytes = answer.read()
         return body

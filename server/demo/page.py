@@ -7,7 +7,7 @@ from pathlib import Path
 from registry.digests import Digest
 from router.records.record import Record
 from server.assembly.audit import Audit
-from server.assembly.training import Trained
+from server.assembly.training import Live
 from server.demo.ask import Answer, Attempt
 
 
@@ -24,12 +24,14 @@ class Shown:
     audit: Audit
 
 
-def render(shown: Shown, trained: Mapping[str, Trained], laps: Mapping[str, float]) -> str:
+def render(shown: Shown, trained: Mapping[str, Live], laps: Mapping[str, float]) -> str:
     """A page without scripts or outside resources: it can be mailed and opened anywhere."""
     from jinja2 import Environment, StrictUndefined
 
     template = (Path(__file__).parent / "page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.from_string(template).render(
         shown=shown, trained=trained, laps=laps, total=sum(laps.values())
     )

@@ -3,16 +3,16 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
 from registry.errors import WorkspaceNotFound
 from registry.models import Policy, Role, Route, Tenant
-from registry.names import AdapterName
 from server.assembly import bases, stack, training
 from server.assembly.audit import audit, verify_receipt_file
 from server.assembly.catalog import initialise, open_catalog, upgrade_workspace
@@ -22,6 +22,7 @@ from server.demo import ask, corpus, page
 from server.demo.errors import DemoFailed
 from server.workspace import Workspace
 
+V = TypeVar("V")
 _HERE = Path(__file__).parent
 _ACTOR = "demo"
 _RULES = {
@@ -64,8 +65,7 @@ def run_demo(root: Path, *, keep: bool, fresh: bool) -> None:
         trained = {tenant: _train(workspace, catalog, tenant, fresh=fresh) for tenant in corpus.TENANTS}
         for tenant in corpus.TENANTS:
             _route(catalog, tenant)
-        training.show_all(trained)
-    versions = {tenant: catalog.resolve(training.live(tenant)) for tenant in corpus.TENANTS}
+    versions = {tenant: live.version for tenant, live in trained.items()}
     with clock.lap("Start control plane, vLLM (float32 on the CPU) and router; load and attest"):
         stack.stop(workspace)
         running = stack.start(
@@ -107,7 +107,7 @@ def _tenant(catalog: LocalCatalog, tenant: corpus.Tenant) -> str:
 
 def _train(
     workspace: Workspace, catalog: LocalCatalog, tenant: corpus.Tenant, *, fresh: bool
-) -> training.Trained:
+) -> training.Live:
     folder = workspace.root / "demo" / tenant
     folder.mkdir(parents=True, exist_ok=True)
     _jsonl(folder / "train.jsonl", corpus.tenant_rows(tenant, _ROWS[tenant], _SEED))
@@ -117,8 +117,16 @@ def _train(
     ready = training.prepare(workspace, catalog, folder / "recipe.yaml", ())
     with bars(tenant) as sink:
         run = training.run(workspace, ready, sink, fresh=fresh)
-    published = training.publish(workspace, catalog, run, actor=_ACTOR)
-    return training.promote(catalog, ready, run, published, actor=_ACTOR)
+    version = training.push(workspace, catalog, run, actor=_ACTOR).version
+    live = training.promote(catalog, run, version, actor=_ACTOR)
+    rows = training.figures(run.metrics, run.baseline)
+    render.table(
+        f"{tenant}/assistant on held-out requests", ["metric", "base", "adapter", "n"], rows, stderr=True
+    )
+    for reason in live.verdict.reasons if live.verdict else ("live already",):
+        render.note(f"   gate: {reason}")
+    render.note(f"   live: {version}")
+    return live
 
 
 def _route(catalog: LocalCatalog, tenant: corpus.Tenant) -> None:
@@ -148,13 +156,18 @@ def _ask(
     for answer in answers:
         schema = json.loads((_HERE / "policies" / f"{answer.tenant}.json").read_text())
         jsonschema.validate(answer.fields, schema)
-        _must(answer.version == versions[_known(answer.tenant)], f"{answer.tenant} was answered by {answer.version}")
+        _must(
+            answer.version == versions[_known(answer.tenant)],
+            f"{answer.tenant} was answered by {answer.version}",
+        )
     _must(len({answer.content for answer in answers}) == len(answers), "two tenants got the same answer")
     text, reason = ask.stream(url, tenant="bank_a", key=keys["bank_a"], question=question)
     _must(reason == "stop" and json.loads(text) == answers[0].fields, "the streamed answer differs")
-    attempts = ask.attempts(url, dict(keys), {name: str(v) for name, v in versions.items()}, question)
+    attempts = ask.attempts(url, _plain(keys), _plain(versions), question)
     for attempt in attempts:
-        _must(attempt.refused, f"{attempt.what}: {attempt.status} {attempt.code}, expected {attempt.expected}")
+        _must(
+            attempt.refused, f"{attempt.what}: {attempt.status} {attempt.code}, expected {attempt.expected}"
+        )
     receipt = workspace.root / "demo" / "receipt.json"
     receipt.write_bytes(ask.receipt(url, key=keys["bank_a"], record=answers[0].record))
     proven = verify_receipt_file(receipt, trust=None, workspace=workspace)
@@ -176,7 +189,7 @@ def _ask(
 def _report(
     workspace: Workspace,
     shown: page.Shown,
-    trained: dict[corpus.Tenant, training.Trained],
+    trained: dict[corpus.Tenant, training.Live],
     clock: Stopwatch,
     url: str,
     keys: dict[corpus.Tenant, str],
@@ -185,28 +198,42 @@ def _report(
     for answer in shown.answers:
         render.text(f"{answer.tenant}  ({answer.version.removeprefix('sha256:')[:12]} on {answer.engine})")
         render.text(f"  {answer.content}\n")
-    render.table("Refused, as it must be", ["attempt", "status", "code"],
-                 [[a.what, str(a.status), a.code] for a in shown.attempts])
+    render.table(
+        "Refused, as it must be",
+        ["attempt", "status", "code"],
+        [[a.what, str(a.status), a.code] for a in shown.attempts],
+    )
     render.text(f"Receipt {shown.record.id} verified: answered by {shown.record.version}")
-    render.text(f"Audit chain verified: {shown.audit.entries} log entries, {shown.audit.blobs} blobs, "
-                f"{shown.audit.records} request records\n")
+    render.text(
+        f"Audit chain verified: {shown.audit.entries} log entries, {shown.audit.blobs} blobs, "
+        f"{shown.audit.records} request records\n"
+    )
     laps = [[what, f"{seconds:.1f} s"] for what, seconds in clock.laps.items()]
-    render.table("Where the time went", ["step", "took"], [*laps, ["all", f"{sum(clock.laps.values()):.1f} s"]])
+    render.table(
+        "Where the time went", ["step", "took"], [*laps, ["all", f"{sum(clock.laps.values()):.1f} s"]]
+    )
     target = workspace.root / "demo" / "report.html"
-    target.write_text(page.render(shown, trained, clock.laps), encoding="utf-8")
+    target.write_text(page.render(shown, _plain(trained), clock.laps), encoding="utf-8")
     render.text(f"Page to look at: {target}\n")
     body = json.dumps({"model": ask.MODEL, "messages": [{"role": "user", "content": shown.question}]})
     render.text("Try it yourself (needs --keep):")
     for tenant, key in keys.items():
-        render.text(f"curl -s {url}/v1/chat/completions -H 'Authorization: Bearer {key}' "
-                    f"-H 'X-Tenant-ID: {tenant}' -H 'Content-Type: application/json' -d '{body}'")
+        render.text(
+            f"curl -s {url}/v1/chat/completions -H 'Authorization: Bearer {key}' "
+            f"-H 'X-Tenant-ID: {tenant}' -H 'Content-Type: application/json' -d '{body}'"
+        )
 
 
 def _known(tenant: str) -> corpus.Tenant:
     return next(known for known in corpus.TENANTS if known == tenant)
 
 
-def _must(held: bool, what: str) -> None:  # noqa: FBT001
+def _plain(by_tenant: Mapping[corpus.Tenant, V]) -> dict[str, V]:
+    """Mappings are invariant in their keys: a literal's is not a str's."""
+    return {str(tenant): value for tenant, value in by_tenant.items()}
+
+
+def _must(held: bool, what: str) -> None:
     if not held:
         raise DemoFailed(what)
 

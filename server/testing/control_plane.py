@@ -1,4 +1,4 @@
-"""A control plane in memory, for engine agents: :class:`server.engines.ports.ControlPlane` without a registry."""
+"""A control plane in memory: :class:`server.engines.ports.ControlPlane` without a registry."""
 
 import asyncio
 import json

@@ -22,7 +22,7 @@ GOLDEN: Final[tuple[tuple[tuple[str, str], ...], ...]] = (
     (("user", "Zoë zahlt 5 € an 北京 — naïve? 🙂 e\u0301"),),
     (("user", "0123456789 00 1,234,567.89 -3e10 0x1F"),),
     (("user", " "), ("assistant", "\n"), ("user", ".")),
-    (("user", "  two spaces, a\ttab,\n\na blank line and a trailing space ")),
+    (("user", "  two spaces, a\ttab,\n\na blank line and a trailing space "),),
     (("user", '{"a": [1, 2, {"b": null}]}\n```json\n{}\n```'), ("assistant", "<tool_call>\n{}\n</tool_call>")),
 )  # fmt: skip
 """What templates and tokenizers are known to differ on: system text, several turns, letters beyond ASCII,

@@ -1,0 +1,105 @@
+"""The engine process: agent, its small HTTP face, and vLLM below it."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from registry.bases import describe
+from registry.clock import SystemClock
+from registry.models import Base
+from registry.signing.keys import Signer
+from server.api.client import ControlClient
+from server.assembly.bases import locate
+from server.assembly.secrets import read_secret
+from server.engines.agent import Agent
+from server.engines.agent_app import create_agent_app
+from server.engines.cache import AdapterCache
+from server.engines.cadence import Cadence
+from server.engines.spec import VLLM, EngineSpec
+from server.settings import EngineSettings, inherited_environment
+
+_FAKE = (sys.executable, "-m", "server.testing.fake_vllm")
+
+
+def serve(settings: EngineSettings) -> None:
+    """Blocks until SIGTERM or SIGINT; vLLM is gone when this returns."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    folder = locate(settings.base, settings.base_revision)
+    asyncio.run(_serve(settings, folder))
+
+
+def specification(settings: EngineSettings, folder: Path) -> EngineSpec:
+    cuda = settings.device == "cuda"
+    return EngineSpec(
+        engine=settings.engine,
+        model=str(folder),
+        base_name=settings.base_name,
+        dtype=settings.dtype,
+        device=settings.device,
+        host=settings.vllm_host,
+        port=settings.vllm_port,
+        advertised_url=settings.engine_url,
+        max_loras=settings.max_loras,
+        max_lora_rank=settings.max_lora_rank,
+        max_model_len=settings.max_model_len,
+        kv_cache_gib=None if cuda else settings.kv_cache_gib,
+        gpu_memory_utilization=settings.gpu_memory_utilization if cuda else None,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        program=_FAKE if settings.fake_engine else VLLM,
+    )
+
+
+async def _serve(settings: EngineSettings, folder: Path) -> None:
+    revision = settings.base_revision or "local"
+
+    def read_base() -> Base:
+        return describe(folder, name=settings.base_name, revision=revision)
+
+    async with ControlClient(settings.control_url, read_secret(settings.service_token_file)) as control:
+        agent = Agent(
+            spec=specification(settings, folder),
+            describe=read_base,
+            control=control,
+            signer=Signer.load(settings.engine_key_file),
+            cache=AdapterCache(settings.cache_dir),
+            clock=SystemClock(),
+            inherited=inherited_environment(),
+            log=settings.cache_dir / "vllm.log",
+            cadence=Cadence(heartbeat=settings.heartbeat),
+        )
+        web = _Web(
+            uvicorn.Config(
+                create_agent_app(agent),
+                host=settings.host,
+                port=settings.agent_port,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+            )
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, agent.stop)
+        serving = asyncio.create_task(web.serve())
+        try:
+            await agent.run()
+        finally:
+            web.should_exit = True
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving
+
+
+class _Web(uvicorn.Server):
+    """Signals belong to the agent: it says when to end, vLLM first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
