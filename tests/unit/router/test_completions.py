@@ -356,11 +356,12 @@ async def test_bounds_of_the_policy(house: House) -> None:
     house.scene.route("bank_a", house.scene.policy("bank_a", sampling=sampling))
     secret = house.scene.key("bank_a")
     await house.publish()
-    for changes, param in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"max_tokens": 51}, "max_tokens"),
         ({"max_completion_tokens": 51}, "max_tokens"),
         ({"temperature": 0.6}, "temperature"),
-    ]:
+    ]
+    for changes, param in cases:
         response = await house.ask(secret, changes)
         assert (response.status, response.code) == (400, "sampling_out_of_bounds")
         assert response.json()["error"]["param"] == param

@@ -1,5 +1,7 @@
 """Compiling a snapshot: whatever does not fit together is left out and named."""
 
+from typing import Any
+
 import pytest
 
 from registry.digests import Digest
@@ -59,7 +61,7 @@ def test_an_alias_that_points_to_another_adapter_of_the_same_tenant(scene: Scene
 
 def test_only_this_boot_of_an_engine_that_is_up_counts(scene: Scene) -> None:
     version = scene.versions[0].version
-    for change in (
+    changes: list[dict[str, Any]] = [
         {"slots": [Slot(engine="engine-0", boot="boot-before", version=version, attestation=BASE)]},
         {"slots": [Slot(engine="engine-9", boot="boot-engine-9", version=version, attestation=BASE)]},
         {"slots": []},
@@ -70,8 +72,9 @@ def test_only_this_boot_of_an_engine_that_is_up_counts(scene: Scene) -> None:
         {"versions": [scene.versions[0].model_copy(update={"revoked": True})]},
         {"versions": []},
         {"aliases": []},
-    ):
-        changed = Scene(**{**vars(scene), **change})  # type: ignore[arg-type]
+    ]
+    for change in changes:
+        changed = Scene(**{**vars(scene), **change})
         assert target_error(changed) is AdapterNotReady, change
     assert target_error(scene) is None
 
