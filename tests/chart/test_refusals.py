@@ -24,7 +24,7 @@ BY_SCHEMA = [
         ["control.persistence.accessMode=ReadWriteMany"],
         "control.persistence.accessMode must be one of the following",
     ),
-    (["engine.maxLoraRank=24"], "engine.maxLoraRank must be one of the following"),
+    (["engine.maxLoraRank=1024"], "engine.maxLoraRank: Must be less than or equal to 512"),
     (["engine.gpuMemoryUtilization=2"], "engine.gpuMemoryUtilization: Must be less than or equal to 1"),
     (["engine.device=rocm"], "engine.device must be one of the following"),
     (["engine.maxLoras=two"], "engine.maxLoras: Invalid type"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from registry import names
 from server import settings
 from server.engines.spec import RANKS
 from tests.chart.charts import CI_VALUES, Chart, Release
@@ -44,10 +45,10 @@ def read(role: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_variable_is_a_setting_and_every_setting_is_set(role: str, release: Release) -> None:
-    names = set(release.environment(role))
-    assert names <= variables(ROLES[role]) | FOR_LIBRARIES[role]
-    assert names >= variables(ROLES[role], required=True)
-    assert names >= variables(ROLES[role]) - ONLY_WHEN_GIVEN
+    given = set(release.environment(role))
+    assert given <= variables(ROLES[role]) | FOR_LIBRARIES[role]
+    assert given >= variables(ROLES[role], required=True)
+    assert given >= variables(ROLES[role]) - ONLY_WHEN_GIVEN
 
 
 def test_the_ci_files_together_set_every_setting(chart: Chart) -> None:
@@ -129,8 +130,9 @@ def test_the_schema_allows_the_choices_that_the_settings_allow(value: str, role:
     assert sorted(at(value)["enum"]) == sorted(allowed(role, field)["enum"])
 
 
-def test_the_schema_allows_the_ranks_that_vllm_allows() -> None:
-    assert at("engine.maxLoraRank")["enum"] == list(RANKS)
+def test_the_schema_allows_the_ranks_and_names_that_the_engine_allows() -> None:
+    assert at("engine.maxLoraRank")["maximum"] == max(RANKS)
+    assert at("engine.baseName")["pattern"] == names.PATTERN
 
 
 SAME_DEFAULT = {
