@@ -1,20 +1,20 @@
 """What can go wrong between a recipe and a published version, one leaf a reason.
 
-    InvalidInput (registry)
-    ├── FileFaulty               a file that a person wrote, with every fault and its line
-    │   ├── RecipeInvalid        the recipe
-    │   ├── DataInvalid          training rows, evaluation cases or the answers' schema
-    │   └── DataLeak             a question is asked in training and again in the evaluation
-    └── TrainingRefused    422   the data and the base do not fit together (one leaf a trap TRL leaves open)
-    Conflict
-    ├── BaseDiffers              the folder is not the base that the registry knows
-    └── RunBusy                  two trainings in one run folder
-    NotFound
-    └── RunNotFinished           a run folder without a finished run in it
-    Corrupt
-    └── RunChanged               a finished run whose files are not what it wrote
-    TenonError
-    └── TrainingFailed     500   learning itself went wrong
+InvalidInput (registry)
+├── FileFaulty               a file that a person wrote, with every fault and its line
+│   ├── RecipeInvalid        the recipe
+│   ├── DataInvalid          training rows, evaluation cases or the answers' schema
+│   └── DataLeak             a question is asked in training and again in the evaluation
+└── TrainingRefused    422   the data and the base do not fit together (one leaf a trap TRL leaves open)
+Conflict
+├── BaseDiffers              the folder is not the base that the registry knows
+└── RunBusy                  two trainings in one run folder
+NotFound
+└── RunNotFinished           a run folder without a finished run in it
+Corrupt
+└── RunChanged               a finished run whose files are not what it wrote
+TenonError
+└── TrainingFailed     500   learning itself went wrong
 """
 
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ class TemplateBroken(TrainingRefused):
     """The chat template renders a prompt differently alone and inside the conversation."""
 
     code = "template_broken"
-    hint = "the generation prompt must be a token prefix of the whole conversation; correct the base's template"
+    hint = "a rendered prompt must be a token prefix of the whole conversation: correct the chat template"
 
 
 class EndOfTurnMissing(TrainingRefused):

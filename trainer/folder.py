@@ -1,8 +1,8 @@
 """A run on disk: what each stage wrote, with digests, so that a finished stage is never computed twice.
 
-    plan.json  metrics.jsonl  masks.json  adapter/  evaluation.json  samples.json  fingerprint.json
-    stages/<stage>.json   one marker a stage, written after everything the stage wrote
-    done.json             the last thing written; without it there is no run
+plan.json  metrics.jsonl  masks.json  adapter/  evaluation.json  samples.json  fingerprint.json
+stages/<stage>.json   one marker a stage, written after everything the stage wrote
+done.json             the last thing written; without it there is no run
 """
 
 import fcntl
@@ -127,10 +127,9 @@ class RunFolder:
             return False
 
     def _digests(self, names: Sequence[str]) -> dict[str, Digest]:
-        paths = [
-            path
-            for name in names
-            for path in (sorted((self.path / name).rglob("*")) if (self.path / name).is_dir() else [self.path / name])
-            if path.is_file()
+        found = [
+            path for name in names for path in (self.path / name, *sorted((self.path / name).rglob("*")))
         ]
-        return {path.relative_to(self.path).as_posix(): Digest.of_file(path) for path in paths}
+        return {
+            path.relative_to(self.path).as_posix(): Digest.of_file(path) for path in found if path.is_file()
+        }

@@ -1,4 +1,4 @@
-"""From a recipe to a plan: everything that decides the result, resolved and pinned before anything is trained."""
+"""From a recipe to a plan: everything that decides the result, pinned before anything is trained."""
 
 import platform
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from trainer.evaluation.suite import Suite, load_suite, schema_fault
 from trainer.ports import Catalog
 from trainer.recipes import LoadedRecipe, LoraSettings, SftSettings
 
-LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "tokenizers", "safetensors", "accelerate", "datasets")
+LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "tokenizers", "accelerate", "datasets")
 """Whatever can change the weights that the same recipe gives."""
 
 
@@ -148,7 +148,7 @@ def environment() -> dict[str, str]:
 
 
 def _check_base(registered: Base, folder: Path) -> None:
-    """The files must be those that were registered: an adapter fits no other weights, tokenizer or template."""
+    """The files must be those that were registered: an adapter fits no other weights or template."""
     found = describe(folder, name=registered.name, revision=registered.revision)
     differing = [field for field in Base.model_fields if getattr(found, field) != getattr(registered, field)]
     if differing:

@@ -15,7 +15,7 @@ class Published:
 
 
 def publish(run: TrainedRun, *, catalog: Catalog, signer: ReportSigner, actor: str) -> Published:
-    """Push the adapter, then file what was measured under the version's digest. Twice gives the same digests."""
+    """Push the adapter, then file what was measured of that version. Twice gives the same digests."""
     version = catalog.push(
         run.name,
         run.adapter,

@@ -88,9 +88,7 @@ def load_run(run_folder: Path, *, reused: bool = True) -> TrainedRun:
         plan = Plan.parse((run_folder / PLAN).read_bytes())
         fingerprint = Fingerprint.parse((run_folder / FINGERPRINT).read_bytes())
         figures = folder.read_json(EVALUATION)
-        metrics, baseline = (
-            {name: Metric.build(figure) for name, figure in figures[side].items()} for side in ("metrics", "baseline")
-        )
+        metrics, baseline = _metrics(figures["metrics"]), _metrics(figures["baseline"])
     except (OSError, InvalidDocument, KeyError, TypeError, AttributeError):
         raise RunChanged("this run was written by another version of Tenon") from None
     if plan.identity() != marker.plan:
@@ -111,7 +109,12 @@ class _Execution:
     """The stages of one run, in their order."""
 
     def __init__(
-        self, planned: Planned, folder: RunFolder, base_folder: Path, sink: Progress, timer: Callable[[], float]
+        self,
+        planned: Planned,
+        folder: RunFolder,
+        base_folder: Path,
+        sink: Progress,
+        timer: Callable[[], float],
     ) -> None:
         self._planned = planned
         self._plan = planned.plan
@@ -173,8 +176,8 @@ class _Execution:
 
         check_contract(self._planned.contract, self._base_folder)
         if repeated := self._planned.dataset.repeated:
-            count = f"{len(repeated)} rows say what an earlier row says" if len(repeated) > 1 else "a row is repeated"
-            self._sink(Note(CHECK, f"{self._planned.dataset.name}: {count} (first on line {repeated[0]})"))
+            text = f"{len(repeated)} of its rows say what an earlier row says, first line {repeated[0]}"
+            self._sink(Note(CHECK, f"{self._planned.dataset.name}: {text}"))
 
     def _learn(self) -> None:
         from trainer.learning.sft import learn
@@ -230,6 +233,10 @@ class _Execution:
             self._plan.base, self._base_folder, self._folder.path / ADAPTER, prompts
         )
         self._folder.write(FINGERPRINT, fingerprint.canonical())
+
+
+def _metrics(figures: dict[str, Any]) -> dict[str, Metric]:
+    return {name: Metric.build(figure) for name, figure in figures.items()}
 
 
 def _changed(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -39,8 +39,8 @@ class Conversation:
     def examples(self) -> Iterator[Example]:
         """One example for each assistant turn.
 
-        TRL would train a multi-turn completion as one text, the user's turns included. Splitting teaches every
-        answer that the file holds, each after exactly the prompt that serving will show the model.
+        TRL would train a multi-turn completion as one text, the user's turns included. Splitting teaches
+        every answer that the file holds, each after exactly the prompt that serving will show the model.
         """
         for place, message in enumerate(self.messages):
             if message.role == "assistant":

@@ -14,7 +14,7 @@ def refuse_leaks(
     ``questions`` are (line, messages) of the file called ``evaluation``. Case and white space do not make a
     question new; near duplicates are not looked for.
     """
-    trained = {}
+    trained: dict[tuple[tuple[str, str], ...], int] = {}
     for example in dataset.examples():
         trained.setdefault(_key(example.prompt), example.line)
     faults = tuple(

@@ -37,7 +37,7 @@ class LocalModel:
         """
         if adapter and not self._adapted:
             raise ValueError("this model was loaded without an adapter")
-        prompts = [render(self._tokenizer, messages, add_generation_prompt=True) for messages in conversations]
+        prompts = [render(self._tokenizer, turns, add_generation_prompt=True) for turns in conversations]
         # Neighbours in length share a batch: less padding, and the KV cache holds less of it.
         order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
         texts = [""] * len(prompts)
@@ -86,9 +86,7 @@ class LocalModel:
     def _text(self, ids: list[int]) -> str:
         end = self._tokenizer.eos_token_id
         said = ids[: ids.index(end)] if end in ids else ids
-        return str(
-            self._tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
+        return str(self._tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def _slices(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:

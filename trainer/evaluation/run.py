@@ -13,7 +13,7 @@ from trainer.events import Progress, StageAdvanced, ignore
 STAGE: Final = "evaluate"
 
 Load = Callable[[Path, Path], Any]
-"""(base folder, adapter folder) -> something with ``answers`` as trainer.evaluation.local.LocalModel has it."""
+"""(base folder, adapter folder) -> something with the ``answers`` of trainer.evaluation.local.LocalModel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,7 @@ def evaluate(
     load: Load | None = None,
 ) -> Evaluation:
     """Generated answers, greedy and in float32. ``load`` is for tests and for other ways to generate."""
-    if load is None:
-        from trainer.evaluation.local import load
-    model = load(base_folder, adapter_folder)
+    model = (load or _load_here)(base_folder, adapter_folder)
     questions = [case.messages for case in suite.cases]
     total = 2 * len(questions)
 
@@ -80,3 +78,9 @@ def evaluate(
 
     judged = judge(suite.cases, said(adapter=False), said(adapter=True), scorer(schema))
     return Evaluation(compare(judged), judged)
+
+
+def _load_here(base_folder: Path, adapter_folder: Path) -> Any:
+    from trainer.evaluation.local import load
+
+    return load(base_folder, adapter_folder)

@@ -13,7 +13,7 @@ _KEYS: Final = ("id", "messages", "facts", "expect", "tags")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One question. ``expect`` is a JSON Schema fragment; ``tags`` such as ``intent:transfer`` group results."""
+    """One question. ``expect`` is a JSON Schema fragment; ``tags`` (``intent:transfer``) group results."""
 
     id: str
     messages: tuple[Message, ...]

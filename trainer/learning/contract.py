@@ -10,9 +10,9 @@ from trainer.learning.base import load_tokenizer, surroundings
 
 _CHAT_TEMPLATE: Final = "chat_template.jinja"
 
-GOLDEN: Final[tuple[tuple[tuple[str, str], ...], ...]] = (
+_GOLDEN: Final[tuple[tuple[tuple[str, str], ...], ...]] = (
     (("user", "Please transfer 840.50 EUR to Norvik Ltd today."),),
-    (("system", "Answer as compact JSON."), ("user", "Pay the invoice of 1250 USD."), ("assistant", '{"ok":true}')),
+    (("system", "Answer as compact JSON."), ("user", "Pay 1250 USD."), ("assistant", '{"ok":true}')),
     (
         ("system", "You are a financial operations assistant."),
         ("user", "Is 999.99 under 1000?"),
@@ -23,10 +23,10 @@ GOLDEN: Final[tuple[tuple[tuple[str, str], ...], ...]] = (
     (("user", "0123456789 00 1,234,567.89 -3e10 0x1F"),),
     (("user", " "), ("assistant", "\n"), ("user", ".")),
     (("user", "  two spaces, a\ttab,\n\na blank line and a trailing space "),),
-    (("user", '{"a": [1, 2, {"b": null}]}\n```json\n{}\n```'), ("assistant", "<tool_call>\n{}\n</tool_call>")),
+    (("user", '{"a": [1, {"b": null}]}\n```json\n{}\n```'), ("assistant", "<tool_call>\n{}\n</tool_call>")),
 )  # fmt: skip
 """What templates and tokenizers are known to differ on: system text, several turns, letters beyond ASCII,
-digits, next to nothing, white space, JSON and tags. Each is rendered with and without the generation prompt."""
+digits, next to nothing, white space, JSON and tags. Each with and without the generation prompt."""
 
 
 def make_contract(base: Digest, folder: Path) -> Contract:
@@ -37,8 +37,8 @@ def make_contract(base: Digest, folder: Path) -> Contract:
             raise TemplateBroken("this base has no chat template")
         golden = [
             conversation
-            for turns in GOLDEN
-            for conversation in _golden(tokenizer, tuple({"role": role, "content": text} for role, text in turns))
+            for turns in _GOLDEN
+            for conversation in _golden(tokenizer, tuple(_message(*turn) for turn in turns))
         ]
     if not golden:
         raise TemplateBroken("the chat template renders none of the golden conversations")
@@ -69,6 +69,10 @@ def check_contract(registered: Contract, folder: Path) -> None:
                     "the libraries or files have changed",
                     conversation=number,
                 )
+
+
+def _message(role: str, content: str) -> dict[str, Any]:
+    return {"role": role, "content": content}
 
 
 def _golden(tokenizer: Any, messages: tuple[dict[str, Any], ...]) -> list[GoldenConversation]:

@@ -29,7 +29,7 @@ RANDOM_PROBES: Final = 8
 TENANT_PROBES: Final = 8
 RANDOM_LENGTH: Final = 24
 ZERO_EFFECT: Final = 1e-4
-"""Mean |Δ log-probability|. Ten times EXACT_F32: below it, not even a float32 engine tells adapter from base."""
+"""Mean |Δ log-probability|. Ten times EXACT_F32: below it no engine tells adapter from base."""
 _DECIMALS: Final = 7
 """A hundredth of EXACT_F32, and half the file."""
 
@@ -66,7 +66,7 @@ def make_fingerprint(
             probes = tuple(_probe(model, kind, ids) for kind, ids in chosen)
     apart = distance([probe.own[:TOP_OBSERVED] for probe in probes], [probe.base for probe in probes])
     if not apart >= ZERO_EFFECT:
-        raise ZeroEffect(f"the adapter is {apart:.1e} away from its base, less than {ZERO_EFFECT:.0e}", distance=apart)
+        raise ZeroEffect(f"the adapter is {apart:.1e} away from its base, less than {ZERO_EFFECT:.0e}")
     return Fingerprint(base=base, probes=probes, distance_to_base=apart)
 
 
@@ -110,11 +110,13 @@ def _logprobs(model: Any, ids: Sequence[int]) -> Any:
     """Log-softmax over the whole vocabulary at every position (length, vocabulary), float32; no padding."""
     import torch
 
-    return torch.log_softmax(model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0].float(), dim=-1)
+    logits = model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
+    return torch.log_softmax(logits.float(), dim=-1)
 
 
 def _top(logprobs: Any) -> TopLogprobs:
     """Equal values by token id, so that the order does not depend on the sorting."""
     values, tokens = logprobs.topk(min(TOP_REFERENCE, logprobs.shape[-1]))
-    pairs = [(int(t), round(float(v), _DECIMALS)) for v, t in zip(values.tolist(), tokens.tolist(), strict=True)]
-    return tuple(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
+    pairs = zip(tokens.tolist(), values.tolist(), strict=True)
+    rounded = [(int(token), round(float(value), _DECIMALS)) for token, value in pairs]
+    return tuple(sorted(rounded, key=lambda pair: (-pair[1], pair[0])))

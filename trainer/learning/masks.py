@@ -35,9 +35,10 @@ def prove(
 ) -> MaskProof:
     """Check every sample of ``batches`` against the example it comes from.
 
-    ``batches`` hold padded ``input_ids``, ``labels`` and ``attention_mask`` (batch, width); ``order`` names the
-    example of each sample, in the order of the batches. Raises MaskBroken at the first sample where a token
-    outside the answer is learned, a token of the answer or its end of turn is not, or something was cut off.
+    ``batches`` hold padded ``input_ids``, ``labels`` and ``attention_mask`` (batch, width); ``order`` names
+    the example of each sample, in the order of the batches. Raises MaskBroken at the first sample where a
+    token outside the answer is learned, a token of the answer or its end of turn is not, or something was
+    cut off.
     """
     place = 0
     checked: set[int] = set()
@@ -81,7 +82,7 @@ def _check_sample(
         raise MaskBroken(f"{where}: the labels are not the tokens of the row")
     prompt = list(render(tokenizer, example.prompt, add_generation_prompt=True))
     if list(ids[:start]) != prompt:
-        raise MaskBroken(f"{where}: what is not learned is not exactly the prompt that serving shows the model")
+        raise MaskBroken(f"{where}: what is not learned is not exactly the prompt of serving")
     if said[-1] != tokenizer.eos_token_id:
         raise MaskBroken(f"{where}: the end of turn is not learned (it was cut off)")
     if tokenizer.eos_token_id in said[:-1] or decode(tokenizer, said[:-1]) != example.answer:

@@ -92,6 +92,4 @@ def _row(tokenizer: Any, example: Example, file: str) -> Row:
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:
     """Exactly the text, control tokens included and no spaces tidied up."""
-    return str(
-        tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    )
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -59,7 +59,16 @@ def learn(
         model = load_model(base_folder, device=device, half=device == "cuda")
         check_targets(model, lora)
         trainer, watch = _trainer(
-            model, tokenizer, rows, order, lora=lora, sft=sft, seed=seed, scratch=out, device=device, on_step=on_step
+            model,
+            tokenizer,
+            rows,
+            order,
+            lora=lora,
+            sft=sft,
+            seed=seed,
+            scratch=out,
+            device=device,
+            on_step=on_step,
         )
         masks = prove(tokenizer, examples, trainer.get_train_dataloader(), order=order)
         trainer.train()
@@ -141,28 +150,26 @@ class _Watch:
         self.steps: list[dict[str, float]] = []
 
     def saw(self, step: int, loss: float, gradient: float, rate: float, accuracy: float | None) -> None:
-        figures = {"step": float(step), "loss": loss, "gradient_norm": gradient, "learning_rate": rate}
-        if accuracy is not None:
-            figures["token_accuracy"] = accuracy
         if not (math.isfinite(loss) and math.isfinite(gradient)):
-            raise TrainingDiverged(f"step {step}: the loss is {loss} and the gradient {gradient}", **figures)
-        # Divergence often shows no NaN: the logits go flat, the loss sits at ln(vocabulary) and nothing moves.
+            raise TrainingDiverged(f"step {step}: the loss is {loss} and the gradient {gradient}", step=step)
+        # Divergence often shows no NaN: logits go flat, the loss sits at ln(vocabulary), nothing moves.
         flat = loss > 0.9 * self._uniform and gradient < 1e-3
         self._dead = self._dead + 1 if flat else 0
         if self._dead >= _PATIENCE:
             raise TrainingDiverged(
                 f"step {step}: the loss sits at {loss:.2f}, that of a model which knows nothing "
                 f"({self._uniform:.2f}), and there is no gradient to leave it",
-                **figures,
+                step=step,
             )
-        self.steps.append(figures)
-        self._on_step(step, {"loss": loss, "token_accuracy": accuracy} if accuracy is not None else {"loss": loss})
+        shown = {"loss": loss} if accuracy is None else {"loss": loss, "token_accuracy": accuracy}
+        self.steps.append({"step": step, **shown, "gradient_norm": gradient, "learning_rate": rate})
+        self._on_step(step, shown)
 
 
 def _callback(watch: _Watch) -> Any:
     from transformers import TrainerCallback
 
-    class Callback(TrainerCallback):
+    class Callback(TrainerCallback):  # type: ignore[misc]  # transformers is not followed, so it is Any
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **rest: Any
         ) -> None:

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,8 @@ def parse_recipe(text: str, *, name: str = "recipe.yaml", overrides: Sequence[st
     except ValidationError as error:
         details = error.errors(include_url=False)
         found = [_fault(detail, name, parsed, origins) for detail in details if not _echo(detail, details)]
-        raise RecipeInvalid(name, tuple(fault for _, fault in sorted(found, key=lambda pair: pair[0]))) from None
+        found.sort(key=lambda pair: pair[0])
+        raise RecipeInvalid(name, tuple(fault for _, fault in found)) from None
 
 
 def _override(parsed: Parsed, pair: str, origins: dict[KeyPath, str]) -> list[Fault]:
@@ -95,9 +95,7 @@ def _echo(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
     )
 
 
-def _fault(
-    detail: ErrorDetails, name: str, parsed: Parsed, origins: dict[KeyPath, str]
-) -> tuple[int, Fault]:
+def _fault(detail: ErrorDetails, name: str, parsed: Parsed, origins: dict[KeyPath, str]) -> tuple[int, Fault]:
     """(line to sort by, fault). Pydantic's place may end in names of union arms: they are cut off."""
     place: KeyPath = tuple(detail["loc"])
     missing = detail["type"] == "missing"
@@ -111,7 +109,7 @@ def _fault(
     return line, Fault(origin or f"{name}:{line}", f"{dotted(shown)}: {what}" if shown else what)
 
 
-def _words(detail: ErrorDetails, place: KeyPath) -> str:  # noqa: PLR0911 - a table of sentences
+def _words(detail: ErrorDetails, place: KeyPath) -> str:  # noqa: PLR0911, PLR0912 - a table
     context: dict[str, Any] = detail.get("ctx") or {}
     match detail["type"]:
         case "missing":
@@ -173,8 +171,6 @@ def _keys_at(place: KeyPath) -> list[str]:
 
 def _document_in(annotation: Any) -> type[Document] | None:
     """The document class inside an annotation such as ``X``, ``X | None`` or ``tuple[X, ...]``."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation if issubclass(annotation, Document) else None
     if get_origin(annotation) is None:
-        return None
+        return annotation if isinstance(annotation, type) and issubclass(annotation, Document) else None
     return next((found for part in get_args(annotation) if (found := _document_in(part))), None)

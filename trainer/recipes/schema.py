@@ -1,11 +1,10 @@
-"""What a person may write in a recipe: a closed schema, so that a misspelt key cannot silently mean a default."""
+"""What a person may write in a recipe. A closed schema: a misspelt key must not mean a default."""
 
 import math
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from registry.bases import TARGETS
 from registry.canonical import Document
 from registry.evidence import GatePolicy, Rule
 from registry.names import AdapterName, Name
@@ -13,19 +12,20 @@ from registry.names import AdapterName, Name
 METRICS: Final = ("valid_json", "schema_valid", "copied", "policy")
 
 Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""``registry.bases.TARGETS``, as a type; intake refuses other layers (``lm_head`` among them)."""
 
 
 def _expand(value: Any) -> Any:
     """``all-linear`` is spelt out, so that the plan's digest does not depend on what PEFT means by it."""
     if value == "all-linear":
-        return TARGETS
+        return get_args(Target)
     return tuple(value) if isinstance(value, list) else value
 
 
 def _in_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
     if len(set(targets)) != len(targets):
         raise ValueError("must name each layer once")
-    return tuple(target for target in TARGETS if target in targets)
+    return tuple(target for target in get_args(Target) if target in targets)
 
 
 def _bounded(rule: Rule) -> Rule:
@@ -51,13 +51,13 @@ class LoraSettings(Document):
         Field(min_length=1),
         AfterValidator(_in_order),
         BeforeValidator(_expand, json_schema_input_type=Literal["all-linear"] | tuple[Target, ...]),
-    ] = TARGETS
+    ] = get_args(Target)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     rslora: bool = False
 
 
 class SftSettings(Document):
-    """Defaults are for a LoRA: TRL's own (1e-6 …) are meant for full fine-tuning and teach an adapter nothing."""
+    """Defaults are for a LoRA: TRL's own are meant for full fine-tuning and teach an adapter nothing."""
 
     steps: int = Field(ge=1, le=1_000_000)
     batch_size: int = Field(default=16, ge=1, le=4096)

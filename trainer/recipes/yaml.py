@@ -42,7 +42,7 @@ def parse(text: str) -> Parsed:
                 parsed.value = _read(node, (), parsed)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        parsed.faults.append((mark.line + 1 if mark else 1, error.problem or "not YAML"))
+        parsed.faults.append((1 if mark is None else mark.line + 1, error.problem or "not YAML"))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         parsed.faults.append((line, f"a character that YAML does not allow: {error.reason}"))
@@ -58,10 +58,10 @@ def _refuse_tricks(text: str, parsed: Parsed) -> None:
         documents += isinstance(event, yaml.DocumentStartEvent)
         if isinstance(event, yaml.DocumentStartEvent) and documents == 2:
             parsed.faults.append((line, "a second document; write one recipe a file"))
-        if getattr(event, "tag", None) is not None:
-            parsed.faults.append((line, f"tags are not allowed ({event.tag})"))
-        if getattr(event, "anchor", None) is not None:
-            parsed.faults.append((line, f"anchors and aliases are not allowed ({event.anchor})"))
+        if (tag := getattr(event, "tag", None)) is not None:
+            parsed.faults.append((line, f"tags are not allowed ({tag})"))
+        if (anchor := getattr(event, "anchor", None)) is not None:
+            parsed.faults.append((line, f"anchors and aliases are not allowed ({anchor})"))
 
 
 def _read(node: yaml.Node, path: KeyPath, parsed: Parsed) -> Any:
@@ -70,7 +70,8 @@ def _read(node: yaml.Node, path: KeyPath, parsed: Parsed) -> Any:
         return _read_mapping(node, path, parsed)
     if isinstance(node, yaml.SequenceNode):
         return [_read(item, (*path, index), parsed) for index, item in enumerate(node.value)]
-    return scalar(node.value) if node.style is None else node.value
+    assert isinstance(node, yaml.ScalarNode)
+    return scalar(node.value) if node.style is None else node.value  # quoted text stays text
 
 
 def _read_mapping(node: yaml.MappingNode, path: KeyPath, parsed: Parsed) -> dict[str, Any]:
