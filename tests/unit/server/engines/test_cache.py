@@ -1,0 +1,127 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from registry.digests import Digest
+from registry.errors import BlobCorrupt, BlobNotFound
+from registry.manifests import BlobRef, LoraShape, Manifest, Provenance
+from server.engines.cache import AdapterCache
+from server.engines.errors import CacheUnusable
+
+FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"weights"}
+
+
+class Source:
+    """Blobs by digest; counts what is fetched."""
+
+    def __init__(self) -> None:
+        self.blobs = {Digest.of(data): data for data in FILES.values()}
+        self.fetched: list[Digest] = []
+
+    async def __call__(self, digest: Digest) -> bytes:
+        self.fetched.append(digest)
+        if digest not in self.blobs:
+            raise BlobNotFound(f"no blob {digest.short}")
+        return self.blobs[digest]
+
+
+def manifest() -> Manifest:
+    refs = tuple(BlobRef(path=name, digest=Digest.of(data), size=len(data)) for name, data in FILES.items())
+    return Manifest(
+        tenant="bank_a",
+        adapter="assistant",
+        base=Digest.of(b"base"),
+        lora=LoraShape(rank=4, alpha=8, targets=("q_proj",)),
+        files=refs,
+        contract=BlobRef(path="contract.json", digest=Digest.of(b"c"), size=1),
+        provenance=Provenance(method="upload"),
+    )
+
+
+VERSION = manifest().identity()
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """Somebody with the rights to: read-only is a reminder, not a wall against root."""
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> AdapterCache:
+    return AdapterCache(tmp_path / "cache")
+
+
+async def test_a_version_lands_whole_and_read_only_under_its_digest(cache: AdapterCache) -> None:
+    source = Source()
+    folder = await cache.ensure(VERSION, manifest(), source)
+    assert folder.name == VERSION.hex
+    assert folder.is_absolute()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o555
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o444}
+    await cache.ensure(VERSION, manifest(), source)
+    assert len(source.fetched) == 2, "the second time nothing is fetched"
+
+
+async def test_wrong_bytes_leave_nothing(cache: AdapterCache, tmp_path: Path) -> None:
+    source = Source()
+    source.blobs[Digest.of(b"weights")] = b"weightz"
+    with pytest.raises(BlobCorrupt, match=r"adapter_model\.safetensors"):
+        await cache.ensure(VERSION, manifest(), source)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+async def test_a_fetch_that_breaks_leaves_nothing(cache: AdapterCache, tmp_path: Path) -> None:
+    source = Source()
+    del source.blobs[Digest.of(b"weights")]
+    with pytest.raises(BlobNotFound):
+        await cache.ensure(VERSION, manifest(), source)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+async def test_a_manifest_of_another_version_is_refused(cache: AdapterCache) -> None:
+    with pytest.raises(CacheUnusable):
+        await cache.ensure(Digest.of(b"other"), manifest(), Source())
+
+
+async def test_a_damaged_folder_is_replaced_while_no_engine_knows_it(cache: AdapterCache) -> None:
+    folder = await cache.ensure(VERSION, manifest(), Source())
+    overwrite(folder / "adapter_model.safetensors", b"WEIGHTS")
+    with pytest.raises(BlobCorrupt):
+        cache.verify(VERSION, manifest())
+    source = Source()
+    again = await cache.ensure(VERSION, manifest(), source)
+    assert again == folder
+    assert (folder / "adapter_model.safetensors").read_bytes() == b"weights"
+    assert source.fetched
+
+
+async def test_a_folder_that_an_engine_knows_is_never_touched(cache: AdapterCache) -> None:
+    folder = await cache.ensure(VERSION, manifest(), Source())
+    cache.pin(VERSION)
+    inode = folder.stat().st_ino
+    overwrite(folder / "adapter_model.safetensors", b"WEIGHTS")
+    with pytest.raises(BlobCorrupt):
+        await cache.ensure(VERSION, manifest(), Source())
+    assert folder.stat().st_ino == inode
+    cache.release()
+    await cache.ensure(VERSION, manifest(), Source())
+    assert folder.stat().st_ino != inode
+
+
+@pytest.mark.parametrize("change", ["extra", "missing", "link"])
+async def test_a_folder_must_hold_exactly_its_files(cache: AdapterCache, tmp_path: Path, change: str) -> None:
+    folder = await cache.ensure(VERSION, manifest(), Source())
+    folder.chmod(0o755)
+    weights = folder / "adapter_model.safetensors"
+    if change == "extra":
+        (folder / "tokenizer.json").write_bytes(b"{}")
+    else:
+        weights.unlink()
+    if change == "link":
+        (tmp_path / "elsewhere").write_bytes(b"weights")
+        weights.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BlobCorrupt):
+        cache.verify(VERSION, manifest())

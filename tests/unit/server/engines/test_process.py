@@ -1,0 +1,193 @@
+"""Real processes: the child, whatever it leaves behind, and what happens when we are killed."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from server.engines.errors import EngineStartFailed
+from server.engines.process import EngineProcess
+
+ROOT = Path(__file__).parents[4]
+
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if len(sys.argv) == 1:
+    worker = subprocess.Popen([sys.executable, __file__, "worker"])
+    print("pids", os.getpid(), worker.pid, flush=True)
+time.sleep(120)
+"""
+"""Two processes that ignore SIGTERM, as a hung vLLM does (D5)."""
+
+LEAVING = """
+import os, subprocess, sys, time
+if len(sys.argv) > 1:
+    time.sleep(120)
+worker = subprocess.Popen([sys.executable, __file__, "worker"])
+print("pids", os.getpid(), worker.pid, flush=True)
+sys.exit(7)
+"""
+"""A server process that dies and leaves its worker."""
+
+
+def engine(tmp_path: Path, program: str, *, grace: float = 0.3) -> EngineProcess:
+    script = tmp_path / "child.py"
+    script.write_text(program)
+    return EngineProcess(
+        argv=(sys.executable, str(script)), environment={"PATH": ""}, log=tmp_path / "engine.log", grace=grace
+    )
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Another process does it: there is no event to wait for, so look again and again, with a limit."""
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0.02)
+    raise TimeoutError
+
+
+def printed(log: Path) -> list[str]:
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [line for line in lines if line.startswith("pids")]
+
+
+async def pids(log: Path) -> list[int]:
+    """The process ids that the child printed, as soon as it has."""
+    await until(lambda: bool(printed(log)))
+    return [int(word) for word in printed(log)[0].split()[1:]]
+
+
+async def gone(*numbers: int) -> None:
+    await until(lambda: not any(alive(number) for number in numbers))
+
+
+async def never() -> bool:
+    return False
+
+
+async def test_an_end_at_start_is_told_with_the_last_lines_of_the_log(tmp_path: Path) -> None:
+    child = engine(tmp_path, "import sys; print('out of memory on node 0'); sys.exit(3)")
+    child.start()
+    with pytest.raises(EngineStartFailed, match=r"(?s)status 3.*out of memory on node 0"):
+        await child.wait_ready(never, limit=20)
+    await child.stop()
+
+
+async def test_only_this_lifes_log_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "engine.log").write_text("a line of yesterday\n")
+    child = engine(tmp_path, "print('today')")
+    child.start()
+    await child.wait()
+    assert child.tail() == "today"
+    await child.stop()
+    assert (tmp_path / "engine.log").read_text() == "a line of yesterday\ntoday\n"
+
+
+async def test_a_start_that_takes_too_long_is_an_error(tmp_path: Path) -> None:
+    child = engine(tmp_path, "import time; time.sleep(60)")
+    child.start()
+    with pytest.raises(EngineStartFailed, match="not ready after"):
+        await child.wait_ready(never, limit=0.3)
+    assert child.running
+    await child.stop()
+    assert not child.running
+
+
+async def test_a_program_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    child = EngineProcess(argv=("/nowhere/vllm",), environment={}, log=tmp_path / "log")
+    child.start()
+    with pytest.raises(EngineStartFailed, match="nowhere"):
+        await child.wait_ready(never, limit=20)
+    await child.stop()
+
+
+async def test_stop_ends_a_whole_group_that_ignores_sigterm(tmp_path: Path) -> None:
+    child = engine(tmp_path, STUBBORN)
+    child.start()
+    members = await pids(tmp_path / "engine.log")
+    started = time.monotonic()
+    await child.stop()
+    await gone(*members)
+    assert time.monotonic() - started < 10
+    assert not child.running
+    await child.stop()  # twice is harmless
+
+
+async def test_an_orderly_child_gets_its_time(tmp_path: Path) -> None:
+    polite = (
+        "import signal, sys, time\n"
+        "def leave(*_):\n    time.sleep(0.2); print('goodbye', flush=True); sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, leave)\nprint('pids', flush=True)\ntime.sleep(60)"
+    )
+    child = engine(tmp_path, polite, grace=10)
+    child.start()
+    await pids(tmp_path / "engine.log")
+    await child.stop()
+    assert "goodbye" in child.tail()
+
+
+async def test_what_a_dead_server_leaves_behind_is_killed(tmp_path: Path) -> None:
+    child = engine(tmp_path, LEAVING)
+    child.start()
+    _, worker = await pids(tmp_path / "engine.log")
+    assert await child.wait() == 7
+    await gone(worker)
+    await child.stop()
+
+
+async def test_a_cancelled_stop_still_finishes(tmp_path: Path) -> None:
+    child = engine(tmp_path, STUBBORN)
+    child.start()
+    members = await pids(tmp_path / "engine.log")
+    stopping = asyncio.create_task(child.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    await gone(*members)
+
+
+async def test_nothing_survives_when_the_guardian_is_killed(tmp_path: Path) -> None:
+    child = engine(tmp_path, STUBBORN)
+    child.start()
+    members = await pids(tmp_path / "engine.log")
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    await child.wait()
+    await child.stop()
+    await gone(*members)
+
+
+async def test_nothing_survives_when_we_are_killed(tmp_path: Path) -> None:
+    """The agent dies by SIGKILL, without a chance to clean up."""
+    script = tmp_path / "child.py"
+    script.write_text(STUBBORN)
+    log = tmp_path / "engine.log"
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom server.engines.process import EngineProcess\n"
+        f"EngineProcess(argv=(sys.executable, {str(script)!r}), environment={{}}, log=Path({str(log)!r}),"
+        " grace=0.3).start()\ntime.sleep(60)"
+    )
+    agent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)  # noqa: ASYNC220 (returns at once)
+    try:
+        members = await pids(log)
+        agent.kill()
+        await gone(*members)
+    finally:
+        agent.kill()
+        agent.wait()
