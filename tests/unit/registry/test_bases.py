@@ -19,6 +19,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "model.layers.0.self_attn.q_norm.weight": (4,),
     "model.layers.0.mlp.down_proj.weight": (4, 8),
     "model.layers.0.mlp.experts.gate_up_proj": (2, 4, 8),
+    "model.layers.0.mlp.experts.up_proj.weight": (2, 4, 8),
     "lm_head.weight": (10, 4),
 }
 MODULES = {"model.layers.0.self_attn.q_proj": (6, 4), "model.layers.0.mlp.down_proj": (4, 8)}

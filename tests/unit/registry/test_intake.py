@@ -352,6 +352,13 @@ def test_one_odd_tensor(adapter: Adapter) -> None:
     adapter.refused(AdapterShapeMismatch, V1)
 
 
+def test_one_odd_tensor_that_is_the_only_one_of_its_kind(tmp_path: Path) -> None:
+    single = base(layers=1)
+    adapter = Adapter(tmp_path, on=single)
+    adapter[V0, "B"] = np.ones((5, 4), "<f4")
+    adapter.refused(AdapterShapeMismatch, V0, on=single)
+
+
 @pytest.mark.parametrize("shape", [(4,), (4, 8, 1), (0, 8)])
 def test_what_is_not_a_matrix(adapter: Adapter, shape: tuple[int, ...]) -> None:
     adapter[Q0, "A"] = np.ones(shape, "<f4")

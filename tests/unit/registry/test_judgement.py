@@ -138,6 +138,21 @@ def test_siblings_are_compared_on_common_random_probes_only() -> None:
     assert not find(6e-7, siblings={SIBLING: reordered}).passed
 
 
+def test_a_tenant_probe_is_not_compared_with_a_random_one() -> None:
+    tenant_first = OWN.model_copy(
+        update={"probes": (OWN.probes[0].model_copy(update={"kind": "tenant"}), *OWN.probes[1:])}
+    )
+    only_the_first = OWN.model_copy(update={"probes": OWN.probes[:1]})
+    found = judge(
+        fingerprint=tenant_first,
+        observed=seen(OWN, 6e-7),
+        siblings={SIBLING: only_the_first},
+        dtype="float32",
+    )
+    assert found.passed
+    assert "1 sibling(s)" in found.reason
+
+
 def test_own_and_sibling_are_weighed_on_the_same_probes() -> None:
     """A good tenant probe must not make up for random probes on which the sibling is nearly as close."""
     noisy = [*shifted([probe.own for probe in OWN.probes[:2]], 0.03), OWN.probes[2].own[:TOP_OBSERVED]]
