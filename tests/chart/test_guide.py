@@ -1,0 +1,60 @@
+"""docs/guides/kubernetes.md says what the chart does: the values it names, the secrets, what it seeds."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from tests.chart.charts import ROOT, Chart
+from tests.chart.schema import at, schema
+from tests.chart.test_pods import SECRET_KEYS
+from tests.chart.test_processes import KEPT_OUT
+
+GUIDE = (ROOT / "docs" / "guides" / "kubernetes.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+
+
+def test_every_value_it_names_exists() -> None:
+    roots = "|".join(schema()["properties"])
+    named = re.findall(rf"`((?:{roots})(?:\.\w+)+)`", GUIDE)
+    assert len(set(named)) > 15
+    for value in named:
+        at(value)
+
+
+def test_it_makes_the_secret_that_the_pods_mount() -> None:
+    keys = set(re.findall(r"--from-file=([\w-]+)=", GUIDE))
+    assert keys == set().union(*SECRET_KEYS.values())
+
+
+def test_it_keeps_the_secrets_off_the_volume() -> None:
+    assert sorted(re.findall(r"--exclude=\./secrets/(\S+)", GUIDE)) == sorted(KEPT_OUT)
+
+
+def test_its_values_render(chart: Chart, tmp_path: Path) -> None:
+    (text,) = [block for block in blocks("yaml") if block.startswith("# my-values.yaml")]
+    file = tmp_path / "my-values.yaml"
+    file.write_text(text)
+    done = subprocess.run(
+        [chart.helm, "template", "tenon", ROOT / "helm" / "tenon", "--kube-version", "1.32.0", "-f", file],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_seeding_pod_writes_what_the_control_plane_mounts(chart: Chart) -> None:
+    (text,) = [block for block in blocks("yaml") if "name: seed" in block]
+    claim, pod = yaml.safe_load_all(text)
+    release = chart.render("minimal", f"control.persistence.existingClaim={claim['metadata']['name']}")
+    control = release.pods["control"]["spec"]
+    (mounted,) = [volume for volume in control["volumes"] if volume["name"] == "workspace"]
+    assert pod["spec"]["volumes"] == [mounted]
+    (mount,) = pod["spec"]["containers"][0]["volumeMounts"]
+    assert mount in release.container("control")["volumeMounts"]
+    assert f"mkdir -p {release.environment('control')['TENON_WORKSPACE']}\n" in GUIDE
+    for field in ("runAsUser", "runAsGroup", "fsGroup"):
+        assert pod["spec"]["securityContext"][field] == control["securityContext"][field]
