@@ -1,0 +1,177 @@
+import pytest
+
+from registry.catalog.errors import (
+    AttestationInvalid,
+    EngineNotFound,
+    EngineReplaced,
+    RecordHeadRegressed,
+)
+from registry.digests import Digest
+from registry.errors import BaseNotFound, SignatureInvalid, TenonError, VersionNotFound
+from registry.fingerprint import Nearest
+from registry.models import Slot
+from registry.signing import types
+from tests.support.registries import BOOT, World, attested, record_head, signer
+
+
+def _ready(world: World) -> tuple[Digest, Digest]:
+    """(a version, its attestation on engine-0)."""
+    version = world.promoted()
+    world.catalog.announce(world.engine(), actor="engine-0")
+    return version, world.catalog.attest(world.attestation(version), actor="engine-0")
+
+
+def test_an_attested_version_has_a_slot(world: World) -> None:
+    version, digest = _ready(world)
+    slot = Slot(engine="engine-0", boot=BOOT, version=version, attestation=digest)
+    assert world.catalog.snapshot().slots == (slot,)
+    size = world.catalog.snapshot().size
+    assert world.catalog.attest(world.attestation(version), actor="engine-0") == digest
+    assert world.catalog.snapshot().size == size
+    again = world.finding(version).model_copy(update={"observed_at": "2026-01-01T00:01:00.000000Z"})
+    newer = world.catalog.attest(attested(again), actor="engine-0")
+    assert world.catalog.snapshot().slots == (slot.model_copy(update={"attestation": newer}),)
+
+
+def test_an_unchanged_announcement_writes_nothing(world: World) -> None:
+    _ready(world)
+    before = world.catalog.snapshot()
+    world.catalog.announce(world.engine(), actor="engine-0")
+    assert world.catalog.snapshot() == before
+
+
+def test_a_new_boot_voids_the_slots_of_the_old_one(world: World) -> None:
+    version, _ = _ready(world)
+    world.catalog.announce(world.engine(boot="boot-0002"), actor="engine-0")
+    assert world.catalog.snapshot().slots == ()
+    with pytest.raises(EngineReplaced):  # the old process, late
+        world.catalog.attest(world.attestation(version), actor="engine-0")
+    with pytest.raises(EngineReplaced):
+        world.catalog.announce(world.engine(), actor="engine-0")
+    world.catalog.attest(world.attestation(version, boot="boot-0002"), actor="engine-0")
+    assert [slot.boot for slot in world.catalog.snapshot().slots] == ["boot-0002"]
+    assert world.catalog.verify() == []
+
+
+def test_an_engine_that_is_down_holds_nothing(world: World) -> None:
+    version, _ = _ready(world)
+    world.catalog.announce(world.engine(up=False), actor="engine-0")
+    assert world.catalog.snapshot().slots == ()
+    assert [engine.up for engine in world.catalog.snapshot().engines] == [False]
+    with pytest.raises(EngineReplaced):
+        world.catalog.attest(world.attestation(version), actor="engine-0")
+    world.catalog.announce(world.engine(), actor="engine-0")
+    assert world.catalog.snapshot().slots == ()  # up again, and not yet seen to hold anything
+
+
+def test_other_engines_keep_their_slots(world: World) -> None:
+    _ready(world)
+    world.catalog.announce(world.engine("engine-1"), actor="engine-1")
+    assert [slot.engine for slot in world.catalog.snapshot().slots] == ["engine-0"]
+
+
+@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"engine_version": "0.33"}, {"max_loras": 8}])
+def test_a_process_does_not_become_another(world: World, change: dict[str, object]) -> None:
+    _ready(world)
+    with pytest.raises(EngineReplaced, match=next(iter(change))):
+        world.catalog.announce(world.engine().model_copy(update=change), actor="engine-0")
+    assert world.catalog.snapshot().slots
+
+
+def test_an_engine_serves_a_known_base(world: World) -> None:
+    with pytest.raises(BaseNotFound):
+        world.catalog.announce(world.engine().model_copy(update={"base": Digest.of(b"x")}), actor="e")
+    assert world.catalog.snapshot().engines == ()
+
+
+def test_a_failed_attestation_is_logged_and_takes_the_slot(world: World) -> None:
+    version, _ = _ready(world)
+    size = world.catalog.snapshot().size
+    world.catalog.attest(world.attestation(version, passed=False), actor="engine-0")
+    snapshot = world.catalog.snapshot()
+    assert (snapshot.size, snapshot.slots) == (size + 1, ())
+    world.catalog.attest(world.attestation(world.promoted(seed=1), passed=False), actor="engine-0")
+    assert world.catalog.snapshot().slots == ()
+    assert world.catalog.verify() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": Digest.of(b"x")},
+        {"fingerprint": Digest.of(b"x")},
+        {"contract": Digest.of(b"x")},
+        {"dtype": "bfloat16"},
+        {"engine_version": "0.33"},
+        {"strength": "failed"},
+        {"own_distance": 0.1},
+        {"own_distance": -1.0},
+        {"own_distance": 0.6},
+        {"strength": "ratio", "own_distance": 0.3},
+        {"passed": False},
+        {"nearest": Nearest(what="base", distance=1e-7)},
+    ],
+)
+def test_an_attestation_that_does_not_add_up(world: World, change: dict[str, object]) -> None:
+    version = world.promoted()
+    world.catalog.announce(world.engine(), actor="engine-0")
+    size = world.catalog.snapshot().size
+    with pytest.raises(AttestationInvalid):
+        world.catalog.attest(attested(world.finding(version).model_copy(update=change)), actor="engine-0")
+    assert (world.catalog.snapshot().size, world.catalog.snapshot().slots) == (size, ())
+
+
+def test_who_may_attest_what(world: World) -> None:
+    version = world.promoted()
+    with pytest.raises(EngineNotFound):
+        world.catalog.attest(world.attestation(version), actor="engine-0")
+    world.catalog.announce(world.engine(), actor="engine-0")
+    payload = world.finding(version).canonical()
+    for envelope in (
+        signer("engine", 1).sign(types.ATTESTATION, payload),
+        signer("router").sign(types.ATTESTATION, payload),
+        signer("engine").sign(types.REPORT, payload),
+    ):
+        with pytest.raises(SignatureInvalid):
+            world.catalog.attest(envelope, actor="engine-0")
+    unknown = world.finding(version).model_copy(update={"version": Digest.of(b"x")})
+    with pytest.raises(VersionNotFound):
+        world.catalog.attest(attested(unknown), actor="engine-0")
+    assert world.catalog.snapshot().slots == ()
+
+
+def test_an_unfingerprinted_version_gets_no_slot(world: World) -> None:
+    version, other = world.push(fingerprinted=False), world.promoted(seed=1)
+    world.catalog.announce(world.engine(), actor="engine-0")
+    finding = world.finding(other).model_copy(update={"version": version})
+    with pytest.raises(AttestationInvalid, match="fingerprint"):
+        world.catalog.attest(attested(finding), actor="engine-0")
+
+
+def test_record_heads_only_go_forward(world: World) -> None:
+    first, later = record_head(3), record_head(7)
+    world.catalog.record_head(first, actor="router-0")
+    world.catalog.record_head(later, actor="router-0")
+    size = world.catalog.snapshot().size
+    world.catalog.record_head(later, actor="router-0")
+    assert world.catalog.snapshot().size == size
+    for wrong in (record_head(3), record_head(6), record_head(7, digest=Digest.of(b"fork"))):
+        with pytest.raises(RecordHeadRegressed):
+            world.catalog.record_head(wrong, actor="router-0")
+    other = record_head(0, writer="router-1")
+    world.catalog.record_head(other, actor="router-1")
+    assert world.catalog.record_heads() == (first, later, other)
+    assert world.catalog.verify() == []
+
+
+def test_only_routers_sign_record_heads(world: World) -> None:
+    payload = record_head(1).body()
+    for envelope in (
+        signer("router", 1).sign(types.RECORD_HEAD, payload),
+        signer("engine").sign(types.RECORD_HEAD, payload),
+        signer("router").sign(types.RECEIPT, payload),
+        signer("router").sign(types.RECORD_HEAD, b"{}"),
+    ):
+        with pytest.raises(TenonError):
+            world.catalog.record_head(envelope, actor="x")
+    assert world.catalog.record_heads() == ()
