@@ -125,7 +125,7 @@ def _judge(seen: Observation, siblings: Mapping[Digest, Fingerprint], dtype: str
     return judge(fingerprint=seen.fingerprint, observed=seen.seen, siblings=siblings, dtype=dtype)
 
 
-def testify(
+def attestation_of(
     finding: Finding,
     *,
     witness: Witness,

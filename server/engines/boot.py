@@ -12,7 +12,7 @@ from registry.names import engine_name
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from registry.signing.types import ATTESTATION
-from server.engines.attest import Witness, check_contract, judge_together, observe, testify
+from server.engines.attest import Witness, attestation_of, check_contract, judge_together, observe
 from server.engines.cache import AdapterCache
 from server.engines.client import VllmClient
 from server.engines.errors import AttestationFailed, ContractMismatch, EngineLoadFailed, EngineUnreachable
@@ -162,10 +162,9 @@ class Boot:
         ready = self.ready()
         for version in self._plan.serve:
             if version not in ready:
-                stored = "attested, and the registry does not know yet"
-                reasons[version] = Why(
-                    stored if version in self._findings else "not attested yet", blocks=True
-                )
+                waiting = "attested, and the registry does not know yet"
+                text = self._failed.get(version, waiting if version in self._findings else "not attested yet")
+                reasons[version] = Why(text, blocks=True)
         return reasons
 
     def retired(self) -> tuple[Digest, ...]:
@@ -231,7 +230,7 @@ class Boot:
         known = last is not None and last.finding.passed == finding.passed
         if last is not None and known and self._now() - last.at < self._republish:
             return
-        document = testify(
+        document = attestation_of(
             finding,
             witness=self.witness,
             version=package.version,

@@ -1,0 +1,343 @@
+"""The real agent over a real child process (the fake vLLM) and a control plane in memory."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from registry.digests import Digest
+from registry.fingerprint import Fingerprint
+from registry.names import engine_name
+from server.engines.errors import EngineBaseUnknown, EngineStartFailed, EngineUnsafeVersion
+from server.testing.fake_model import fake_contract, fake_fingerprint, signature
+from tests.support.adapters import write_adapter
+from tests.unit.server.engines.bench import BASE, QUICK, Bench, cmdline, group_of
+
+
+async def test_what_aliases_point_to_is_loaded_attested_and_answers(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    versions = {
+        name: bench.adapter(name, seed=seed) for seed, name in enumerate(("bank_a", "retail_b", "saas_c"))
+    }
+    async with bench.running():
+        state = await bench.until(lambda state: state.is_ready and len(state.ready) == 3)
+        assert set(state.ready) == set(versions.values()) == bench.control.slots
+        for name, version in versions.items():
+            assert await bench.said({"model": engine_name(version)}) == {signature(bench.weights(name))}
+        (up,) = bench.control.announced
+        assert up.up
+        assert up.base == BASE.identity()
+        assert up.boot == state.boot
+        assert {found.strength for found in bench.control.attestations} == {"exact"}
+        assert {found.boot for found in bench.control.attestations} == {up.boot}
+    assert [each.up for each in bench.control.announced] == [True, False]
+    assert bench.control.slots == set()
+    assert bench.kinds()[0] == "starting"
+    assert bench.kinds()[-1] == "stopped"
+    with pytest.raises(aiohttp.ClientError):
+        await bench.said({})
+
+
+async def test_a_promotion_loads_the_new_version_and_attests_everybody_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    first = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        await bench.until(lambda state: set(state.ready) == {first})
+        bench.clock.advance(7200)  # so that a second look at the first is logged
+        second = bench.adapter("bank_a", seed=2)
+        state = await bench.until(lambda state: set(state.ready) == {second})
+        assert state.retired == (first,)
+        assert [found.version for found in bench.control.attestations] == [first, first, second] or [
+            found.version for found in bench.control.attestations
+        ] == [first, second, first]
+        # And back: it stayed loaded, so nothing is loaded again.
+        loads = bench.kinds().count("loading")
+        bench.control.point(first)
+        await bench.until(lambda state: set(state.ready) == {first})
+        assert bench.kinds().count("loading") == loads == 2
+
+
+async def test_a_wrong_effect_load_is_published_as_failed_and_never_served(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    good = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        await bench.until(lambda state: set(state.ready) == {good})
+        await bench.fault(wrong_effect_load=str(tmp_path / "bank_a"))
+        bad = bench.adapter("retail_b", seed=2)
+        state = await bench.until(lambda state: bad in state.not_ready and state.settled)
+        assert "attestation_failed" in state.not_ready[bad].text
+        assert not state.is_ready
+        assert set(state.ready) == {good} == bench.control.slots
+        assert not next(found for found in bench.control.attestations if found.version == bad).passed
+        # It is never tried again in this boot, whatever else happens.
+        bench.control.point(bad, alias="again")
+        await bench.until(lambda state: state.settled)
+        assert bench.control.slots == {good}
+
+
+async def test_a_zero_effect_load_fails(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, faults='{"zero_effect_load": true}')
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        state = await bench.until(lambda state: version in state.not_ready and state.settled)
+        assert "attestation_failed" in state.not_ready[version].text
+        assert bench.control.slots == set()
+        (found,) = bench.control.attestations
+        assert found.nearest.what == "base"
+        assert found.nearest.distance == 0
+
+
+async def test_d3_a_folder_swapped_under_a_running_engine_cannot_be_reached(tmp_path: Path) -> None:
+    """The CPU cache holds every name a boot may load, so nothing is ever read from disk a second time."""
+    bench = Bench(tmp_path, max_loras=3, max_cpu_loras=3)
+    mine, other = bench.adapter("bank_a", seed=1), bench.adapter("retail_b", seed=2)
+    async with bench.running():
+        await bench.until(lambda state: len(state.ready) == 2)
+        for file in bench.cache.folder(other).iterdir():
+            target = bench.cache.folder(mine) / file.name
+            target.chmod(0o644)
+            target.write_bytes(file.read_bytes())
+        third = bench.adapter("saas_c", seed=3)
+        state = await bench.until(lambda state: len(state.ready) == 3)
+        assert third in state.ready
+        assert await bench.said({"model": engine_name(mine)}) == {signature(bench.weights("bank_a"))}
+        # A fourth name would push one out: it is refused a slot instead.
+        fourth = bench.adapter("late_d", seed=4)
+        state = await bench.until(lambda state: fourth in state.not_ready)
+        assert "slots" in state.not_ready[fourth].text
+        assert state.is_ready, "an engine that is full is not broken"
+        assert set(state.ready) == {mine, other, third}
+
+
+async def test_d3_a_folder_damaged_before_a_load_is_replaced_not_loaded(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        await bench.until(lambda state: version in state.ready)
+    weights = bench.cache.folder(version) / "adapter_model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(b"another tenant's")
+    again = Bench(tmp_path)
+    assert again.adapter("bank_a", seed=1) == version
+    async with again.running():
+        await again.until(lambda state: version in state.ready)
+        assert weights.read_bytes() == (tmp_path / "bank_a" / "adapter_model.safetensors").read_bytes()
+
+
+async def test_d7_every_probe_has_a_salt_of_its_own_and_sees_weights_that_changed(tmp_path: Path) -> None:
+    """The prefix cache would still answer with the old weights; the heartbeat is not fooled."""
+    bench = Bench(tmp_path, cadence=QUICK, max_loras=1, max_cpu_loras=1)
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        await bench.until(lambda state: version in state.ready)
+        stale = {"model": engine_name(version), "cache_salt": "tenant"}
+        assert await bench.said(stale) == {signature(bench.weights("bank_a"))}
+        # An intruder changes the files and makes vLLM read them: its own load evicts ours.
+        intruder = write_adapter(tmp_path / "intruder", BASE, seed=9)
+        target = bench.cache.folder(version) / "adapter_model.safetensors"
+        target.chmod(0o644)
+        target.write_bytes((intruder / "adapter_model.safetensors").read_bytes())
+        body = {"lora_name": "intruder", "lora_path": str(intruder)}
+        async with aiohttp.ClientSession() as session:
+            await session.post(bench.spec.url + "/v1/load_lora_adapter", json=body)
+        state = await bench.until(lambda state: version in state.not_ready)
+        assert await bench.said(stale) == {signature(bench.weights("bank_a"))}, "the cache still lies"
+        assert "attestation_failed" in state.not_ready[version].text
+        await bench.until(lambda state: not bench.control.slots)
+
+
+async def test_d9_d10_the_base_is_never_given_out(tmp_path: Path) -> None:
+    """vLLM answers as the base when asked carelessly; nothing that the registry is told leads there."""
+    bench = Bench(tmp_path)
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        state = await bench.until(lambda state: version in state.ready)
+        assert await bench.said({"model": engine_name(version)}, "/invocations") == {"base"}
+        assert await bench.said({"model": ""}) == {"base"}
+        snapshot = bench.control.snapshot()
+        assert {slot.version for slot in snapshot.slots} == {version}
+        assert "tenon-base" not in snapshot.canonical().decode()
+        assert "tenon-base" not in str(state.as_json())
+
+
+async def test_another_tokenizer_or_template_serves_nobody(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, faults='{"other_tokens": true}')
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        state = await bench.until(lambda state: version in state.not_ready and state.settled)
+        assert "contract_mismatch" in state.not_ready[version].text
+        assert not state.is_ready
+        assert bench.control.attestations == []
+        assert "loading" not in bench.kinds()
+
+
+async def test_what_does_not_fit_is_told_and_does_not_block_the_rest(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=8)
+    good = bench.adapter("bank_a", seed=1)
+    bare = bench.adapter("retail_b", seed=2, fingerprinted=False)
+    high = bench.adapter("saas_c", seed=3, rank=12)
+    foreign = bench.adapter("other_d", seed=4, fingerprint=fake_fingerprint(Digest.of(b"x"), Digest.of(b"y")))
+    async with bench.running():
+        state = await bench.until(lambda state: state.is_ready and good in state.ready)
+        reasons = {version: why.text for version, why in state.not_ready.items()}
+        assert "no fingerprint" in reasons[bare]
+        assert "rank 12" in reasons[high]
+        assert "another base" in reasons[foreign]
+        assert set(state.ready) == {good}
+
+
+async def test_an_adapter_that_vllm_refuses_is_not_asked_for_twice(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=QUICK, faults='{"refuse_load": true}')
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        state = await bench.until(lambda state: state.is_ready and version in state.not_ready)
+        assert "refused" in state.not_ready[version].text
+        size = bench.control.snapshot().size
+        bench.control.point(version, alias="again")
+        await bench.until(lambda state: state.settled and bench.control.snapshot().size > size)
+        assert bench.kinds().count("loading") == 1
+
+
+async def test_a_blob_that_is_missing_is_fetched_when_it_is_there(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    version = bench.adapter("bank_a", seed=1)
+    manifest = await bench.control.manifest(version)
+    lost = bench.control.forget_blob(manifest.files[1].digest)
+    async with bench.running():
+        state = await bench.until(lambda state: version in state.not_ready and state.settled)
+        assert "no blob" in state.not_ready[version].text
+        assert not state.is_ready
+        bench.control.put_blob(lost)
+        await bench.until(lambda state: version in state.ready and state.is_ready)
+
+
+async def test_a_dead_engine_is_announced_and_a_new_boot_starts_from_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        first = (await bench.until(lambda state: version in state.ready)).boot
+        server = next(
+            pid for pid in group_of(bench) if "fake_vllm" in cmdline(pid) and "guardian" not in cmdline(pid)
+        )
+        os.kill(server, signal.SIGKILL)
+        state = await bench.until(lambda state: version in state.ready and state.boot != first)
+        boots = [(each.boot == first, each.up) for each in bench.control.announced]
+        assert boots == [(True, True), (True, False), (False, True)]
+        assert [found.boot == first for found in bench.control.attestations] == [True, False]
+        assert bench.control.slots == {version}
+        assert b"tenon_engine_restarts_total 1.0" in bench.agent.metrics.render(state)
+
+
+async def test_a_hung_engine_is_killed_and_started_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=QUICK)
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        first = (await bench.until(lambda state: version in state.ready)).boot
+        bench.agent._boot._engine._timeout = 0.2  # type: ignore[union-attr]  # two minutes otherwise
+        await bench.fault(silent=True)
+        await bench.until(lambda state: version in state.ready and state.boot != first)
+    assert any("no longer answers" in event.text for event in bench.events)
+
+
+async def test_the_control_plane_may_be_away_for_a_while(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=QUICK)
+    version = bench.adapter("bank_a", seed=1)
+    bench.control.reachable = False
+    async with bench.running():
+        await bench.until(lambda state: state.doing == "waiting for the control plane")
+        bench.control.reachable = True
+        await bench.until(lambda state: version in state.ready)
+        bench.control.reachable = False
+        await bench.until(lambda state: "waiting" in bench.kinds()[-3:])
+        assert version in bench.agent.state.ready, "what is attested stays in service"
+        bench.control.reachable = True
+        second = bench.adapter("retail_b", seed=2)
+        await bench.until(lambda state: second in state.ready)
+
+
+async def test_an_unchanged_finding_is_not_logged_at_every_heartbeat(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=QUICK)
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        await bench.until(lambda state: version in state.ready)
+        await asyncio.sleep(5 * QUICK.heartbeat)
+        assert len(bench.control.attestations) == 1
+        bench.clock.advance(QUICK.republish + 1)
+        await bench.until(lambda state: len(bench.control.attestations) == 2)
+
+
+async def test_a_boot_whose_names_are_used_up_is_recycled(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_loras=1, max_cpu_loras=2)
+    async with bench.running():
+        boots = set()
+        for seed in (1, 2, 3):
+            version = bench.adapter("bank_a", seed=seed)
+            state = await bench.until(lambda state, version=version: set(state.ready) == {version})  # type: ignore[misc]
+            boots.add(state.boot)
+        assert len(boots) == 2
+        assert state.retired == ()
+    assert "recycling" in bench.kinds()
+
+
+async def test_a_revoked_version_is_no_longer_served(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        await bench.until(lambda state: version in state.ready)
+        bench.control.revoke(version)
+        state = await bench.until(lambda state: not state.ready)
+        assert state.retired == (version,)
+
+
+async def test_an_old_vllm_is_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, faults='{"version": "0.31.2"}')
+    with pytest.raises(EngineUnsafeVersion, match=r"0\.31\.2"):
+        await bench.agent.run()
+    assert bench.control.announced == []
+
+
+async def test_files_that_are_not_the_registered_base_are_refused(tmp_path: Path) -> None:
+    other = BASE.model_copy(update={"weights": Digest.of(b"other weights")})
+    with pytest.raises(EngineBaseUnknown, match="weights differ"):
+        await Bench(tmp_path, base=other).agent.run()
+    stranger = BASE.model_copy(update={"name": "stranger"})
+    with pytest.raises(EngineBaseUnknown, match="no base named 'stranger'"):
+        await Bench(tmp_path, base=stranger).agent.run()
+
+
+async def test_a_first_start_that_fails_is_told_with_the_log(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, extra_args=("--no-such-flag",))
+    with pytest.raises(EngineStartFailed, match="no-such-flag"):
+        await bench.agent.run()
+
+
+async def test_a_port_that_somebody_else_serves_is_refused(tmp_path: Path) -> None:
+    first = Bench(tmp_path / "first")
+    (tmp_path / "first").mkdir()
+    async with first.running():
+        await first.until(lambda state: state.up)
+        second = Bench(tmp_path, port=first.spec.port)
+        with pytest.raises(EngineStartFailed, match="already answers"):
+            await second.agent.run()
+
+
+async def test_cancelling_the_agent_leaves_nothing_behind(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    running = asyncio.create_task(bench.agent.run())
+    bench._task = running
+    await bench.until(lambda state: state.up)
+    members = group_of(bench)
+    assert members
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert [pid for pid in members if cmdline(pid)] == []
+    assert not bench.control.announced[-1].up
+
+
+def test_the_fakes_contract_and_fingerprint_belong_to_the_base() -> None:
+    assert fake_contract(BASE).base == BASE.identity()
+    assert isinstance(fake_fingerprint(BASE.identity(), Digest.of(b"w")), Fingerprint)
