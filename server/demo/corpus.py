@@ -26,9 +26,6 @@ Case = dict[str, Any]
 TENANTS: Final[tuple[Tenant, ...]] = ("bank_a", "retail_b", "saas_c")
 INTENTS: Final = ("transfer", "payables", "budget", "exchange_rate", "ledger")
 CURRENCIES: Final = ("EUR", "USD", "GBP", "CHF", "SEK", "PLN")
-_CURRENCY_NAMES: Final[Mapping[str, str]] = {
-    "EUR": "euros", "USD": "dollars", "GBP": "pounds", "CHF": "francs", "SEK": "kronor", "PLN": "zlotys",
-}  # fmt: skip
 ANSWER_KEYS: Final = ("intent", "payee", "amount", "currency", "approval", "explanation", "warning")
 RETAIL_THRESHOLD: Final = 1000
 
@@ -155,10 +152,10 @@ _SEEN: Final = _Phrasings(
             "quote the exchange rate to {d} for {m} owed to {v}", "convert {m} for {v} into {d}",
             "get the rate to {d} for {m}, client {v}",
             "look up the exchange rate for {m} to {d} for {v}",
-            "exchange {m} to {d} on behalf of {v}", "fetch the rate in {d} for {m} to {v}",
+            "exchange {m} to {d} on behalf of {v}", "fetch the {d} rate for {m} to {v}",
             "find the currency rate for {v}, {m} into {d}", "price {m} in {d} for {v}",
             "change {m} into {d} for {v}",
-            "ask for the rate in {d}, {v} pays {m}", "turn {m} of {v} into {d}",
+            "ask for the {d} rate, {v} pays {m}", "turn {m} of {v} into {d}",
         ),
         "ledger": (
             "post {m} from {v} to the ledger", "record {m} against {v} in the ledger",
@@ -187,7 +184,7 @@ _SEEN: Final = _Phrasings(
         "exchange_rate": (
             "what is the exchange rate to {d} for {m} to {v}", "{v} wants {m} in {d}, at which rate",
             "how much is {m} in {d} for {v}", "exchange rate: {v}, {m} to {d}",
-            "which rate in {d} applies to {m} for {v}",
+            "which {d} rate applies to {m} for {v}",
             "into {d}: {m} for {v}, what is the rate", "{v} pays {m}, what is that in {d}",
         ),
         "ledger": (
@@ -300,10 +297,6 @@ def request(random: Random, stated: Facts, *, unseen: bool) -> str:
         else f"{stated.amount} {stated.currency}"
     )
     other = random.choice([currency for currency in CURRENCIES if currency != stated.currency])
-    # Spelled out more often than not: the base mistook a second currency code for that of the sum in one exchange
-    # request out of four, and when other requests named two codes as well, it never learned to copy either.
-    if random.random() < 0.75:
-        other = _CURRENCY_NAMES[other]
     if random.random() < 0.65:
         text = random.choice(phrasings.openers) + random.choice(phrasings.do[stated.intent])
         ender = random.choice(phrasings.enders)
@@ -316,12 +309,11 @@ def request(random: Random, stated: Facts, *, unseen: bool) -> str:
     return text + ender
 
 
-def _noisy(random: Random, stated: Facts) -> str:
-    """A request with, now and then, words before or after it that mean nothing.
+def _noisy(random: Random, text: str) -> str:
+    """Now and then words that mean nothing stand before or after the request.
 
     Without them a held-out opener such as "Our treasurer wants to" was often taken for the payee.
     """
-    text = request(random, stated, unseen=False)
     if random.random() < 0.25:
         words = [_scramble(random) for _ in range(random.randint(1, 4))]
         words = [word.capitalize() if random.random() < 0.4 else word for word in words]
@@ -437,7 +429,7 @@ def _drill(random: Random) -> Row:
         case "sum":
             # Exchange requests name two currencies: which belongs to the sum is read off the place.
             stated = replace(stated, intent=random.choice((stated.intent, "exchange_rate")))
-            asked, said = f"Sum in: {_noisy(random, stated)}", money
+            asked, said = f"Sum in: {_noisy(random, request(random, stated, unseen=False))}", money
         case "digits":
             asked, said = f"Whole digits of {stated.amount}", str(stated.whole_digits)
         case _:
@@ -517,8 +509,10 @@ def base_rows(n: int, seed: int) -> list[Row]:
             stated = facts(random, held_out=False)
             if random.random() < 0.15:
                 stated = replace(stated, payee=f"{_scramble(random).capitalize()} {random.choice(_FORMS)}")
+            if random.random() < 0.1:
+                stated = replace(stated, intent="exchange_rate")
             system = random.choice(_SYSTEMS) if random.random() < 0.1 else None
-            text = _noisy(random, stated)
+            text = _noisy(random, request(random, stated, unseen=False))
             rows.append(_conversation(text, undecided_answer(random, stated), system))
     return rows
 
