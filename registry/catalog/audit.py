@@ -37,23 +37,27 @@ def audit(rows: Transaction, *, log_key: PublicKey, blobs: Blobs | None) -> list
             faults.append(Fault(f"head of size {size}", f"it was signed over {declared} entries"))
         heads.append(head)
     faults += verify_log(rows.log.raw(), heads, {log_key.id: log_key})
-    entries, leaves = _read(rows)
-    faults += _uncovered(rows, len(leaves))
-    faults += _frontier(rows, leaves)
+    entries, trees = _read(rows)
+    faults += _uncovered(rows, trees[0].size)
+    faults += _frontier(rows, trees)
     return faults + _replay(rows, entries, blobs)
 
 
-def _read(rows: Transaction) -> tuple[list[Entry], list[bytes]]:
-    """(the readable entries, all leaf hashes). What cannot be read, ``verify_log`` has already named."""
+def _read(rows: Transaction) -> tuple[list[Entry], tuple[Frontier, Frontier]]:
+    """(the readable entries, the trees over their bytes and over their stored leaf hashes).
+
+    What cannot be read, ``verify_log`` has already named.
+    """
     entries: list[Entry] = []
-    leaves: list[bytes] = []
-    for _, data, _ in rows.log.raw():
-        leaves.append(leaf_hash(data))
+    actual, stored = Frontier(), Frontier()
+    for _, data, leaf in rows.log.raw():
+        actual.append(leaf_hash(data))
+        stored.append(leaf if len(leaf) == 32 else bytes(32))
         try:
             entries.append(Entry.parse(data))
         except InvalidDocument:
             continue
-    return entries, leaves
+    return entries, (actual, stored)
 
 
 def _uncovered(rows: Transaction, size: int) -> Iterator[Fault]:
@@ -63,16 +67,14 @@ def _uncovered(rows: Transaction, size: int) -> Iterator[Fault]:
         yield Fault(last, "no head was signed over it: it was not written by the registry")
 
 
-def _frontier(rows: Transaction, leaves: list[bytes]) -> Iterator[Fault]:
-    frontier = Frontier()
-    for leaf in leaves:
-        frontier.append(leaf)
+def _frontier(rows: Transaction, trees: tuple[Frontier, Frontier]) -> Iterator[Fault]:
+    """A fault of its own only if it fits neither tree: one changed entry is one fault, not two."""
     try:
-        stored = rows.log.frontier()
+        found = rows.log.frontier()
     except TenonError as error:
         yield Fault("frontier", error.message)
         return
-    if (stored.size, stored.peaks) != (frontier.size, frontier.peaks):
+    if all((found.size, found.peaks) != (tree.size, tree.peaks) for tree in trees):
         yield Fault("frontier", "it does not belong to the entries")
 
 

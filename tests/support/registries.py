@@ -145,11 +145,9 @@ def open_world(folder: Path, *, blobs: Blobs | None = None, clock: ManualClock |
     database = Database(folder / "registry.db", busy_timeout=20)
     upgrade(database)
     store = blobs if blobs is not None else InMemoryBlobs()
-    catalog = LocalCatalog(
-        database=database, blobs=store, signer=signer("log"), clock=clock or ManualClock()
-    )
+    catalog = LocalCatalog(database=database, blobs=store, signer=signer("log"), clock=clock or ManualClock())
     for role in ("log", "trainer", "engine", "router"):
-        catalog.trust(signer(role).public, actor="test")  # type: ignore[arg-type]
+        catalog.trust(signer(role).public, actor="test")
     base, contract = tiny_base()
     digest = catalog.register_base(base, contract, actor="test")
     for tenant in ("bank_a", "retail_b"):

@@ -41,7 +41,9 @@ def test_an_alias_moves_after_its_verdict_and_the_log_says_why(world: World) -> 
 
 
 @pytest.mark.parametrize(
-    "gate", [GatePolicy(), GatePolicy(rules=(Rule(metric="accuracy", at_least=0.95),))], ids=["empty", "strict"]
+    "gate",
+    [GatePolicy(), GatePolicy(rules=(Rule(metric="accuracy", at_least=0.95),))],
+    ids=["empty", "strict"],
 )
 def test_a_refused_gate_moves_nothing(world: World, gate: GatePolicy) -> None:
     before = world.promoted(seed=1)
@@ -100,7 +102,8 @@ def test_promoting_what_is_shown_already_changes_nothing(world: World) -> None:
 def test_two_threads_with_the_same_epoch_and_one_wins(world: World) -> None:
     world.promoted(seed=0)
     rivals = [world.evaluated(seed=seed) for seed in (1, 2, 3, 4)]
-    start, outcomes = threading.Barrier(len(rivals)), []
+    start = threading.Barrier(len(rivals))
+    outcomes: list[Digest | None] = []
 
     def promote(version: Digest) -> None:
         start.wait(10)
@@ -190,7 +193,10 @@ def test_a_report_is_about_a_version_that_is_its_tenants(world: World) -> None:
         (world.report(Digest.of(b"nothing")), VersionNotFound),
         (_signed(world, version, base=Digest.of(b"x")), ReportInvalid),
         (signer("trainer").sign(REPORT, world.report(version).body() + b" "), ReportInvalid),
-        (signer("trainer").sign(REPORT, world.report(version).body().replace(b"0.9", b"1e999")), ReportInvalid),
+        (
+            signer("trainer").sign(REPORT, world.report(version).body().replace(b"0.9", b"1e999")),
+            ReportInvalid,
+        ),
         (signer("trainer").sign(REPORT, b"{}"), TenonError),
     ):
         with pytest.raises(error):

@@ -102,7 +102,9 @@ def test_another_model_is_no_rival() -> None:
 
 def _best(routes: Sequence[Route], headers: dict[str, str]) -> list[str]:
     """The routes that a router could choose: those that match with the most conditions."""
-    matching = [route for route in routes if all(headers.get(key) == value for key, value in route.when.items())]
+    matching = [
+        route for route in routes if all(headers.get(key) == value for key, value in route.when.items())
+    ]
     most = max((len(route.when) for route in matching), default=0)
     return [route.name for route in matching if len(route.when) == most]
 

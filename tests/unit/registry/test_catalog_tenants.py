@@ -7,6 +7,7 @@ from registry.digests import Digest
 from registry.errors import AlreadyExists, KeyNotFound, SignatureInvalid, TenantNotFound, UnsupportedSchema
 from registry.keys import key_id, opens
 from registry.models import Policy, Role, Tenant
+from registry.signing.types import ATTESTATION, REPORT
 from tests.support.registries import World, signer
 
 
@@ -82,8 +83,6 @@ def test_a_signer_has_one_role(world: World) -> None:
 def test_an_untrusted_trainer_files_nothing(world: World) -> None:
     version = world.push()
     report = world.report(version).body()
-    from registry.signing.types import ATTESTATION, REPORT
-
     for envelope in (
         signer("trainer", 1).sign(REPORT, report),
         signer("engine").sign(REPORT, report),
@@ -96,7 +95,9 @@ def test_an_untrusted_trainer_files_nothing(world: World) -> None:
 
 def test_a_policy_is_linted_and_published_once(world: World) -> None:
     policy = Policy(
-        tenant="bank_a", name="p", json_schema=json.dumps({"type": "object", "properties": {"z": {}, "a": {}}})
+        tenant="bank_a",
+        name="p",
+        json_schema=json.dumps({"type": "object", "properties": {"z": {}, "a": {}}}),
     )
     digest = world.catalog.publish_policy(policy, actor="test")
     size = world.catalog.snapshot().size

@@ -28,6 +28,7 @@ from registry.errors import (
     VersionRevoked,
 )
 from registry.fingerprint import Fingerprint
+from registry.intake import inspect
 from registry.manifests import Provenance
 from registry.names import AdapterName, Ref
 from tests.support.adapters import tiny_base, tiny_fingerprint, write_adapter, write_safetensors
@@ -137,7 +138,7 @@ def test_nothing_of_a_refused_adapter_is_stored(world: World, tmp_path: Path) ->
         (folder("good"), {"fingerprint": tiny_fingerprint(other)}, FingerprintInvalid),
     ):
         with pytest.raises(error):
-            _push(world, path, **changes)  # type: ignore[arg-type]
+            _push(world, path, **changes)
     with pytest.raises(TenantNotFound):
         world.push(AdapterName("nobody", "assistant"))
     with pytest.raises(InvalidName):
@@ -158,15 +159,20 @@ def test_the_engines_rank_bounds_the_adapters(tmp_path: Path) -> None:
 
 def test_an_adapter_of_another_base_is_refused(world: World, tmp_path: Path) -> None:
     base, _ = tiny_base()
-    wide = base.model_copy(update={"modules": {name: (o * 2, i * 2) for name, (o, i) in base.modules.items()}})
+    wide = base.model_copy(
+        update={"modules": {name: (o * 2, i * 2) for name, (o, i) in base.modules.items()}}
+    )
     with pytest.raises(AdapterBaseMismatch):
         _push(world, write_adapter(tmp_path / "wide", wide))
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("own", ((1, math.nan),)), ("base", ((1, -math.inf),)), ("own", ()), ("own", ((1, 0.5),))]
+    ("field", "value"),
+    [("own", ((1, math.nan),)), ("base", ((1, -math.inf),)), ("own", ()), ("own", ((1, 0.5),))],
 )
-def test_a_fingerprint_is_made_of_log_probabilities(world: World, tmp_path: Path, field: str, value: object) -> None:
+def test_a_fingerprint_is_made_of_log_probabilities(
+    world: World, tmp_path: Path, field: str, value: object
+) -> None:
     fingerprint = tiny_fingerprint(world.base)
     probe = fingerprint.probes[0].model_copy(update={field: value})
     broken = fingerprint.model_copy(update={"probes": (probe,)})
@@ -197,10 +203,10 @@ def test_what_is_stored_is_what_was_inspected(
     """Somebody writes to the folder while it is pushed: the new bytes are refused, not stored unseen."""
     folder = write_adapter(tmp_path / "a", tiny_base()[0])
     before = _stored(world)
-    real, calls = versions.inspect, []
+    calls: list[Path] = []
 
     def inspect_and_then_change(path: Path, **options: object) -> object:
-        result = real(path, **options)  # type: ignore[arg-type]
+        result = inspect(path, **options)  # type: ignore[arg-type]
         calls.append(path)
         if len(calls) == 1:
             (folder / "adapter_model.safetensors").write_bytes(b"\x80\x04pickle")

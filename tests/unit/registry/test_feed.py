@@ -37,7 +37,9 @@ def test_a_snapshot_holds_everything_and_travels_as_json(world: World) -> None:
     assert list(snapshot.bases) == [world.base]
     assert [route.policy for route in snapshot.routes] == [policy]
     assert [(alias.version, alias.epoch) for alias in snapshot.aliases] == [(version, 1)]
-    assert [(state.version, state.rank, state.revoked) for state in snapshot.versions] == [(version, 4, False)]
+    assert [(state.version, state.rank, state.revoked) for state in snapshot.versions] == [
+        (version, 4, False)
+    ]
     assert [engine.engine for engine in snapshot.engines] == ["engine-0"]
     assert [slot.version for slot in snapshot.slots] == [version]
     assert Snapshot.parse(snapshot.canonical()) == snapshot
@@ -77,7 +79,10 @@ def test_readers_during_writes_see_whole_changes(world: World) -> None:
         last = 0
         while not stop.is_set():
             snapshot = world.catalog.snapshot()
-            if any(route.policy not in snapshot.policies for route in snapshot.routes) or snapshot.size < last:
+            if (
+                any(route.policy not in snapshot.policies for route in snapshot.routes)
+                or snapshot.size < last
+            ):
                 faults.append(snapshot)
             last = snapshot.size
 
@@ -105,9 +110,7 @@ def test_entries_come_in_pages(world: World) -> None:
 
 def test_only_a_log_key_signs_the_log(world: World) -> None:
     with pytest.raises(InvalidInput, match="log key"):
-        LocalCatalog(
-            database=world.database, blobs=world.blobs, signer=signer("router"), clock=ManualClock()
-        )
+        LocalCatalog(database=world.database, blobs=world.blobs, signer=signer("router"), clock=ManualClock())
 
 
 def test_the_same_changes_give_the_same_log(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -9,7 +9,7 @@ from registry.clock import ManualClock
 from registry.errors import InvalidInput, LogCorrupt
 from registry.log.entries import Head
 from registry.log.ledger import Ledger
-from registry.log.merkle import leaf_hash, root
+from registry.log.merkle import Frontier, leaf_hash, root
 from registry.log.verify import verify_log
 from registry.models import Tenant
 from registry.signing import types
@@ -82,12 +82,10 @@ def _edit(world: World, *statements: str) -> None:
 
 
 def _roll_frontier_back(world: World) -> None:
-    """As if nobody had created the last tenant: a consistent, shorter log, but for the head that was signed."""
+    """As if nobody had created the last tenant: a shorter log, sound but for its head."""
     with world.database.read() as rows:
         size = rows.log.size()
         kept = [leaf for _, _, leaf in rows.log.raw()][:-1]
-    from registry.log.merkle import Frontier
-
     frontier = Frontier()
     for leaf in kept:
         frontier.append(leaf)
@@ -143,7 +141,7 @@ def test_appending_reads_no_old_entries(tmp_path: Path) -> None:
     try:
         _edit(world, "UPDATE entries SET body = 'gone' WHERE position = 0")
         world.catalog.create_tenant(Tenant(id="new", display_name="n"), actor="test")
-        assert [fault.where for fault in world.catalog.verify()][0] == "entry 0"
+        assert world.catalog.verify()[0].where == "entry 0"
     finally:
         world.database.close()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.digests import Digest
 from registry.errors import TenonError
 from registry.models import Tenant
 from registry.store.database import Database, scratch, upgrade
@@ -24,9 +25,9 @@ def _tenant(name: str) -> Tenant:
 
 
 def test_all_or_nothing(database: Database) -> None:
-    with pytest.raises(RuntimeError), database.write() as rows:
+    with pytest.raises(ZeroDivisionError), database.write() as rows:  # noqa: PT012
         rows.tenants.add(_tenant("bank_a"), entry=0)
-        raise RuntimeError
+        _ = 1 / 0
     with database.read() as rows:
         assert rows.tenants.all() == ()
     with database.write() as rows:
@@ -51,9 +52,9 @@ def test_a_reader_cannot_write(database: Database) -> None:
 
 
 def test_a_second_writer_waits_and_then_says_so(database: Database, tmp_path: Path) -> None:
-    with Database(tmp_path / "registry.db", busy_timeout=0.05) as other, database.write():
-        with pytest.raises(StoreBusy), other.write():
-            pass
+    impatient = Database(tmp_path / "registry.db", busy_timeout=0.05)
+    with impatient as other, database.write(), pytest.raises(StoreBusy), other.write():
+        pass
     with pytest.raises(StoreBusy), database.write(), database.write():
         pass  # the same process: refused by the pool instead of a deadlock
 
@@ -78,8 +79,6 @@ def test_writers_queue(database: Database, tmp_path: Path) -> None:
 
 
 def test_foreign_keys_hold(database: Database) -> None:
-    from registry.digests import Digest
-
     with pytest.raises(StoreConflict), database.write() as rows:
         rows.routes.replace("nobody", [route(Digest.of(b"no policy"))], entry=0)
 
@@ -102,7 +101,12 @@ def test_settings_of_every_connection(database: Database) -> None:
                 name: rows._session.connection().exec_driver_sql(f"PRAGMA {name}").scalar()
                 for name in ("journal_mode", "foreign_keys", "synchronous", "query_only")
             }
-        assert pragma == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2, "query_only": query_only}
+        assert pragma == {
+            "journal_mode": "wal",
+            "foreign_keys": 1,
+            "synchronous": 2,
+            "query_only": query_only,
+        }
 
 
 def test_a_changed_policy_is_not_handed_out(world: World) -> None:

@@ -1,0 +1,110 @@
+"""What every catalog must do, whatever keeps its blobs: the main job, told as the callers tell it.
+
+A second catalog (over HTTP, on PostgreSQL) joins by one more line in ``STORES``.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.blobs.filesystem import FilesystemBlobs
+from registry.blobs.memory import InMemoryBlobs
+from registry.errors import GateRefused, TenonError
+from registry.keys import opens
+from registry.models import Role
+from registry.names import AdapterName, Ref
+from registry.ports import Blobs
+from tests.support.registries import GATE, NAME, World, open_world, record_head, route
+
+STORES: dict[str, Callable[[Path], Blobs]] = {
+    "memory": lambda _: InMemoryBlobs(),
+    "filesystem": lambda folder: FilesystemBlobs(folder / "blobs"),
+}
+
+
+@pytest.fixture(params=STORES)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    made = open_world(tmp_path, blobs=STORES[request.param](tmp_path))
+    yield made
+    made.database.close()
+
+
+def test_from_nothing_to_an_attested_answerer_and_back(world: World, tmp_path: Path) -> None:
+    catalog = world.catalog
+    key, secret = catalog.issue_key("bank_a", role=Role.INFERENCE, actor="admin")
+    policy = world.policy(schema='{"type": "object", "properties": {"approve": {"type": "boolean"}}}')
+    catalog.replace_routes("bank_a", [route(policy)], actor="admin")
+
+    first = world.push(seed=1)
+    with pytest.raises(GateRefused):
+        catalog.promote(NAME, first, gate=GATE, actor="trainer")
+    catalog.file_report(world.report(first), actor="trainer")
+    catalog.promote(NAME, first, gate=GATE, expect_epoch=0, actor="trainer")
+    catalog.announce(world.engine(), actor="engine-0")
+    catalog.attest(world.attestation(first), actor="engine-0")
+
+    snapshot = catalog.feed(-1)
+    assert snapshot is not None
+    (alias,), (slot,), (stored,) = snapshot.aliases, snapshot.slots, snapshot.keys
+    assert alias.version == slot.version == first == catalog.resolve(Ref.parse("bank_a/assistant:live"))
+    assert stored == key
+    assert opens(secret, stored)
+
+    second = world.evaluated(seed=2)
+    catalog.promote(NAME, second, gate=GATE, expect_epoch=1, actor="trainer")
+    assert catalog.rollback(NAME, actor="admin").version == first
+    catalog.revoke(first, reason="its data was wrong", actor="admin")
+    catalog.record_head(record_head(12), actor="router-0")
+
+    newest = catalog.feed(snapshot.size)
+    assert newest is not None
+    assert newest.slots == ()
+    assert {state.version: state.revoked for state in newest.versions} == {first: True, second: False}
+    catalog.export(second, tmp_path / "pulled")
+    assert catalog.verify(blobs=True) == []
+    assert len(catalog.entries(0, 1000)) == newest.size == catalog.snapshot().size
+
+
+def test_every_change_is_one_entry_with_its_actor(world: World) -> None:
+    size = world.catalog.snapshot().size
+    version = world.promoted()
+    world.catalog.announce(world.engine(), actor="engine-0")
+    world.catalog.attest(world.attestation(version), actor="engine-0")
+    key, _ = world.catalog.issue_key("bank_a", role=Role.TRAINER, actor="admin")
+    world.catalog.revoke_key(key.id, actor="admin")
+    policy = world.policy()
+    world.catalog.replace_routes("bank_a", [route(policy)], actor="admin")
+    world.catalog.record_head(record_head(1), actor="router-0")
+    world.catalog.revoke(version, reason="x", actor="admin")
+    assert [(entry.kind, entry.actor) for entry in world.catalog.entries(size)] == [
+        ("version.pushed", "test"),
+        ("report.filed", "test"),
+        ("alias.moved", "test"),
+        ("engine.announced", "engine-0"),
+        ("engine.attested", "engine-0"),
+        ("key.issued", "admin"),
+        ("key.revoked", "admin"),
+        ("policy.published", "test"),
+        ("routes.replaced", "admin"),
+        ("records.head", "router-0"),
+        ("version.revoked", "admin"),
+    ]
+
+
+def test_tenants_cannot_reach_each_other(world: World) -> None:
+    theirs = AdapterName("retail_b", "assistant")
+    mine, foreign = world.promoted(seed=1), world.promoted(theirs, seed=1)
+    assert mine != foreign  # the same weights: the tenant is part of the identity
+    for attempt in (
+        lambda: world.catalog.promote(NAME, foreign, gate=GATE, alias="canary", actor="test"),
+        lambda: world.catalog.resolve(Ref(NAME, version=foreign)),
+        lambda: world.catalog.file_report(world.report(foreign), actor="test"),
+        lambda: world.catalog.replace_routes("bank_a", [route(world.policy("retail_b"))], actor="test"),
+    ):
+        with pytest.raises(TenonError) as refused:
+            attempt()
+        assert refused.value.status == 404
+        assert "retail_b" not in refused.value.message
+    assert [name.tenant for name in world.catalog.adapters("bank_a")] == ["bank_a"]
+    assert world.catalog.history(theirs)[0].version == foreign
