@@ -6,7 +6,18 @@ from pathlib import Path
 from registry.errors import TenonError
 from server.settings import ControlSettings, EngineSettings, RoleSettings, RouterSettings
 
-_ERROR_MODULES = ("router.errors", "trainer.errors", "server.errors", "server.engines.errors", "server.demo.errors")
+_ERROR_MODULES = tuple(
+    f"{package}.errors"
+    for package in (
+        "router",
+        "trainer",
+        "server",
+        "server.engines",
+        "server.demo",
+        "registry.catalog",
+        "registry.store",
+    )
+)
 
 
 def errors_page() -> str:
