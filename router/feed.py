@@ -69,7 +69,9 @@ class Feed:
         while True:
             after = self._tables.size if self._tables is not None else None
             try:
-                snapshot = await self._source.read(after, self._freshness.wait)
+                # Twice the wait that was asked for: a source that hangs is asked again, not waited for.
+                async with asyncio.timeout(2 * self._freshness.wait):
+                    snapshot = await self._source.read(after, self._freshness.wait)
                 if snapshot is not None:
                     await self._adopt(snapshot)
             except (

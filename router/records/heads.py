@@ -19,6 +19,7 @@ from router.records.log import RecordLog
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
 """How often the number of new records is looked at; a head may be this much later than asked."""
+_SUBMIT_SECONDS = 30.0
 _FAREWELL_SECONDS = 5.0
 
 
@@ -75,7 +76,8 @@ class Heads:
             writer=self._writer, seq=tail.seq - 1, digest=tail.digest, at=stamp(self._clock.now())
         )
         try:
-            await self._sink.submit(self._signer.sign(RECORD_HEAD, head.canonical()))
+            async with asyncio.timeout(_SUBMIT_SECONDS):
+                await self._sink.submit(self._signer.sign(RECORD_HEAD, head.canonical()))
         except Exception as error:  # the sink is somebody else's; whatever it raises, the head is due again
             _log.warning("records: the head of seq %d was not accepted: %s", head.seq, type(error).__name__)
         else:

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ class Segments:
         try:
             self._take_lock()
             tail = self._resume(seen)
-            self._open_segment()
+            self._open_segment(self._number)
         except BaseException:
             self.close()
             raise
@@ -92,8 +93,7 @@ class Segments:
         """Append and force to disk; returns (segment number, offset). After an OSError nothing counts."""
         self.rewind()
         if self._size and self._size + len(data) > self._limit:
-            self._number += 1
-            self._open_segment()
+            self._open_segment(self._number + 1)
         self._dirty = True
         at, rest = self._size, memoryview(data)
         while rest:
@@ -117,6 +117,8 @@ class Segments:
             return stream.read(length)
 
     def close(self) -> None:
+        with suppress(OSError):  # the next start would find a torn line and set it aside
+            self.rewind()
         for descriptor in (self._file, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -131,12 +133,11 @@ class Segments:
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.jsonl"
 
-    def _open_segment(self) -> None:
-        path = self._path(self._number)
-        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _open_segment(self, number: int) -> None:
+        opened = os.open(self._path(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if self._file >= 0:
             os.close(self._file)
-        self._file = opened
+        self._file, self._number = opened, number
         self._size = os.fstat(opened).st_size
         directory = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -52,6 +52,13 @@ def test_every_way_to_cut_gives_the_same_bytes(text: str, ending: bytes, seed: A
     assert run(data, cuts, FREE) == run(data, [], FREE)
 
 
+def test_a_line_end_that_is_cut_in_two_is_one_line_end() -> None:
+    data = b"data: a\r\ndata: b\r\n\r\n"
+    for cut in range(len(data)):
+        reader = EventReader()
+        assert reader.feed(data[:cut]) + reader.feed(data[cut:]) == [b"a\nb"]
+
+
 def test_cut_at_every_single_byte() -> None:
     for ending in (b"\n", b"\r\n", b"\r"):
         data = b"".join(stream(BODY, "héllo")).replace(b"\n", ending)
@@ -63,7 +70,9 @@ def test_cut_at_every_single_byte() -> None:
 
 @given(
     data=st.lists(
-        st.sampled_from([b"data: x\n", b"data:y\n", b"\n", b": c\n", b"event: e\n", b"data\n", b"\r"])
+        st.sampled_from(
+            [b"data: x\n", b"data:y\n", b"\n", b": c\n", b"event: e\n", b"data\n", b"\r", b"data: z\r\n"]
+        )
     ),
     cuts=st.lists(st.integers(0, 200), max_size=10),
 )

@@ -449,3 +449,26 @@ async def test_logprobs_only_when_asked(house: House, bank: str) -> None:
     (token,) = asked.json()["choices"][0]["logprobs"]["content"]
     assert set(token) == {"token", "logprob", "bytes", "top_logprobs"}
     assert set(token["top_logprobs"][0]) == {"token", "logprob", "bytes"}
+
+
+async def test_an_answer_that_cannot_be_sent_keeps_its_one_outcome(house: House, bank: str) -> None:
+    def broken(_: bytes) -> None:
+        raise OSError("the socket is gone")
+
+    call = house.call(bank, QUESTION)
+    call.observe = broken
+    await call.done()
+    assert [(record.event, record.status) for record in house.records()] == [
+        ("intent", None),
+        ("outcome", 200),
+    ]
+
+
+async def test_a_schema_elsewhere_is_never_fetched(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[Any] = []
+    monkeypatch.setattr("urllib.request.urlopen", fetched.append)
+    secret = house.scene.serve("bank_a", {"$ref": "http://127.0.0.1:1/schema.json"})
+    await house.publish()
+    house.engines.script = honest(GOOD)
+    assert (await house.ask(secret)).code == "output_invalid"
+    assert not fetched

@@ -155,6 +155,25 @@ async def test_a_failing_disk_fails_closed_and_recovers(tmp_path: Path) -> None:
     assert verify_records(tmp_path, {}, []) == []
 
 
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    disk = Disk()
+    segments = Segments(tmp_path, writer="w", segment_bytes=10, sync=disk)
+    segments.open(lambda line, fields: None)
+    for data in (b"first\n", b"second\n"):  # the second write rolls over to a new segment
+        disk.failing = True
+        with pytest.raises(OSError, match="No space"):
+            segments.write(b"this is lost\n" * 9)
+        disk.failing = False
+        segments.write(data)
+    disk.failing = True
+    with pytest.raises(OSError, match="No space"):
+        segments.write(b"no")
+    disk.failing = False
+    segments.close()
+    stored = [file.read_bytes() for file in sorted(tmp_path.glob("*.jsonl"))]
+    assert b"".join(stored) == b"first\nsecond\n"
+
+
 async def test_no_answer_without_a_record(house: House, bank: str) -> None:
     disk = Disk()
     disk.failing = True

@@ -118,6 +118,14 @@ def test_a_malformed_authorization_is_an_invalid_key(pairs: list[tuple[str, str]
         authenticate(headers(*((name, value.format(secret)) for name, value in pairs)), tables)
 
 
+def test_a_key_stored_under_another_id_than_its_secret_names_is_invalid() -> None:
+    scene = world({})
+    secret = scene.key("bank_a")
+    scene.keys = [scene.keys[0].model_copy(update={"id": "other"})]
+    with pytest.raises(InvalidApiKey):
+        authenticate(headers(("authorization", f"Bearer {secret}")), compile_tables(scene.snapshot()))
+
+
 def test_a_secret_under_another_keys_id_is_invalid() -> None:
     scene = world({})
     first, second = scene.key("bank_a"), scene.key("bank_a")
