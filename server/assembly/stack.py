@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -96,10 +95,10 @@ def start(
     started: list[Process] = []
     try:
         for role, url, settings in _roles(workspace, engine, ports):
-            child, process = _spawn(workspace, role, url, settings, tied=tied)
+            process = _spawn(workspace, role, url, settings, tied=tied)
             started.append(process)
             _save(workspace, Running(processes=tuple(started)))
-            _await_ready(child, process, progress)
+            _await_ready(process, progress)
     except BaseException:
         _stop(started)
         workspace.stack.unlink(missing_ok=True)
@@ -159,32 +158,34 @@ def _roles(
     ]
 
 
-def _spawn(
-    workspace: Workspace, role: str, url: str, settings: dict[str, object], *, tied: bool
-) -> tuple[subprocess.Popen[bytes], Process]:
+def _spawn(workspace: Workspace, role: str, url: str, settings: dict[str, object], *, tied: bool) -> Process:
     log = workspace.logs / f"{role}.log"
     environment = inherited_environment() | {
         f"TENON_{key.upper()}": str(value) for key, value in settings.items()
     }
     command = [sys.executable, "-m", "server.cli.main", "serve", role, *(["--tied"] if tied else [])]
     with log.open("ab") as sink:
-        child = subprocess.Popen(
+        pid = os.posix_spawn(
+            sys.executable,
             command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C at the terminal is ours to turn into an orderly stop
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, sink.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, sink.fileno(), 2),
+            ],
+            setsid=True,  # a Ctrl-C at the terminal is ours to turn into an orderly stop
         )
-    return child, Process(role=role, pid=child.pid, born=_born(child.pid) or 0, url=url, log=str(log))
+    return Process(role=role, pid=pid, born=_born(pid) or 0, url=url, log=str(log))
 
 
-def _await_ready(child: subprocess.Popen[bytes], process: Process, progress: Progress) -> None:
+def _await_ready(process: Process, progress: Progress) -> None:
     deadline = time.monotonic() + _START_LIMITS[process.role]
     shown = ""
     progress(process.role, "starting")
     while True:
-        if child.poll() is not None:
+        _reap(process.pid)
+        if not process.alive():
             raise StartFailed(f"{process.role} ended at start, see {process.log}:\n{_tail(process.log)}")
         status, body = _get(process.url + "/readyz")
         if status == 200:
