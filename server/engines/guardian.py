@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> int:
         readable, _, _ = select.select([0, woken], [], [], _POLL)
         if woken in readable:
             os.read(woken, 512)
+        if 0 in readable and not os.read(0, 512):
+            break
     if child.poll() is None:
         _end(child, grace)
     _kill_rest()
