@@ -9,16 +9,34 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from registry.digests import Digest
 from registry.errors import InvalidDocument
 
+_EXACT = 2.0**53
+
 
 def encode(value: Any) -> bytes:
     """``value`` (JSON types only) as RFC 8785 bytes.
 
-    Raises :class:`InvalidDocument` for NaN, infinities, integers beyond 2**53 and non-JSON types.
+    Raises :class:`InvalidDocument` for NaN, infinities, integers beyond 2**53 and non-JSON types. Whole
+    floats beyond 2**53 are refused too: they would be written as integers that no reader takes back.
     """
     try:
+        _refuse_huge(value)
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidDocument(f"not representable as canonical JSON: {error}") from None
+
+
+def _refuse_huge(value: Any) -> None:
+    if isinstance(value, float):
+        if _EXACT <= abs(value) < 1e21:
+            raise InvalidDocument(
+                f"not representable as canonical JSON: {value!r} would read back as an integer"
+            )
+    elif isinstance(value, dict):
+        for item in value.values():
+            _refuse_huge(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_huge(item)
 
 
 def decode(data: bytes | str) -> Any:

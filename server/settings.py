@@ -44,8 +44,13 @@ class RouterSettings(RoleSettings):
     writer: str = Field(
         "router-0", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of this router's chain"
     )
+    drain: int = Field(15, ge=0, description="Seconds that requests under way get to finish at a stop")
     connect_timeout: float = Field(2.0, gt=0, description="Seconds to connect to an engine")
-    first_byte_timeout: float = Field(60.0, gt=0, description="Seconds until an engine's first byte")
+    first_byte_timeout: float = Field(
+        300.0,
+        gt=0,
+        description="Seconds until an engine's first byte; without streaming, of the whole answer",
+    )
     idle_timeout: float = Field(30.0, gt=0, description="Seconds between two bytes of an engine")
 
 
@@ -74,9 +79,7 @@ class EngineSettings(RoleSettings):
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="Share of GPU memory vLLM may take")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one engine")
     heartbeat: float = Field(30.0, gt=0, description="Seconds between attestations of what is resident")
-    fake_engine: bool = Field(
-        default=False, description="Tests only: run the fake vLLM instead of the real one"
-    )
+    fake_engine: bool = Field(default=False, description="Tests only: the fake vLLM")
 
 
 def load(role: type[R], values: Mapping[str, Any] | None = None) -> R:

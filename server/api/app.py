@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
-from registry.catalog.local import LocalCatalog
 from starlette.concurrency import run_in_threadpool
 
+from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
 from registry.errors import BlobNotFound, InvalidDocument
 from registry.models import EngineState

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from registry.catalog.local import LocalCatalog
-
 from registry.blobs.filesystem import FilesystemBlobs
+from registry.catalog.local import LocalCatalog
 from registry.clock import SystemClock
 from registry.signing.keys import Signer
 from registry.store.database import Database, upgrade

@@ -6,8 +6,11 @@ from typing import Any
 import uvicorn
 
 
-def serve(app: Any, *, host: str, port: int, log_level: str) -> None:
-    """Blocks until SIGTERM or SIGINT, then drains. No access log: request lines may carry tenants' data."""
+def serve(app: Any, *, host: str, port: int, log_level: str, drain: int = 15) -> None:
+    """Blocks until SIGTERM or SIGINT, then gives requests ``drain`` seconds.
+
+    No access log: request lines may carry tenants' data.
+    """
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
@@ -19,5 +22,5 @@ def serve(app: Any, *, host: str, port: int, log_level: str) -> None:
         access_log=False,
         server_header=False,
         date_header=False,
-        timeout_graceful_shutdown=15,
+        timeout_graceful_shutdown=drain,
     )

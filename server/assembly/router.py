@@ -26,4 +26,10 @@ def serve(settings: RouterSettings) -> None:
             between_chunks=settings.idle_timeout,
         ),
     )
-    listen.serve(app, host=settings.host, port=settings.router_port, log_level=settings.log_level)
+    listen.serve(
+        app,
+        host=settings.host,
+        port=settings.router_port,
+        log_level=settings.log_level,
+        drain=settings.drain,
+    )

@@ -14,7 +14,13 @@ def _leaves(root: type[TenonError]) -> list[type[TenonError]]:
 
 
 def _all() -> list[type[TenonError]]:
-    for module in ("router.errors", "trainer.errors", "server.errors", "server.engines.errors", "server.demo.errors"):
+    for module in (
+        "router.errors",
+        "trainer.errors",
+        "server.errors",
+        "server.engines.errors",
+        "server.demo.errors",
+    ):
         importlib.import_module(module)
     return [leaf for leaf in _leaves(TenonError) if not leaf.__module__.startswith("tests")]
 

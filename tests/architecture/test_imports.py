@@ -17,14 +17,20 @@ def _modules() -> list[str]:
     found = []
     for package in PACKAGES:
         for info in pkgutil.walk_packages([str(ROOT / package)], prefix=f"{package}."):
-            if ".migrations.versions" not in info.name and not info.name.endswith((".migrations.env", "guardian")):
+            if ".migrations.versions" not in info.name and not info.name.endswith(
+                (".migrations.env", "guardian")
+            ):
                 found.append(info.name)
     return sorted(found)
 
 
 def test_the_import_law_holds() -> None:
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
 
@@ -40,11 +46,12 @@ def test_only_settings_reads_the_environment() -> None:
 
 
 def test_importing_everything_light_has_no_effect_and_pulls_no_heavy_library() -> None:
-    """One clean process imports all but the modules whose job is torch, and starts no thread and writes nothing."""
+    """One clean process imports all but the modules whose job is torch; it starts no thread."""
     light = [
         name
         for name in _modules()
-        if not name.startswith(("trainer.learning.", "server.engines.plugin")) and name != "trainer.evaluation.local"
+        if not name.startswith(("trainer.learning.", "server.engines.plugin"))
+        and name != "trainer.evaluation.local"
     ]
     program = (
         "import importlib, sys, threading\n"
@@ -53,7 +60,11 @@ def test_importing_everything_light_has_no_effect_and_pulls_no_heavy_library() -
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
-        cwd=ROOT, capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[] 1"

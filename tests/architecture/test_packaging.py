@@ -31,7 +31,9 @@ def test_the_lock_satisfies_what_the_package_declares() -> None:
 def test_platform_requirements_are_those_of_the_package() -> None:
     declared = _project()["dependencies"]
     assert isinstance(declared, list)
-    assert sorted(map(str, _requirements("platform.in"))) == sorted(str(Requirement(text)) for text in declared)
+    assert sorted(map(str, _requirements("platform.in"))) == sorted(
+        str(Requirement(text)) for text in declared
+    )
 
 
 def test_the_setup_script_pins_what_the_package_pins() -> None:

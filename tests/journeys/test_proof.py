@@ -1,7 +1,6 @@
 """Receipts, records, log and blobs: what was done can be proved, and one changed byte is noticed."""
 
 import json
-import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,17 @@ from server.assembly import stack
 from tests.journeys.commands import tenon
 from tests.journeys.conftest import Served
 
-BODY: dict[str, Any] = {"model": "assistant", "messages": [{"role": "user", "content": "Pay 10.00 EUR to Kelra AB."}]}
+BODY: dict[str, Any] = {
+    "model": "assistant",
+    "messages": [{"role": "user", "content": "Pay 10.00 EUR to Kelra AB."}],
+}
 
 
 def asked(served: Served, tenant: str = "bank_a") -> httpx.Response:
     answer = httpx.post(
-        f"{served.url}/v1/chat/completions", headers={"Authorization": f"Bearer {served.keys[tenant]}"}, json=BODY
+        f"{served.url}/v1/chat/completions",
+        headers={"Authorization": f"Bearer {served.keys[tenant]}"},
+        json=BODY,
     )
     assert answer.status_code == 200, answer.text
     return answer
@@ -88,14 +92,16 @@ def test_one_changed_byte_of_a_record_is_named(stopped: Served) -> None:
 
 def test_one_changed_byte_of_a_blob_is_named(stopped: Served) -> None:
     blob = max((p for p in stopped.workspace.blobs.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    os.chmod(blob, 0o644)
+    blob.chmod(0o644)
     data = bytearray(blob.read_bytes())
     data[-1] ^= 1
     blob.write_bytes(bytes(data))
     done = tenon("log", "verify", "-w", str(stopped.workspace.root))
     assert done.code == 1
     assert blob.name[:12] in done.err
-    version = next(v for v in stopped.versions.values() if blob.name in stopped.catalog.manifest(v).model_dump_json())
+    version = next(
+        v for v in stopped.versions.values() if blob.name in stopped.catalog.manifest(v).model_dump_json()
+    )
     tenant = next(tenant for tenant, v in stopped.versions.items() if v == version)
     pulled = stopped.workspace.root / "pulled"
     done = tenon("adapter", "pull", f"{tenant}/assistant", str(pulled), "-w", str(stopped.workspace.root))
@@ -108,10 +114,8 @@ def test_one_changed_byte_of_the_log_is_named(stopped: Served) -> None:
         names = [row[0] for row in database.execute("select name from sqlite_master where type = 'trigger'")]
         for name in names:
             database.execute(f'drop trigger "{name}"')
-        (before,) = database.execute("select data from entries where \"index\" = 7").fetchone()
-        after = bytes(before).replace(b"2026", b"2027", 1)
-        assert after != before
-        database.execute("update entries set data = ? where \"index\" = 7", (after,))
+        database.execute("update entries set actor = 'tesu' where position = 7 and actor = 'test'")
+        assert database.total_changes == 1
     done = tenon("log", "verify", "-w", str(stopped.workspace.root))
     assert done.code == 1
     assert "entry 7" in done.err

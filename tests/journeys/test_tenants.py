@@ -24,7 +24,9 @@ def client(served: Served, tenant: str) -> OpenAI:
 def test_each_tenant_is_answered_by_its_own_adapter(served: Served, tenant: str) -> None:
     with client(served, tenant) as api:
         raw = api.chat.completions.with_raw_response.create(
-            model="assistant", messages=QUESTION, extra_headers={"X-Tenant-ID": tenant, "X-Policy-Version": "v1"}
+            model="assistant",
+            messages=QUESTION,
+            extra_headers={"X-Tenant-ID": tenant, "X-Policy-Version": "v1"},
         )
     answer = raw.parse()
     text = answer.choices[0].message.content
@@ -89,7 +91,7 @@ def test_a_cut_off_answer_is_an_error_not_broken_json(served: Served) -> None:
         with pytest.raises(openai.UnprocessableEntityError) as caught:
             api.chat.completions.create(model="assistant", messages=QUESTION, max_tokens=4)
         assert caught.value.code == "output_truncated"
-        with pytest.raises(openai.APIError, match="cut"):
+        with pytest.raises(openai.APIError, match="max_tokens"):
             for _ in api.chat.completions.create(
                 model="assistant", messages=QUESTION, max_tokens=4, stream=True
             ):
