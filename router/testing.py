@@ -257,7 +257,7 @@ class Scene:
         self.policies[policy.identity()] = policy
         return policy.identity()
 
-    def version(self, tenant: str, adapter: str = "helper", *, alias: str = LIVE) -> Digest:
+    def version(self, tenant: str, adapter: str = "desk", *, alias: str = LIVE) -> Digest:
         """A new version with an alias that points to it."""
         self.tenant(tenant)
         self._made += 1
@@ -272,7 +272,7 @@ class Scene:
         policy: Digest,
         *,
         model: str = "assistant",
-        adapter: str = "helper",
+        adapter: str = "desk",
         when: Mapping[str, str] | None = None,
     ) -> None:
         self.routes.append(

@@ -17,8 +17,8 @@ from router.tables import compile_tables
 from router.testing import Scene
 
 TENANTS = ("bank_a", "retail_b", "saas_c")
-MODELS = ("assistant", "cashier", "helper")
-ADAPTERS = ("helper", "other")
+MODELS = ("assistant", "cashier", "desk")
+ADAPTERS = ("desk", "other")
 NAMES = ("x-policy-version", "x-region", "x-tenant-id")
 VALUES = ("v1", "v2", "bank_a", "retail_b", "")
 
@@ -57,7 +57,7 @@ def test_an_answer_can_only_come_from_the_callers_own(world: tuple[Scene, Any], 
     tenant, secret = data.draw(st.sampled_from(keys))
     sent = data.draw(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=3))
     foreign = [engine_name(state.version) for state in scene.versions]
-    model = data.draw(st.sampled_from([*MODELS, *foreign, "../helper", "bank_a/helper"]))
+    model = data.draw(st.sampled_from([*MODELS, *foreign, "../desk", "bank_a/desk"]))
     headers = Headers(
         [(name.encode(), value.encode()) for name, value in sent]
         + [(b"authorization", f"Bearer {secret}".encode())]

@@ -83,7 +83,7 @@ async def test_the_outcome_says_who_asked_and_who_answered(house: House, bank: s
     version, key = house.scene.versions[0], house.scene.keys[0]
     assert (intent.event, outcome.event, intent.seq, outcome.seq) == ("intent", "outcome", 0, 1)
     assert outcome.prev == Digest.of(intent.canonical())
-    common = {"tenant": "bank_a", "key": key.id, "model": "assistant", "adapter": "helper", "alias": "live"}
+    common = {"tenant": "bank_a", "key": key.id, "model": "assistant", "adapter": "desk", "alias": "live"}
     for record in (intent, outcome):
         found = record.model_dump()
         assert found | common == found
@@ -189,7 +189,7 @@ async def test_nobody_attested_is_an_error_not_the_base(house: House, bank: str)
     response = await house.ask(bank)
     assert (response.status, response.code) == (503, "adapter_not_ready")
     assert not house.engines.asked
-    assert house.outcome(response).adapter == "helper"
+    assert house.outcome(response).adapter == "desk"
 
 
 async def test_another_engine_is_asked_only_if_nothing_was_sent(house: House) -> None:

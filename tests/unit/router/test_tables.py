@@ -24,7 +24,7 @@ def scene() -> Scene:
 
 
 def places(tables: Tables) -> list[str]:
-    return [place.engine for place in tables.live["bank_a", "helper", "live"].places]
+    return [place.engine for place in tables.live["bank_a", "desk", "live"].places]
 
 
 def target_error(scene: Scene) -> type[Exception] | None:
@@ -47,7 +47,7 @@ def test_a_sound_scene_has_no_faults(scene: Scene) -> None:
 def test_an_alias_that_points_to_another_tenants_version_serves_nobody(scene: Scene) -> None:
     foreign = scene.version("retail_b")
     scene.attest(foreign)
-    scene.aliases = [AliasState(tenant="bank_a", adapter="helper", alias="live", version=foreign, epoch=2)]
+    scene.aliases = [AliasState(tenant="bank_a", adapter="desk", alias="live", version=foreign, epoch=2)]
     assert "points outside its adapter" in compile_tables(scene.snapshot()).faults[0]
     assert target_error(scene) is AdapterNotReady
 
@@ -55,7 +55,7 @@ def test_an_alias_that_points_to_another_tenants_version_serves_nobody(scene: Sc
 def test_an_alias_that_points_to_another_adapter_of_the_same_tenant(scene: Scene) -> None:
     other = scene.version("bank_a", "other")
     scene.attest(other)
-    scene.aliases = [AliasState(tenant="bank_a", adapter="helper", alias="live", version=other, epoch=2)]
+    scene.aliases = [AliasState(tenant="bank_a", adapter="desk", alias="live", version=other, epoch=2)]
     assert target_error(scene) is AdapterNotReady
 
 
