@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -232,7 +233,7 @@ async def test_a_dead_engine_is_announced_and_a_new_boot_starts_from_nothing(tmp
 
 
 async def test_a_hung_engine_is_killed_and_started_again(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, cadence=QUICK)
+    bench = Bench(tmp_path, cadence=replace(QUICK, heartbeat=0.6))  # longer than one attempt takes to fail
     version = bench.adapter("bank_a", seed=1)
     async with bench.running():
         first = (await bench.until(lambda state: version in state.ready)).boot
