@@ -24,7 +24,7 @@ def errors_page() -> str:
     """Every error code, its HTTP status and what to do."""
     for module in _ERROR_MODULES:
         importlib.import_module(module)
-    rows = sorted((leaf.code, leaf.status, leaf.hint) for leaf in _leaves(TenonError))
+    rows = sorted((leaf.code, leaf.status, leaf.hint) for leaf in _leaves(TenonError) if "code" in vars(leaf))
     lines = [
         "# Error codes",
         "",
