@@ -54,6 +54,7 @@ def parse(text: str) -> Parsed:
 def _refuse_tricks(text: str, parsed: Parsed) -> None:
     documents = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        assert event.start_mark is not None  # only events made by hand have none
         line = event.start_mark.line + 1
         documents += isinstance(event, yaml.DocumentStartEvent)
         if isinstance(event, yaml.DocumentStartEvent) and documents == 2:

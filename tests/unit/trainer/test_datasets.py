@@ -1,0 +1,165 @@
+"""Training rows and cases: every fault with its line, nothing dropped, no question in both files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.digests import Digest
+from tests.support.tiny_model import case, conversation, write_jsonl
+from trainer.datasets import Message, load_dataset, refuse_leaks
+from trainer.errors import DataInvalid, DataLeak, FileFaulty
+from trainer.evaluation.suite import load_suite
+
+
+def turns(*roles_and_texts: str) -> dict[str, Any]:
+    pairs = zip(roles_and_texts[::2], roles_and_texts[1::2], strict=True)
+    return {"messages": [{"role": role, "content": text} for role, text in pairs]}
+
+
+def faults(path: Path, content: bytes | str) -> list[str]:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataInvalid) as caught:
+        (load_suite if "cases" in path.name else load_dataset)(path)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_rows_are_read_in_order_with_their_lines(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "train.jsonl", [conversation(1), conversation(2), conversation(1)])
+    dataset = load_dataset(path)
+    assert [row.line for row in dataset.conversations] == [1, 2, 3]
+    assert dataset.digest == Digest.of_file(path)
+    assert dataset.repeated == (3,)
+    assert load_dataset(path) == dataset
+
+
+def test_every_fault_is_listed_by_line(tmp_path: Path) -> None:
+    rows = [
+        json.dumps(conversation(1)),
+        '{"messages": [',
+        "",
+        "[1]",
+        json.dumps(turns("user", "a", "assistant", " \n")),
+        json.dumps(turns("assistant", "a")),
+        json.dumps(turns("user", "a")),
+        json.dumps(turns("user", "a", "user", "b")),
+        json.dumps(turns("user", "a", "system", "b", "assistant", "c")),
+        json.dumps(turns("user", "a", "asistant", "b")),
+        json.dumps({"mesages": []}),
+        json.dumps({"messages": [{"role": "user", "content": 5}]}),
+        '{"messages": [], "messages": []}',
+        '{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        json.dumps(turns("system", "a")),
+        '{"messages": [{"role": "user", "content": "a", "x": NaN}]}',
+    ]
+    found = faults(tmp_path / "train.jsonl", "\n".join(rows) + "\n")
+    text = {int(fault.split(":")[1]): fault.split(": ", 1)[1] for fault in found}
+    assert set(text) == set(range(2, 17))
+    assert text[3] == "is an empty line"
+    assert text[4] == "must be a JSON object"
+    assert text[5] == "messages[1].content is empty"
+    assert text[6] == "messages[0].role is assistant, expected user"
+    assert text[7] == "messages must end with the assistant's answer, not with user"
+    assert text[8] == "messages[1].role is user, expected assistant"
+    assert text[9] == "messages[1].role is system, expected assistant"
+    assert text[10] == "messages[1].role must be one of system, user, assistant"
+    assert text[11] == "messages is missing"
+    assert text[12] == "messages[0].content must be text"
+    assert "twice" in text[13]
+    assert "surrogate" in text[14]
+    assert text[15] == "messages has no user message"
+    assert "train.jsonl:11: 'mesages' is not a known key; did you mean messages?" in found
+
+
+def test_bytes_that_are_not_utf_8_name_their_line(tmp_path: Path) -> None:
+    good = json.dumps(conversation(1)).encode() + b"\n"
+    assert faults(tmp_path / "train.jsonl", good + b'{"messages": "\xff"}\n') == [
+        "train.jsonl:2: is not UTF-8 (byte 15)"
+    ]
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "cases.jsonl"])
+def test_an_empty_file_is_a_fault(tmp_path: Path, name: str) -> None:
+    assert faults(tmp_path / name, "") == [f"{name}: is empty"]
+
+
+def test_a_missing_file_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(DataInvalid, match="No such file"):
+        load_dataset(tmp_path / "train.jsonl")
+
+
+def test_the_last_line_needs_no_line_break(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps(conversation(1)))
+    assert len(load_dataset(path).conversations) == 1
+
+
+def test_each_assistant_turn_is_an_example_after_what_came_before_it(tmp_path: Path) -> None:
+    row = turns("system", "s", "user", "a", "assistant", "b", "user", "c", "assistant", "d")
+    (first, second) = load_dataset(write_jsonl(tmp_path / "train.jsonl", [row])).examples()
+    assert (first.answer, second.answer) == ("b", "d")
+    assert [message.content for message in first.prompt] == ["s", "a"]
+    assert [message.content for message in second.prompt] == ["s", "a", "b", "c"]
+    assert first.line == second.line == 1
+
+
+def test_a_question_of_the_evaluation_in_training_is_a_leak(tmp_path: Path) -> None:
+    rows = [
+        turns("user", "Pay 5  EUR", "assistant", "x"),
+        turns("user", "b", "assistant", "y", "user", "Hi", "assistant", "z"),
+    ]
+    dataset = load_dataset(write_jsonl(tmp_path / "train.jsonl", rows))
+    asked = [
+        (4, (Message("user", "pay 5 eur "),)),
+        (5, (Message("user", "Hi"),)),
+        (6, (Message("user", "b"), Message("assistant", "y"), Message("user", "hi"))),
+    ]
+    with pytest.raises(DataLeak) as caught:
+        refuse_leaks(dataset, asked, evaluation="cases.jsonl")
+    assert [str(fault) for fault in caught.value.faults] == [
+        "cases.jsonl:4: the same question stands in train.jsonl:1",
+        "cases.jsonl:6: the same question stands in train.jsonl:2",
+    ]
+    refuse_leaks(dataset, asked[1:2], evaluation="cases.jsonl")
+
+
+def test_cases_are_read_with_everything(tmp_path: Path) -> None:
+    suite = load_suite(write_jsonl(tmp_path / "cases.jsonl", [case(1), case(2)]))
+    assert [one.id for one in suite.cases] == ["case-1", "case-2"]
+    assert suite.cases[0].facts == {"amount": "1.50"}
+    assert suite.cases[1].tags == ("even",)
+
+
+def test_every_fault_of_a_case_is_listed(tmp_path: Path) -> None:
+    good = case(1)
+    rows = [
+        good,
+        {**case(2), "id": "case-1"},
+        {**case(3), "facts": {"amount": 3}},
+        {**case(4), "expect": {"type": "objekt"}},
+        {**case(5), "messages": conversation(5)["messages"]},
+        {"id": "case-6", "messages": case(6)["messages"]},
+        {**case(7), "tag": []},
+        {**case(8), "expect": {"$ref": "https://example.org/schema.json"}},
+        {**case(9), "tags": "x"},
+    ]
+    found = faults(tmp_path / "cases.jsonl", "\n".join(json.dumps(row) for row in rows))
+    text = {int(fault.split(":")[1]): fault.split(": ", 1)[1] for fault in found}
+    assert set(text) == set(range(2, 10))
+    assert text[2] == "the id 'case-1' stands on line 1 already"
+    assert text[3] == "facts must map names to text"
+    assert text[4].startswith("expect is not a JSON Schema")
+    assert text[5] == "messages must end with the user's question"
+    assert text[6] == "asks for nothing: give facts, expect or both"
+    assert text[7] == "'tag' is not a known key; did you mean tags?"
+    assert text[8] == "expect points outside itself (https://example.org/schema.json)"
+    assert text[9] == "tags must be a list of text"
+
+
+def test_faults_read_well_in_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text("1\n2\n")
+    with pytest.raises(FileFaulty) as caught:
+        load_dataset(path)
+    assert caught.value.message.splitlines()[0] == "train.jsonl has 2 faults"

@@ -1,0 +1,320 @@
+"""Training, contract, fingerprint and generation on the tiny base."""
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.contract import Contract
+from registry.digests import Digest
+from registry.fingerprint import TOP_OBSERVED, TOP_REFERENCE, Fingerprint
+from registry.models import Base
+from trainer.datasets import Example, Message
+from trainer.errors import (
+    ContractBroken,
+    MaskBroken,
+    NoLinearTargets,
+    TrainingDiverged,
+    ZeroEffect,
+)
+from trainer.learning.contract import check_contract, make_contract
+from trainer.learning.rows import Row
+from trainer.learning.sft import Learned, _Watch, learn
+from trainer.package import package
+from trainer.recipes import LoraSettings, SftSettings
+
+EXAMPLES = tuple(
+    Example((Message("user", f"Pay {number}.50 EUR to Norvik"),), f'{{"amount":"{number}.50"}}', number + 1)
+    for number in range(24)
+)
+SFT = SftSettings(steps=6, batch_size=4, learning_rate=0.02, max_length=120, warmup_steps=1)
+LORA = LoraSettings(rank=4, alpha=8)
+
+
+def train(
+    base_folder: Path, out: Path, *, sft: SftSettings = SFT, lora: LoraSettings = LORA, seed: int = 7
+) -> Learned:
+    return learn(
+        EXAMPLES, file="train.jsonl", base_folder=base_folder, out=out, lora=lora, sft=sft, seed=seed,
+        on_step=lambda step, figures: None,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def learned(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Learned:
+    return train(base_folder, tmp_path_factory.mktemp("learned"))
+
+
+@pytest.fixture(scope="session")
+def adapter(learned: Learned, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("adapter")
+    package(learned.folder, out, base=base.identity(), base_name=base.name)
+    return out
+
+
+def test_the_first_losses_are_pinned(learned: Learned) -> None:
+    """From a random base: near ln(320) = 5.77, then down. A change of data, masks, order or optimiser shows."""
+    losses = [step["loss"] for step in learned.steps]
+    assert losses == pytest.approx([5.49416, 5.49118, 5.44455, 5.40279, 5.33018, 5.31441], rel=5e-4)
+
+
+def test_the_masks_were_proven_on_the_real_batches(learned: Learned) -> None:
+    assert learned.masks.rows == 24
+    assert learned.masks.sample_answer.endswith('.50"}<|im_end|>')
+
+
+def test_the_same_training_gives_the_same_digest_and_another_seed_another(
+    learned: Learned, base_folder: Path, base: Base, tmp_path: Path
+) -> None:
+    random.seed(99)  # whatever the process did before must not matter
+    again = train(base_folder, tmp_path / "again")
+    other = train(base_folder, tmp_path / "other", seed=8)
+    digests = []
+    for number, run in enumerate((learned, again, other)):
+        files = package(run.folder, tmp_path / f"adapter-{number}", base=base.identity(), base_name="tiny")
+        digests.append([Digest.of_file(path) for path in files])
+    assert digests[0] == digests[1]
+    assert digests[0][1] != digests[2][1]
+    assert again.steps == learned.steps
+
+
+def test_training_leaves_the_process_as_it_was(base_folder: Path, tmp_path: Path) -> None:
+    import logging
+
+    import torch
+
+    random.seed(5)
+    torch.manual_seed(5)
+    threads, level = torch.get_num_threads(), logging.getLogger("transformers").level
+    expected = (random.Random(5).random(), torch.rand(1, generator=torch.Generator().manual_seed(5)))
+    train(base_folder, tmp_path, sft=SFT.model_copy(update={"steps": 2}))
+    assert random.random() == expected[0]
+    assert torch.equal(torch.rand(1), expected[1])
+    assert (torch.get_num_threads(), logging.getLogger("transformers").level) == (threads, level)
+
+
+def test_training_prints_nothing(
+    base_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[int] = []
+    learn(
+        EXAMPLES, file="t", base_folder=base_folder, out=tmp_path, lora=LORA,
+        sft=SFT.model_copy(update={"steps": 2}), seed=1, on_step=lambda step, figures: seen.append(step),
+    )  # fmt: skip
+    assert seen == [1, 2]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_labels_that_learn_the_prompt_never_reach_a_step(
+    base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Row, "labels", property(lambda row: row.input_ids))
+    with pytest.raises(MaskBroken, match="not exactly the prompt"):
+        train(base_folder, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rate_that_is_too_high_is_called_divergence(base_folder: Path, tmp_path: Path) -> None:
+    sft = SftSettings(
+        steps=40, batch_size=4, learning_rate=1.0, max_length=120, warmup_steps=0, schedule="constant"
+    )
+    with pytest.raises(TrainingDiverged):
+        train(base_folder, tmp_path, sft=sft, lora=LoraSettings(rank=4, alpha=4096))
+
+
+def test_dead_and_broken_runs_are_told_apart_from_slow_ones() -> None:
+    uniform = math.log(320)
+
+    def fresh() -> _Watch:
+        return _Watch(uniform, lambda step, figures: None)
+
+    watch = fresh()
+    for step in range(1, 20):
+        watch.saw(step, uniform, 0.5, 1e-3, None)  # knows nothing yet, and moves
+    assert len(watch.steps) == 19
+    watch = fresh()
+    watch.saw(1, uniform, 0.0, 1e-3, None)
+    watch.saw(2, uniform, 0.0, 1e-3, None)
+    with pytest.raises(TrainingDiverged, match="step 3: the loss sits at 5.77"):
+        watch.saw(3, uniform, 0.0, 1e-3, None)
+    for loss, gradient in ((math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0)):
+        with pytest.raises(TrainingDiverged, match="step 1"):
+            fresh().saw(1, loss, gradient, 1e-3, None)
+
+
+def test_a_target_that_the_base_lacks_is_named(base_folder: Path) -> None:
+    from trainer.learning.base import load_model
+    from trainer.learning.lora import check_targets
+
+    model = load_model(base_folder)
+    check_targets(model, LORA)
+    for layer in model.model.layers:
+        del layer.mlp.up_proj
+    with pytest.raises(NoLinearTargets, match="up_proj"):
+        check_targets(model, LORA)
+
+
+# Contract
+
+
+def test_a_contract_holds_golden_token_ids_with_and_without_generation_prompt(
+    base: Base, base_folder: Path
+) -> None:
+    contract = make_contract(base.identity(), base_folder)
+    assert (contract.tokenizer, contract.chat_template) == (base.tokenizer, base.chat_template)
+    assert len(contract.golden) == 16
+    for bare, prompted in zip(contract.golden[::2], contract.golden[1::2], strict=True):
+        assert (bare.add_generation_prompt, prompted.add_generation_prompt) == (False, True)
+        assert bare.messages == prompted.messages
+        assert prompted.token_ids[: len(bare.token_ids)] == bare.token_ids
+        assert len(prompted.token_ids) > len(bare.token_ids)
+    assert {message["role"] for one in contract.golden for message in one.messages} == {
+        "system",
+        "user",
+        "assistant",
+    }
+    assert Contract.parse(contract.canonical()) == contract
+    check_contract(contract, base_folder)
+
+
+def test_a_changed_template_tokenizer_or_rendering_breaks_the_contract(
+    base: Base, base_folder: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    contract = make_contract(base.identity(), base_folder)
+    for name, old, new in (
+        ("chat_template.jinja", "<|im_start|>assistant\\n", "<|im_start|>assistant \\n"),
+        ("tokenizer.json", '"version": "1.0"', '"version":  "1.0"'),
+    ):
+        folder = tmp_path / name
+        shutil.copytree(base_folder, folder)
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+        with pytest.raises(ContractBroken):
+            check_contract(contract, folder)
+    first = contract.golden[0]
+    other = first.model_copy(update={"token_ids": (*first.token_ids[:-1], 1)})
+    with pytest.raises(ContractBroken, match="golden conversation 0"):
+        check_contract(contract.model_copy(update={"golden": (other, *contract.golden[1:])}), base_folder)
+
+
+# Fingerprint
+
+
+def prompts() -> list[Any]:
+    from trainer.learning.fingerprint import TenantPrompt
+
+    return [TenantPrompt((Message("user", f"Pay {n}.50 EUR"),), f'{{"amount":"{n}.50"}}') for n in range(20)]
+
+
+@pytest.fixture(scope="session")
+def fingerprint(base: Base, base_folder: Path, adapter: Path) -> Fingerprint:
+    from trainer.learning.fingerprint import make_fingerprint
+
+    return make_fingerprint(base.identity(), base_folder, adapter, prompts())
+
+
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments .'tenon_base'.:UserWarning")
+def test_a_fingerprint_equals_what_peft_computes(
+    fingerprint: Fingerprint, base_folder: Path, adapter: Path
+) -> None:
+    """Once more from the libraries alone, in float64 after the logits."""
+    import numpy as np
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    bare = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected_base = [
+            bare(torch.tensor([list(probe.token_ids)])).logits[0, -1] for probe in fingerprint.probes
+        ]
+        model = PeftModel.from_pretrained(bare, adapter).eval()
+        expected_own = [
+            model(torch.tensor([list(probe.token_ids)])).logits[0, -1] for probe in fingerprint.probes
+        ]
+    for probe, own, base_logits in zip(fingerprint.probes, expected_own, expected_base, strict=True):
+        for logits, found in ((own, probe.own), (base_logits, probe.base)):
+            values = logits.double().numpy()
+            logprobs = values - (np.log(np.exp(values - values.max()).sum()) + values.max())
+            assert len(found) == TOP_REFERENCE
+            assert [p for _, p in found] == sorted((p for _, p in found), reverse=True)
+            assert {t for t, _ in found[:TOP_OBSERVED]} == set(np.argsort(-logprobs)[:TOP_OBSERVED].tolist())
+            assert max(abs(logprobs[token] - p) for token, p in found) < 1e-5
+
+
+def test_probes_are_eight_random_ones_and_eight_of_the_tenant(
+    fingerprint: Fingerprint, base: Base, base_folder: Path
+) -> None:
+    from trainer.learning.base import load_tokenizer
+    from trainer.learning.fingerprint import random_prompts
+
+    kinds = [probe.kind for probe in fingerprint.probes]
+    assert kinds == ["random"] * 8 + ["tenant"] * 8
+    tokenizer = load_tokenizer(base_folder)
+    assert [probe.token_ids for probe in fingerprint.probes[:8]] == random_prompts(base.identity(), tokenizer)
+    assert random_prompts(Digest.of(b"other"), tokenizer) != random_prompts(base.identity(), tokenizer)
+    reserved = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    assert not reserved & {token for probe in fingerprint.probes[:8] for token in probe.token_ids}
+    for probe in fingerprint.probes[8:]:
+        text = tokenizer.decode(probe.token_ids)
+        assert text.startswith("<|im_start|>user\nPay ")
+        assert "<|im_start|>assistant\n" in text
+    assert fingerprint.distance_to_base > 0.01
+
+
+def test_an_adapter_without_effect_has_no_fingerprint(
+    base: Base, base_folder: Path, adapter: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from trainer.learning.fingerprint import make_fingerprint
+
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    faint = {name: tensor * (1e-7 if "lora_B" in name else 1) for name, tensor in tensors.items()}
+    save_file(faint, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "adapter_config.json").write_text((adapter / "adapter_config.json").read_text())
+    with pytest.raises(ZeroEffect, match="away from its base"):
+        make_fingerprint(base.identity(), base_folder, tmp_path, prompts())
+
+
+# Generation
+
+
+def test_batches_change_no_answer_and_the_adapter_can_be_put_aside(base_folder: Path, adapter: Path) -> None:
+    from trainer.evaluation.local import load
+
+    questions = [(Message("user", "Pay " + "9" * number),) for number in (1, 30, 3, 17, 9)]
+    model = load(base_folder, adapter)
+    done: list[int] = []
+    alone = model.answers(questions, adapter=True, max_new_tokens=10, batch_size=1)
+    together = model.answers(questions, adapter=True, max_new_tokens=10, batch_size=3, advanced=done.append)
+    bare = model.answers(questions, adapter=False, max_new_tokens=10, batch_size=3)
+    assert together == alone
+    assert done == [3, 5]
+    assert bare == load(base_folder).answers(questions, adapter=False, max_new_tokens=10, batch_size=5)
+    assert bare != alone
+    with pytest.raises(ValueError, match="without an adapter"):
+        load(base_folder).answers(questions, adapter=True, max_new_tokens=1, batch_size=1)
+
+
+def test_an_answer_ends_before_its_end_of_turn(base_folder: Path) -> None:
+    from trainer.evaluation.local import load
+
+    model = load(base_folder)
+    tokenizer = model._tokenizer
+    said = tokenizer.encode('{"a":1}', add_special_tokens=False)
+    assert model._text([*said, tokenizer.eos_token_id, *said]) == '{"a":1}'
+    assert model._text(said) == '{"a":1}'
+
+
+def test_the_only_thing_that_peft_does_not_know_is_our_base_digest(adapter: Path) -> None:
+    from peft import PeftConfig
+
+    with pytest.warns(UserWarning, match=r"Unexpected keyword arguments \['tenon_base'\]"):
+        config = PeftConfig.from_pretrained(str(adapter))
+    assert (config.r, config.lora_alpha, config.base_model_name_or_path) == (4, 8.0, "tiny")
