@@ -24,7 +24,11 @@ def errors_page() -> str:
     """Every error code, its HTTP status and what to do."""
     for module in _ERROR_MODULES:
         importlib.import_module(module)
-    rows = sorted((leaf.code, leaf.status, leaf.hint) for leaf in _leaves(TenonError) if "code" in vars(leaf))
+    rows = sorted(
+        (leaf.code, leaf.status, leaf.hint)
+        for leaf in _leaves(TenonError)
+        if "code" in vars(leaf) and leaf.__module__ in _ERROR_MODULES
+    )
     lines = [
         "# Error codes",
         "",

@@ -139,6 +139,7 @@ SAME_DEFAULT = {
     "router.connectTimeout": ("router", "connect_timeout"),
     "router.firstByteTimeout": ("router", "first_byte_timeout"),
     "router.idleTimeout": ("router", "idle_timeout"),
+    "router.drain": ("router", "drain"),
     "engine.maxLoras": ("engine", "max_loras"),
     "engine.maxLoraRank": ("engine", "max_lora_rank"),
     "engine.kvCacheGib": ("engine", "kv_cache_gib"),
