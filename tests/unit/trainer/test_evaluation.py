@@ -154,7 +154,8 @@ def test_an_evaluation_asks_both_and_keeps_every_answer() -> None:
 def test_a_report_is_signed_in_its_canonical_bytes() -> None:
     trainer = signer("trainer")
     report = make_report(
-        AdapterName("bank_a", "assistant"), version=Digest.of(b"v"), base=Digest.of(b"b"), suite=Digest.of(b"s"),
+        AdapterName("bank_a", "assistant"),
+        version=Digest.of(b"v"), base=Digest.of(b"b"), suite=Digest.of(b"s"),
         metrics={"policy": metric(9, 10)}, baseline={"policy": metric(1, 10)}, adapter_active=True,
     )  # fmt: skip
     trusted = {trainer.public.id: trainer.public}

@@ -1,7 +1,6 @@
 """The package of a training: two files, and only what the training decides in them."""
 
 import json
-import os
 import struct
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def test_places_orders_and_leftovers_do_not_change_a_byte(tmp_path: Path, tiny: 
         (saved / WEIGHTS).chmod(0o600)
         files = package(saved, tmp_path / f"out-{number}", base=tiny.identity(), base_name="tiny")
         digests.append([Digest.of_file(path) for path in files])
-        assert sorted(os.listdir(tmp_path / f"out-{number}")) == [CONFIG, WEIGHTS]
+        assert sorted(path.name for path in (tmp_path / f"out-{number}").iterdir()) == [CONFIG, WEIGHTS]
         assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
     assert digests[0] == digests[1]
     config = json.loads((tmp_path / "out-0" / CONFIG).read_text())
@@ -79,8 +78,10 @@ def _reorder(path: Path) -> None:
     for info in infos:
         piece = data[info.begin : info.end]
         header[info.name] = {
-            "dtype": info.dtype, "shape": list(info.shape), "data_offsets": [len(body), len(body) + len(piece)]
-        }  # fmt: skip
+            "dtype": info.dtype,
+            "shape": list(info.shape),
+            "data_offsets": [len(body), len(body) + len(piece)],
+        }
         body += piece
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + body)

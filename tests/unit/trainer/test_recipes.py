@@ -129,11 +129,14 @@ def test_plain_scalars_follow_yaml_1_2(text: str, value: object) -> None:
     assert type(scalar(text)) is type(value)
 
 
-@given(st.recursive(
-    st.none() | st.booleans() | st.integers(-10**9, 10**9) | st.text(st.characters(codec="ascii"), max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3),
-    max_leaves=8,
-))  # fmt: skip
+LEAVES = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(st.characters(codec="ascii"))
+
+
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3)
+
+
+@given(st.recursive(LEAVES, nested, max_leaves=8))
 def test_json_is_yaml_and_is_read_as_json_reads_it(value: Any) -> None:
     parsed = parse(json.dumps(value))
     assert parsed.faults == []

@@ -87,9 +87,9 @@ def test_a_control_token_in_a_message_is_refused(tokenizer: Any, place: str) -> 
     ("old", "new", "error"),
     [
         # A generation prompt that the whole conversation does not have (a thinking tag, for instance).
-        ("{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n'", "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n!'", TemplateBroken),
+        ("add_generation_prompt %}{{- '<|", "add_generation_prompt %}{{- '!<|", TemplateBroken),
         # An end of turn that is not the tokenizer's.
-        ("{{- '<|im_end|>' }}\n{%- endgeneration %}", "{{- '</s>' }}\n{%- endgeneration %}", EndOfTurnMissing),
+        ("'<|im_end|>' }}\n{%- endgeneration %}", "'</s>' }}\n{%- endgeneration %}", EndOfTurnMissing),
         # A template that tidies the answer.
         ("{{- message.content or '' }}", "{{- message.content | upper }}", TemplateBroken),
     ],

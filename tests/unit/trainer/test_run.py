@@ -77,8 +77,15 @@ def test_a_plan_pins_everything_and_no_place(
 
 
 @pytest.mark.parametrize(
-    "change", ["seed=8", "sft.steps=7", "lora.rank=8", "evaluation.max_new_tokens=9", "gate.rules=[{metric: policy, at_least: 1}]"]
-)  # fmt: skip
+    "change",
+    [
+        "seed=8",
+        "sft.steps=7",
+        "lora.rank=8",
+        "evaluation.max_new_tokens=9",
+        "gate.rules=[{metric: policy, at_least: 1}]",
+    ],
+)
 def test_whatever_is_decided_differently_is_another_plan(
     catalog: InMemoryCatalog, base_folder: Path, tmp_path: Path, change: str
 ) -> None:
@@ -128,8 +135,13 @@ def test_a_question_in_both_files_is_refused(
 
 @pytest.mark.parametrize(
     ("schema", "what"),
-    [("[1]", "must be a JSON Schema object"), ("{", "not valid JSON"), ('{"type": 5}', "not a JSON Schema"), (None, "No such file")],
-)  # fmt: skip
+    [
+        ("[1]", "must be a JSON Schema object"),
+        ("{", "not valid JSON"),
+        ('{"type": 5}', "not a JSON Schema"),
+        (None, "No such file"),
+    ],
+)
 def test_a_bad_schema_file_is_refused(
     catalog: InMemoryCatalog, base_folder: Path, tmp_path: Path, schema: str | None, what: str
 ) -> None:
