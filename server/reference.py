@@ -63,6 +63,10 @@ def write(folder: Path) -> None:
     (folder / "settings.md").write_text(settings_page())
 
 
+def _has_own_code(leaf: type[TenonError]) -> bool:
+    return "code" in vars(leaf) and leaf.__module__ in _ERROR_MODULES
+
+
 def _leaves(root: type[TenonError]) -> list[type[TenonError]]:
     return [leaf for child in root.__subclasses__() for leaf in (child, *_leaves(child))]
 

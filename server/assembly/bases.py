@@ -8,12 +8,18 @@ from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
 from registry.errors import BaseNotFound
 from registry.models import Base
+from server.demo.build_base import SHIPPED_BASE
 from server.errors import DependencyMissing
 from server.workspace import Workspace
 
 
 def locate(source: str, revision: str | None = None) -> Path:
-    """The folder of a base: ``source`` itself, or a snapshot of that hub repository (network, cached)."""
+    """The folder of a base: ``source`` itself, or a snapshot of that hub repository (network, cached).
+
+    ``demo`` is the base that ships with Tenon.
+    """
+    if source == "demo":
+        return SHIPPED_BASE
     folder = Path(source)
     if folder.is_dir():
         return folder.resolve()

@@ -1,7 +1,7 @@
 """``tenon demo``"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from server.cli.options import At, Json, root
 def install(app: typer.Typer) -> None:
     group = typer.Typer(help="The main job on a laptop: three tenants, one base.", no_args_is_help=True)
     group.command("run")(run)
+    group.command("data")(data)
     group.command("build-base")(build_base)
     app.add_typer(group, name="demo")
 
@@ -25,6 +26,16 @@ def run(
     from server.demo.run import run_demo
 
     run_demo(root(workspace), keep=keep, fresh=fresh)
+
+
+def data(
+    folder: Annotated[Path, typer.Argument(help="Where to write")],
+    tenant: Annotated[Literal["bank_a", "retail_b", "saas_c"], typer.Option(help="Whose rules")] = "bank_a",
+) -> None:
+    """Write a demo tenant's training rows, held-out cases, answer schema and recipe, to try things with."""
+    from server.demo.data import write_data
+
+    render.note(f"Recipe at {write_data(folder, tenant)}")
 
 
 def build_base(

@@ -1,7 +1,6 @@
 """The main job from an empty folder to three attested answers, with proof. Reads top to bottom."""
 
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from server.assembly.catalog import initialise, open_catalog, upgrade_workspace
 from server.cli import render
 from server.cli.progress import bars
 from server.demo import ask, corpus, page
+from server.demo.data import write_data
 from server.demo.errors import DemoFailed
 from server.workspace import Workspace
 
@@ -30,9 +30,6 @@ _RULES = {
     "retail_b": "Retail B: simplified below 1,000, one manager above",
     "saas_c": "SaaS C: long explanations with a risk warning",
 }
-_ROWS = {"bank_a": 1280, "retail_b": 1920, "saas_c": 1280}
-_CASES = 96
-_SEED = 7
 
 
 @dataclass
@@ -55,9 +52,7 @@ def run_demo(root: Path, *, keep: bool, fresh: bool) -> None:
     with clock.lap("Workspace, base and tenants"):
         workspace = _workspace(root)
         catalog = open_catalog(workspace)
-        bases.register(
-            workspace, catalog, name="demo", source=str(_HERE / "base"), revision=None, actor=_ACTOR
-        )
+        bases.register(workspace, catalog, name="demo", source="demo", revision=None, actor=_ACTOR)
         keys = {tenant: _tenant(catalog, tenant) for tenant in corpus.TENANTS}
         rows = [[tenant, _RULES[tenant], keys[tenant]] for tenant in keys]
         render.table("", ["tenant", "house rule", "API key (shown once)"], rows, stderr=True)
@@ -108,13 +103,8 @@ def _tenant(catalog: LocalCatalog, tenant: corpus.Tenant) -> str:
 def _train(
     workspace: Workspace, catalog: LocalCatalog, tenant: corpus.Tenant, *, fresh: bool
 ) -> training.Live:
-    folder = workspace.root / "demo" / tenant
-    folder.mkdir(parents=True, exist_ok=True)
-    _jsonl(folder / "train.jsonl", corpus.tenant_rows(tenant, _ROWS[tenant], _SEED))
-    _jsonl(folder / "cases.jsonl", corpus.tenant_cases(tenant, _CASES, _SEED))
-    shutil.copyfile(_HERE / "recipes" / f"{tenant}.yaml", folder / "recipe.yaml")
-    shutil.copyfile(_HERE / "policies" / f"{tenant}.json", folder / "schema.json")
-    ready = training.prepare(workspace, catalog, folder / "recipe.yaml", ())
+    recipe = write_data(workspace.root / "demo" / tenant, tenant)
+    ready = training.prepare(workspace, catalog, recipe, ())
     with bars(tenant) as sink:
         run = training.run(workspace, ready, sink, fresh=fresh)
     version = training.push(workspace, catalog, run, actor=_ACTOR).version
@@ -236,7 +226,3 @@ def _plain(by_tenant: Mapping[corpus.Tenant, V]) -> dict[str, V]:
 def _must(held: bool, what: str) -> None:
     if not held:
         raise DemoFailed(what)
-
-
-def _jsonl(path: Path, rows: Iterator[dict[str, object]] | list[dict[str, object]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

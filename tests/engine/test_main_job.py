@@ -1,0 +1,64 @@
+"""The main job and the tutorial, exactly as a person runs them: real training, real vLLM."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment | {"PATH": f"{BIN}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1100,
+    )
+
+
+def test_the_demo_trains_attests_serves_and_proves(tmp_path: Path) -> None:
+    first = run(["tenon", "demo", "run", "-w", "demo"], tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    versions = set(re.findall(r"live: (sha256:[0-9a-f]{64})", first.stderr))
+    assert len(versions) == 3
+    for said in (
+        "bank_a",
+        "retail_b",
+        "saas_c",
+        "verified: answered by",
+        "Audit chain verified",
+        "model_not_found",
+    ):
+        assert said in first.stdout
+    page = (tmp_path / "demo/demo/report.html").read_text()
+    assert all(version in page for version in versions)
+    assert not (tmp_path / "demo/up.json").exists()
+
+    second = run(["tenon", "demo", "run", "-w", "demo"], tmp_path)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert second.stderr.count("learn reused") == 3
+    assert set(re.findall(r"live: (sha256:[0-9a-f]{64})", second.stderr)) == versions
+
+
+def test_the_tutorial_runs_as_it_is_written(tmp_path: Path) -> None:
+    text = (ROOT / "docs/tutorial/first-adapter.md").read_text()
+    script = "\n".join(re.findall(r"```console\n(.*?)```", text, re.S))
+    assert script.count("tenon ") > 10
+    try:
+        done = run(["bash", "-euo", "pipefail", "-c", script], tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert '"simplified' in done.stdout.replace("\\", "")
+        assert "Receipt verified" in done.stdout
+    finally:
+        run(["tenon", "down", "-w", "work"], tmp_path)
