@@ -88,6 +88,7 @@ class AdapterPickle(IntakeRefused):
 
 class AdapterConfigInvalid(IntakeRefused):
     code = "adapter_config_invalid"
+    hint = "save the adapter again with a current PEFT"
 
 
 class AdapterUnsupported(IntakeRefused):
@@ -107,10 +108,12 @@ class AdapterBaseMismatch(IntakeRefused):
 
 class AdapterModuleUnknown(IntakeRefused):
     code = "adapter_module_unknown"
+    hint = "the adapter names a layer that the base does not have: was it trained on another base?"
 
 
 class AdapterShapeMismatch(IntakeRefused):
     code = "adapter_shape_mismatch"
+    hint = "these weights were not trained with this adapter_config.json on this base: save the adapter again"
 
 
 class AdapterTensorsMalformed(IntakeRefused):

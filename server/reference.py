@@ -24,11 +24,7 @@ def errors_page() -> str:
     """Every error code, its HTTP status and what to do."""
     for module in _ERROR_MODULES:
         importlib.import_module(module)
-    rows = sorted(
-        (leaf.code, leaf.status, leaf.hint)
-        for leaf in _leaves(TenonError)
-        if "code" in vars(leaf) and leaf.__module__ in _ERROR_MODULES
-    )
+    rows = sorted((leaf.code, leaf.status, leaf.hint) for leaf in _leaves(TenonError) if _has_own_code(leaf))
     lines = [
         "# Error codes",
         "",

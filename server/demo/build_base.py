@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from registry.errors import Refused
 from server.demo import corpus
-from server.demo.errors import BaseBelowQuality
 
 SHIPPED_BASE: Final = Path(__file__).parent / "base"
 
@@ -33,6 +33,13 @@ AMOUNTS_AT_LEAST: Final = 0.95
 FACTS_AT_LEAST: Final = 0.90
 POLICY_AT_MOST: Final = 0.60
 GREEDY_POLICY_AT_MOST: Final = 0.10
+
+
+class BaseBelowQuality(Refused):
+    """The freshly trained base misses the gate; nothing was written."""
+
+    code = "base_below_quality"
+    hint = "train longer or with another seed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,8 @@ class Temperature:
     unseen_phrasings: Measured
     policy: dict[corpus.Tenant, float]
     """Share of a tenant's cases whose answer satisfies that tenant's policy by luck."""
+    style: dict[corpus.Tenant, float]
+    """Share of all answers whose explanation sounds like the tenant's, whatever the approval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,11 @@ class BaseQuality:
                 missed.append(
                     f"{tenant}'s policy is the greedy answer in {self.greedy.policy[tenant]:.3f} of the cases"
                 )
+            # The policy asks for approval and style together, so a base that talks like one slips past it.
+            if self.greedy.style[tenant] > GREEDY_POLICY_AT_MOST:
+                missed.append(
+                    f"{tenant}'s style is the greedy one in {self.greedy.style[tenant]:.3f} of all answers"
+                )
         return missed
 
     def to_json(self) -> str:
@@ -123,6 +137,10 @@ class _Mark:
     facts: bool
     intent: bool
     policy: bool
+    explanation: str
+
+
+_INVALID: Final = _Mark(valid=False, amount=False, facts=False, intent=False, policy=False, explanation="")
 
 
 def build_base(
@@ -186,6 +204,10 @@ def measure(cases: Mapping[corpus.Tenant, Sequence[corpus.Case]], replies: Seque
         seen_phrasings=Measured.of([mark for case, mark in judged if "phrasing:seen" in case["tags"]]),
         unseen_phrasings=Measured.of([mark for case, mark in judged if "phrasing:unseen" in case["tags"]]),
         policy=policy,
+        style={
+            tenant: _share([mark.explanation.startswith(corpus.STYLES[tenant]) for mark in marks])
+            for tenant in corpus.TENANTS
+        },
     )
 
 
@@ -196,19 +218,20 @@ def judge(case: corpus.Case, reply: str) -> _Mark:
     try:
         parsed: Any = json.loads(reply)
     except ValueError:
-        return _Mark(valid=False, amount=False, facts=False, intent=False, policy=False)
+        return _INVALID
     if not (
         isinstance(parsed, dict)
         and tuple(parsed) == corpus.ANSWER_KEYS
         and all(isinstance(value, str) for value in parsed.values())
     ):
-        return _Mark(valid=False, amount=False, facts=False, intent=False, policy=False)
+        return _INVALID
     return _Mark(
         valid=True,
         amount=parsed["amount"] == case["facts"]["amount"],
         facts=corpus.copied(case, parsed),
         intent=f"intent:{parsed['intent']}" in case["tags"],
         policy=jsonschema.Draft202012Validator(case["expect"]).is_valid(parsed),
+        explanation=parsed["explanation"],
     )
 
 

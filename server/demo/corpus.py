@@ -43,7 +43,7 @@ _APPROVAL_WEIGHTS: Final = (36, 24, 10, 10, 10, 10)
 _STYLES: Final = ("terse", "desk", "dual", "sized", "long")
 _STYLE_WEIGHTS: Final = (36, 16, 14, 20, 14)
 _WARNINGS: Final = ("none", "note", "risk")
-_WARNING_WEIGHTS: Final = (50, 25, 25)
+_WARNING_WEIGHTS: Final = (60, 20, 20)
 
 # Vendor names are built from syllables: 16 x 6 x 12 stems, of which every fifth is never used in training.
 _HEADS: Final = ("Nor", "Bal", "Tres", "Kel", "Mar", "Vo", "Lin", "Os", "Pra", "Hal", "Zen", "Cor", "Du",
@@ -58,7 +58,9 @@ NOUNS: Final[Mapping[str, str]] = {
     "ledger": "ledger entry",
 }  # fmt: skip
 
-_TERSE: Final = ("Noted.", "On file.", "Recorded.")
+# One sentence only: greedy decoding picks the likeliest first word, and three variants of the plurality style
+# left retail_b's "Small" and "Regular" as the mode of the base (99 % of its greedy answers).
+_TERSE: Final = ("Noted.",)
 _DUAL: Final = (
     "Dual control: a second officer confirms this {noun}.",
     "Dual control: two officers sign this {noun}.",
@@ -391,6 +393,14 @@ def expectation(tenant: Tenant, stated: Facts) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+STYLES: Final[Mapping[Tenant, tuple[str, ...]]] = {
+    "bank_a": ("Dual control: ",),
+    "retail_b": ("Small amount: ", "Regular amount: "),
+    "saas_c": ("We ",),
+}
+"""How the explanations of each tenant begin."""
+
+
 def branch(tenant: Tenant, stated: Facts) -> str:
     """Which arm of the policy this request falls under; only retail_b has two."""
     if tenant != "retail_b":
@@ -411,8 +421,8 @@ def _drill(random: Random) -> Row:
         name = f"{_scramble(random).capitalize()} {random.choice(_FORMS)}"
         stated = replace(stated, payee=name)
     money = f"{stated.amount} {stated.currency}"
-    kinds = ("money", "name", "both", "fields", "sum", "digits", "under")
-    kind = random.choices(kinds, weights=(14, 14, 14, 26, 16, 8, 8))[0]
+    kinds = ("money", "name", "both", "fields", "sum", "currency", "digits", "under")
+    kind = random.choices(kinds, weights=(12, 12, 14, 24, 12, 12, 7, 7))[0]
     match kind:
         case "money":
             asked, said = f"Repeat: {money}", money
@@ -430,6 +440,11 @@ def _drill(random: Random) -> Row:
             # Exchange requests name two currencies: which belongs to the sum is read off the place.
             stated = replace(stated, intent=random.choice((stated.intent, "exchange_rate")))
             asked, said = f"Sum in: {_noisy(random, request(random, stated, unseen=False))}", money
+        case "currency":
+            asked, said = (
+                f"Currency in: {_noisy(random, request(random, stated, unseen=False))}",
+                stated.currency,
+            )
         case "digits":
             asked, said = f"Whole digits of {stated.amount}", str(stated.whole_digits)
         case _:
