@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from registry.errors import Refused
 from server.demo import corpus
+from server.demo.errors import BaseBelowQuality
 
 SHIPPED_BASE: Final = Path(__file__).parent / "base"
 
@@ -33,13 +33,6 @@ AMOUNTS_AT_LEAST: Final = 0.95
 FACTS_AT_LEAST: Final = 0.90
 POLICY_AT_MOST: Final = 0.60
 GREEDY_POLICY_AT_MOST: Final = 0.10
-
-
-class BaseBelowQuality(Refused):
-    """The freshly trained base misses the gate; nothing was written."""
-
-    code = "base_below_quality"
-    hint = "train longer or with another seed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,10 @@ def test_the_base_is_undecided_and_its_mode_belongs_to_nobody() -> None:
     approvals = Counter(json.loads(text)["approval"] for _, text in drawn)
     assert approvals.most_common(1)[0][0] == "manual_review"
     assert approvals["manual_review"] > 2 * approvals.most_common(2)[1][1]
+    # By first word, because that is how greedy decoding chooses.
+    openings = Counter(json.loads(text)["explanation"].split()[0] for _, text in drawn).most_common(2)
+    assert openings[0][0] == "Noted."
+    assert openings[0][1] > 1.5 * openings[1][1]
     for tenant in corpus.TENANTS:
         right = [
             jsonschema.Draft202012Validator(corpus.expectation(tenant, stated)).is_valid(json.loads(text))
@@ -149,13 +153,14 @@ def test_judging_marks_what_is_wrong() -> None:
     assert not build_base.judge(case, "[]").valid
 
 
-def quality(amount_copied: float, policy: float) -> build_base.BaseQuality:
+def quality(amount_copied: float, policy: float, style: float = 0.0) -> build_base.BaseQuality:
     measured = build_base.Measured(
         n=10, valid_json=1.0, amount_copied=amount_copied, facts_copied=1.0, intent_right=1.0
     )
     shares = dict.fromkeys(corpus.TENANTS, policy)
     temperature = build_base.Temperature(
-        all=measured, seen_phrasings=measured, unseen_phrasings=measured, policy=shares
+        all=measured, seen_phrasings=measured, unseen_phrasings=measured, policy=shares,
+        style=dict.fromkeys(corpus.TENANTS, style),
     )
     return build_base.BaseQuality(
         seed=1, parameters=1, steps=1, rows=1, seconds=1.0, corpus="sha256:0", versions={},
@@ -167,6 +172,8 @@ def test_the_gate_names_every_bound_that_is_missed() -> None:
     assert quality(1.0, 0.02).shortcomings() == []
     missed = quality(0.9, 0.7).shortcomings()
     assert len(missed) == 2 + 3 + 3
+    # A base that only sounds like a tenant meets no policy, and must still not ship.
+    assert len(quality(1.0, 0.0, style=0.5).shortcomings()) == 3
     assert issubclass(build_base.BaseBelowQuality, TenonError)
 
 
@@ -176,3 +183,5 @@ def test_the_shipped_base_is_small_and_passed_its_gate() -> None:
     report = json.loads((folder / build_base.BaseQuality.REPORT).read_text(encoding="utf-8"))
     assert report["corpus"] == corpus.corpus_digest(corpus.base_rows(report["rows"], report["seed"]))
     assert report["greedy"]["all"]["amount_copied"] >= build_base.AMOUNTS_AT_LEAST
+    assert report["greedy"]["all"]["facts_copied"] >= build_base.FACTS_AT_LEAST
+    assert max(report["greedy"]["style"].values()) <= build_base.GREEDY_POLICY_AT_MOST
