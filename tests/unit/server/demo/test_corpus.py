@@ -15,6 +15,7 @@ import pytest
 
 from registry.errors import TenonError
 from server.demo import build_base, corpus
+from server.demo.errors import BaseBelowQuality
 
 TENANTS = pytest.mark.parametrize("tenant", corpus.TENANTS)
 
@@ -174,7 +175,7 @@ def test_the_gate_names_every_bound_that_is_missed() -> None:
     assert len(missed) == 2 + 3 + 3
     # A base that only sounds like a tenant meets no policy, and must still not ship.
     assert len(quality(1.0, 0.0, style=0.5).shortcomings()) == 3
-    assert issubclass(build_base.BaseBelowQuality, TenonError)
+    assert issubclass(BaseBelowQuality, TenonError)
 
 
 def test_the_shipped_base_is_small_and_passed_its_gate() -> None:
