@@ -92,7 +92,7 @@ def make_plan(loaded: LoadedRecipe, *, catalog: Catalog, base_folder: Path) -> P
     """
     recipe = loaded.recipe
     digest, base, contract = catalog.base(recipe.base)
-    _check_base(base, base_folder)
+    check_base(base, base_folder)
     dataset = load_dataset(loaded.path(recipe.data.train))
     suite = load_suite(loaded.path(recipe.data.evaluation))
     refuse_leaks(dataset, [(case.line, case.messages) for case in suite.cases], evaluation=suite.name)
@@ -147,8 +147,8 @@ def environment() -> dict[str, str]:
     return {**versions, "python": platform.python_version(), "machine": platform.machine()}
 
 
-def _check_base(registered: Base, folder: Path) -> None:
-    """The files must be those that were registered: an adapter fits no other weights or template."""
+def check_base(registered: Base, folder: Path) -> None:
+    """Raise BaseDiffers unless the files are those that were registered: an adapter fits no others."""
     found = describe(folder, name=registered.name, revision=registered.revision)
     differing = [field for field in Base.model_fields if getattr(found, field) != getattr(registered, field)]
     if differing:

@@ -14,7 +14,7 @@ from registry.fingerprint import Fingerprint
 from registry.intake import inspect
 from registry.names import AdapterName
 from trainer.datasets import Message
-from trainer.errors import RunChanged, RunNotFinished
+from trainer.errors import BaseDiffers, RunChanged, RunNotFinished
 from trainer.evaluation.run import STAGE as EVALUATE
 from trainer.evaluation.run import evaluate
 from trainer.events import Note, Progress, StageAdvanced, StageFinished, StageStarted
@@ -31,7 +31,7 @@ from trainer.folder import (
     RunFolder,
 )
 from trainer.package import package
-from trainer.plan import Plan, Planned
+from trainer.plan import Plan, Planned, check_base
 
 CHECK, LEARN, PACKAGE, IDENTIFY = "check", "learn", "package", "fingerprint"
 STAGES = (CHECK, LEARN, PACKAGE, EVALUATE, IDENTIFY)
@@ -73,7 +73,7 @@ def train(
     """Compute whatever of the plan ``run_folder`` does not hold yet, and return the finished run.
 
     A stage is reused when its marker names this plan and its files are unchanged; ``fresh`` reuses nothing.
-    Raises RunBusy, the leaves of TrainingRefused and IntakeRefused, and TrainingDiverged.
+    Raises RunBusy, BaseDiffers, the leaves of TrainingRefused and IntakeRefused, and TrainingDiverged.
     """
     folder = RunFolder(run_folder)
     with folder.locked():
@@ -131,6 +131,7 @@ class _Execution:
             for stage in STAGES:
                 self._sink(StageFinished(stage, known.seconds.get(stage, 0.0), reused=True))
             return known
+        self._check_base_again()  # the plan may be older than the folder's files
         if self._started_for() != self._identity:
             self._folder.clear()
             self._folder.write(PLAN, self._plan.canonical())
@@ -142,6 +143,7 @@ class _Execution:
         }
         markers = {CHECK: self._stage(CHECK, self._check, ())}
         markers |= {stage: self._stage(stage, work, names) for stage, (work, names) in stages.items()}
+        self._check_base_again()
         self._folder.complete(plan=self._identity, stages=markers)
         return load_run(self._folder.path, reused=False)
 
@@ -170,6 +172,15 @@ class _Execution:
         marker = self._folder.finish(stage, plan=self._identity, names=names, seconds=seconds)
         self._sink(StageFinished(stage, seconds))
         return marker
+
+    def _check_base_again(self) -> None:
+        """Each stage loads the base from its folder. Were it replaced in between, the adapter would have been
+        trained on one base and measured on another: nothing of such a run may be kept."""
+        try:
+            check_base(self._planned.base, self._base_folder)
+        except BaseDiffers:
+            self._folder.clear()
+            raise
 
     def _check(self) -> None:
         from trainer.learning.contract import check_contract

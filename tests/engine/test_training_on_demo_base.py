@@ -6,7 +6,6 @@ tenants are trained by the demo's own journey.
 
 import json
 import shutil
-from pathlib import Path
 from typing import Final
 
 import pytest

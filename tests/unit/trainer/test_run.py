@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -302,6 +303,33 @@ def test_a_contract_that_no_longer_holds_stops_before_training(
             run_folder=tmp_path / "r",
             sink=ignore,
         )
+
+
+def test_a_base_that_is_replaced_during_the_run_spoils_it(
+    catalog: InMemoryCatalog, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It happened: trained on the old files, measured on the new ones, and everything looked finished."""
+    from trainer import run as module
+
+    shutil.copytree(base_folder, tmp_path / "base")
+    planned = plan(catalog, tmp_path / "base", tmp_path / "recipe")
+    evaluate = module.evaluate
+
+    def replaced(*args: Any, **rest: Any) -> Any:
+        weights = tmp_path / "base" / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-2] + b"\x00\x3f")
+        return evaluate(*args, **rest)
+
+    monkeypatch.setattr(module, "evaluate", replaced)
+    with pytest.raises(BaseDiffers, match="weights differ"):
+        train(planned, base_folder=tmp_path / "base", run_folder=tmp_path / "run", sink=ignore)
+    assert not (tmp_path / "run" / "stages").exists()
+    with pytest.raises(RunNotFinished):
+        load_run(tmp_path / "run")
+    # And a run that was planned before the files changed does not start.
+    monkeypatch.setattr("trainer.learning.sft.learn", _must_not_run)
+    with pytest.raises(BaseDiffers):
+        train(planned, base_folder=tmp_path / "base", run_folder=tmp_path / "run", sink=ignore)
 
 
 # Publishing
