@@ -160,7 +160,10 @@ def quality(amount_copied: float, policy: float, style: float = 0.0) -> build_ba
     )
     shares = dict.fromkeys(corpus.TENANTS, policy)
     temperature = build_base.Temperature(
-        all=measured, seen_phrasings=measured, unseen_phrasings=measured, policy=shares,
+        all=measured,
+        seen_phrasings=measured,
+        unseen_phrasings=measured,
+        policy=shares,
         style=dict.fromkeys(corpus.TENANTS, style),
     )
     return build_base.BaseQuality(
