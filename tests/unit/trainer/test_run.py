@@ -313,7 +313,7 @@ def test_a_base_that_is_replaced_during_the_run_spoils_it(
 
     shutil.copytree(base_folder, tmp_path / "base")
     planned = plan(catalog, tmp_path / "base", tmp_path / "recipe")
-    evaluate = module.evaluate
+    evaluate = vars(module)["evaluate"]
 
     def replaced(*args: Any, **rest: Any) -> Any:
         weights = tmp_path / "base" / "model.safetensors"
