@@ -98,12 +98,12 @@ class AdapterUnsupported(IntakeRefused):
 
 class AdapterRankTooHigh(IntakeRefused):
     code = "adapter_rank_too_high"
-    hint = "train with a smaller r, or raise the engines' max_lora_rank"
+    hint = "train with a smaller r (64 at most)"
 
 
 class AdapterBaseMismatch(IntakeRefused):
     code = "adapter_base_mismatch"
-    hint = "train on the base that this registry serves: tenon base show"
+    hint = "train on the base that this registry serves: tenon base show NAME"
 
 
 class AdapterModuleUnknown(IntakeRefused):

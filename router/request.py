@@ -39,7 +39,7 @@ def parse(body: bytes, *, most_choices: int) -> Question:
     """Raises InvalidRequest (``param`` names the field) or UnsupportedParameter."""
     fields = _decode(body)
     for name in fields:
-        if name not in _FIELDS:
+        if name not in _FIELDS and fields[name] is not None:
             raise UnsupportedParameter(f"the field {name[:64]!r} is not supported", param=name[:64])
     # OpenAI clients may write null for "not given"; only model and messages must be there.
     given = {name: _FIELDS[name](name, value) for name, value in fields.items() if value is not None}

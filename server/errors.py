@@ -41,3 +41,8 @@ class ServiceTokenInvalid(Refused):
 class AlreadyRunning(Conflict):
     code = "already_running"
     hint = "stop it with: tenon down"
+
+
+class FileUnusable(InvalidInput):
+    code = "file_unusable"
+    hint = "check the path and its permissions"

@@ -73,6 +73,7 @@ def create(root: Path) -> Workspace:
         raise AlreadyExists(f"{root} is not empty", hint="choose another folder, or use this one as it is")
     for folder in (workspace.blobs, workspace.bases, workspace.runs, workspace.records, workspace.logs):
         folder.mkdir(parents=True)
+    workspace.root.chmod(0o700)  # tenants' data and adapters: nobody else's business
     workspace.service_token.parent.mkdir(mode=0o700)
     for role in SIGNERS:
         Signer.generate(role).save(workspace.key(role))

@@ -24,7 +24,7 @@ def audit(rows: Transaction, *, log_key: PublicKey, blobs: Blobs | None) -> list
     Only heads by ``log_key`` count. A key that the log itself declares could have been put there by whoever
     rewrote the log.
     """
-    faults: list[Fault] = []
+    faults = [Fault("database file", line) for line in rows.integrity()]
     heads: list[Envelope] = []
     for size, text in rows.log.head_texts():
         try:
@@ -71,8 +71,8 @@ def _frontier(rows: Transaction, trees: tuple[Frontier, Frontier]) -> Iterator[F
     """A fault of its own only if it fits neither tree: one changed entry is one fault, not two."""
     try:
         found = rows.log.frontier()
-    except TenonError as error:
-        yield Fault("frontier", error.message)
+    except (TenonError, TypeError, ValueError) as error:
+        yield Fault("frontier", error.message if isinstance(error, TenonError) else "it cannot be read")
         return
     if all((found.size, found.peaks) != (tree.size, tree.peaks) for tree in trees):
         yield Fault("frontier", "it does not belong to the entries")

@@ -34,6 +34,11 @@ class Transaction:
         self.engines = EngineTable(session)
         self.records = RecordHeadTable(session)
 
+    def integrity(self) -> tuple[str, ...]:
+        """What SQLite itself finds wrong with its pages and indexes; empty means sound."""
+        found = self._session.connection().exec_driver_sql("PRAGMA integrity_check").scalars().all()
+        return tuple(str(line) for line in found if line != "ok")
+
     def projection(self) -> Iterator[tuple[str, tuple[object, ...], dict[str, object]]]:
         """(table, primary key, columns) of every row that the log decides, unparsed: two databases that
         hold the same log must give the same."""

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,12 @@ class Ports:
     def free(cls, *, router: int | None = None) -> "Ports":
         """The defaults where nothing listens there, else whatever the system has free.
 
+        vLLM binds its port half a minute late, when another stack may have taken a default meanwhile, so
+        its port is always one of the system's choosing.
         ``router`` was asked for by name, so it is kept even if taken: `start` then says so.
         """
         ports = {name: port if _is_free(port) else _any_free() for name, port in asdict(cls()).items()}
-        return cls(**(ports | ({} if router is None else {"router": router})))
+        return cls(**(ports | {"vllm": _any_free()} | ({} if router is None else {"router": router})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,7 @@ def _get(url: str) -> tuple[int, bytes]:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
-    except OSError:
+    except (OSError, HTTPException):
         return 0, b""
 
 
@@ -223,13 +226,15 @@ def _stop(processes: list[Process]) -> None:
     for process in reversed(processes):
         if not process.alive():
             continue
-        os.kill(process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + 20
         while process.alive() and time.monotonic() < deadline:
             _reap(process.pid)
             time.sleep(0.05)
         if process.alive():
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             _reap(process.pid)
 
 

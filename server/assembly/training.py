@@ -7,8 +7,9 @@ from pathlib import Path
 
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
-from registry.errors import AliasNotFound
-from registry.evidence import Metric, Report, Verdict
+from registry.errors import AliasNotFound, InvalidDocument
+from registry.evidence import GatePolicy, Metric, Report, Verdict
+from registry.manifests import Manifest
 from registry.names import LIVE, AdapterName, Ref
 from server.assembly import bases
 from server.assembly.catalog import signer
@@ -17,7 +18,7 @@ from trainer.evaluation.report import make_report, sign_report
 from trainer.evaluation.run import evaluate
 from trainer.evaluation.suite import load_suite
 from trainer.events import Progress
-from trainer.plan import Planned, load_schema, make_plan
+from trainer.plan import Plan, Planned, load_schema, make_plan
 from trainer.publish import Published, publish
 from trainer.recipes import load_recipe
 from trainer.run import TrainedRun, train
@@ -73,6 +74,18 @@ def promote(catalog: LocalCatalog, finished: TrainedRun, version: Digest, *, act
     if _live(catalog, name) == version:
         return Live(version, finished, None)
     return Live(version, finished, catalog.promote(name, version, gate=finished.plan.gate, actor=actor))
+
+
+def gate_of(workspace: Workspace, manifest: Manifest) -> GatePolicy | None:
+    """The gate that the version's own recipe asked for, if its run is in this workspace."""
+    plan = manifest.provenance.plan
+    if plan is None:
+        return None
+    try:
+        known = Plan.parse((workspace.runs / plan.hex[:16] / "plan.json").read_bytes())
+    except (OSError, InvalidDocument):
+        return None
+    return known.gate if known.identity() == plan and known.gate.rules else None
 
 
 def measure(

@@ -13,6 +13,7 @@ def install(app: typer.Typer) -> None:
     group = typer.Typer(help="The append-only log of every change.", no_args_is_help=True)
     group.command("verify")(verify)
     group.command("show")(show)
+    group.command("keys")(keys)
     app.add_typer(group, name="log")
 
 
@@ -43,9 +44,10 @@ def verify(
             faults=[f"{fault.where}: {fault.what}" for fault in result.faults],
         )
     if not json:
-        render.note(
-            f"ok: {result.entries} entries, {result.blobs} blobs, {result.records} request records verified"
-        )
+        counts = f"{result.entries} entries, {result.blobs} blobs, {result.records} request records"
+        render.note(f"ok: {counts} verified")
+        if result.unsealed:
+            render.note(f"the newest {result.unsealed} records are not under a signed head yet")
 
 
 def show(
@@ -67,3 +69,12 @@ def show(
             ["entry", "at", "who", "what", "on"],
             [[str(e.index), e.at, e.actor, e.kind, e.subject] for e in entries],
         )
+
+
+def keys(workspace: At = None) -> None:
+    """Print the public keys that this registry trusts, as `tenon receipt verify --trust` reads them."""
+    from server.assembly.catalog import open_catalog
+    from server.workspace import find
+
+    trusted = open_catalog(find(root(workspace))).trusted()
+    render.data([key.model_dump(mode="json") for key in trusted.values()])

@@ -6,6 +6,7 @@ import typer
 
 from registry.errors import GateRefused, TenonError
 from server.cli import render
+from server.errors import FileUnusable
 
 app = typer.Typer(
     name="tenon",
@@ -63,6 +64,10 @@ def main() -> None:
     except TenonError as error:
         render.error(error)
         sys.exit(3 if isinstance(error, GateRefused) else 4 if error.status == 503 else 1)
+    except (OSError, UnicodeDecodeError) as error:
+        name = getattr(error, "filename", None) or "a file"
+        render.error(FileUnusable(f"{name} cannot be used: {getattr(error, 'strerror', None) or error}"))
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -7,7 +7,8 @@ import typer
 from server.cli import render
 from server.cli.options import At, Json, root
 
-_DEFAULT_RULES = ["policy>=0.9", "valid_json>=0.9"]
+_FALLBACK = ("policy>=0.9", "valid_json>=0.9")
+"""For a version that no recipe of this workspace made."""
 
 
 def install(app: typer.Typer) -> None:
@@ -18,8 +19,9 @@ def install(app: typer.Typer) -> None:
 def promote(
     ref: Annotated[str, typer.Argument(help="tenant/adapter@sha256:…")],
     rule: Annotated[
-        list[str], typer.Option("--rule", help="Gate: METRIC>=VALUE, or METRIC>base+VALUE")
-    ] = _DEFAULT_RULES,
+        list[str] | None,
+        typer.Option("--rule", help="Instead of the recipe's gate: METRIC>=VALUE, or METRIC>base+VALUE"),
+    ] = None,
     alias: Annotated[str, typer.Option("--alias", help="Which alias moves")] = "live",
     json: Json = False,
     workspace: At = None,
@@ -28,15 +30,20 @@ def promote(
     from registry.errors import InvalidRef
     from registry.names import Ref
     from server.assembly.catalog import open_catalog
+    from server.assembly.training import gate_of
     from server.cli.rules import parse_gate
     from server.workspace import find
 
     target = Ref.parse(ref)
     if target.version is None:
         raise InvalidRef("promote needs an exact version", hint="write tenant/adapter@sha256:…")
-    verdict = open_catalog(find(root(workspace))).promote(
-        target.name, target.version, gate=parse_gate(rule), alias=alias, actor="cli"
-    )
+    place = find(root(workspace))
+    catalog = open_catalog(place)
+    own = gate_of(place, catalog.manifest(target.version))
+    gate = parse_gate(rule) if rule else own or parse_gate(_FALLBACK)
+    if rule and own is not None:
+        render.note("The rules given replace the gate of the version's recipe")
+    verdict = catalog.promote(target.name, target.version, gate=gate, alias=alias, actor="cli")
     if json:
         render.data(verdict.model_dump(mode="json"))
         return

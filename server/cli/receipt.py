@@ -17,9 +17,7 @@ def install(app: typer.Typer) -> None:
 
 def verify(
     file: Annotated[Path, typer.Argument(help="Receipt, as GET /v1/receipts/ID gave it")],
-    trust: Annotated[
-        Path | None, typer.Option("--trust", help="Public keys (JSON) instead of a workspace")
-    ] = None,
+    trust: Annotated[Path | None, typer.Option("--trust", help="Public keys from: tenon log keys")] = None,
     json: Json = False,
     workspace: At = None,
 ) -> None:
@@ -33,19 +31,11 @@ def verify(
         render.data({"ok": True, "record": fields})
         return
     shown = (
-        "id",
-        "at",
-        "tenant",
-        "model",
-        "adapter",
-        "version",
-        "policy",
-        "engine",
-        "attestation",
-        "answer_digest",
+        *("id", "at", "tenant", "model", "adapter", "version", "policy", "engine", "attestation"),
+        *("status", "code", "answer_of", "answer"),
     )
     render.table(
         "Receipt verified",
         ["what", "value"],
-        [[k, str(fields[k])] for k in shown if fields.get(k) is not None],
+        [[k, str(fields[k])] for k in shown if fields[k] is not None],
     )

@@ -53,14 +53,8 @@ def list_(
         render.data([route.model_dump(mode="json") for route in routes])
         return
     rows = [
-        [
-            r.name,
-            r.model,
-            ", ".join(f"{k}={v}" for k, v in r.when.items()) or "(default)",
-            f"{r.adapter}:{r.alias}",
-            r.policy.short,
-        ]
-        for r in routes
+        [route.name, route.model, _conditions(route), f"{route.adapter}:{route.alias}", route.policy.short]
+        for route in routes
     ]
     render.table("", ["route", "model", "when", "adapter", "policy"], rows)
 

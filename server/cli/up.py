@@ -1,12 +1,15 @@
 """``tenon up`` and ``tenon down``"""
 
 import signal
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from server.cli import render
 from server.cli.options import At, root
+
+if TYPE_CHECKING:
+    from server.assembly.stack import Running
 
 
 def install(app: typer.Typer) -> None:
@@ -53,9 +56,21 @@ def up(
     if detach:
         return
     try:
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        _watch(state)
     finally:
         stack.stop(place)
+
+
+def _watch(state: "Running") -> None:
+    """Until Ctrl-C or SIGTERM; a process that ended by itself is an error, not something to sit out."""
+    from server.errors import StartFailed
+
+    stops = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    while signal.sigtimedwait(stops, 1.0) is None:
+        for process in state.processes:
+            if not process.alive():
+                raise StartFailed(f"{process.role} ended, see {process.log}; everything is stopped")
 
 
 def down(workspace: At = None) -> None:

@@ -53,7 +53,7 @@ def run_demo(root: Path, *, keep: bool, fresh: bool) -> None:
         workspace = _workspace(root)
         catalog = open_catalog(workspace)
         bases.register(workspace, catalog, name="demo", source="demo", revision=None, actor=_ACTOR)
-        keys = {tenant: _tenant(catalog, tenant) for tenant in corpus.TENANTS}
+        keys = _keys(workspace, catalog)
         rows = [[tenant, _RULES[tenant], keys[tenant]] for tenant in keys]
         render.table("", ["tenant", "house rule", "API key (shown once)"], rows, stderr=True)
     with clock.lap("Train, evaluate, push and promote one adapter each"):
@@ -90,14 +90,27 @@ def _workspace(root: Path) -> Workspace:
         return initialise(root)
 
 
-def _tenant(catalog: LocalCatalog, tenant: corpus.Tenant) -> str:
-    """Create the tenant if need be; a fresh key replaces those of earlier runs, whose secrets nobody has."""
-    if tenant not in {known.id for known in catalog.tenants()}:
-        catalog.create_tenant(Tenant(id=tenant, display_name=_RULES[tenant].partition(":")[0]), actor=_ACTOR)
-    for key in catalog.keys(tenant):
-        if not key.revoked:
-            catalog.revoke_key(key.id, actor=_ACTOR)
-    return catalog.issue_key(tenant, role=Role.INFERENCE, actor=_ACTOR)[1]
+def _keys(workspace: Workspace, catalog: LocalCatalog) -> dict[corpus.Tenant, str]:
+    """Create the tenants if need be, and a fresh key each: the secrets of earlier runs' keys nobody has.
+
+    Only keys that the demo issued are revoked; those that a person issued stay.
+    """
+    issued = workspace.root / "demo" / "keys.json"
+    mine = set(json.loads(issued.read_text())) if issued.exists() else set()
+    known = {tenant.id for tenant in catalog.tenants()}
+    keys, ids = {}, []
+    for tenant in corpus.TENANTS:
+        if tenant not in known:
+            name = _RULES[tenant].partition(":")[0]
+            catalog.create_tenant(Tenant(id=tenant, display_name=name), actor=_ACTOR)
+        for old in catalog.keys(tenant):
+            if old.id in mine and not old.revoked:
+                catalog.revoke_key(old.id, actor=_ACTOR)
+        key, keys[tenant] = catalog.issue_key(tenant, role=Role.INFERENCE, actor=_ACTOR)
+        ids.append(key.id)
+    issued.parent.mkdir(exist_ok=True)
+    issued.write_text(json.dumps(ids))
+    return keys
 
 
 def _train(

@@ -46,8 +46,10 @@ def test_a_receipt_proves_which_adapter_answered(served: Served, tmp_path: Path)
     assert record["version"] == served.versions["bank_a"]
     assert record["answer"] == Digest.of(answer.content)
     keys = tmp_path / "keys.json"
-    keys.write_text(json.dumps([key.model_dump(mode="json") for key in served.catalog.trusted().values()]))
-    assert tenon("receipt", "verify", str(file), "--trust", str(keys)).code == 0
+    keys.write_text(tenon("log", "keys", "-w", str(served.workspace.root)).out)
+    shown = tenon("receipt", "verify", str(file), "--trust", str(keys))
+    assert shown.code == 0
+    assert Digest.of(answer.content) in shown.out
 
 
 def test_another_tenant_cannot_have_the_receipt(served: Served) -> None:

@@ -43,10 +43,10 @@ def order(schema: dict[str, Any] | None, **changes: Any) -> Order:
     ],
 )  # fmt: skip
 def test_fields_that_are_not_listed_are_named(field: str) -> None:
-    for value in (1, None):
-        with pytest.raises(UnsupportedParameter) as caught:
-            question(**{field: value})
-        assert caught.value.facts["param"] == field
+    with pytest.raises(UnsupportedParameter) as caught:
+        question(**{field: 1})
+    assert caught.value.facts["param"] == field
+    assert field not in question(**{field: None}).options  # null is "not given", as some clients write it
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_facts_must_be_equal_character_by_character() -> None:
     assert scorers.copied('{"payee":"Norvik Ltd","amount":"840.50","more":1}', facts)
     assert not scorers.copied('{"payee":"Norvik Ltd","amount":"840.5"}', facts)
     assert not scorers.copied('{"payee":"Norvik Ltd","amount":840.50}', facts)
+    assert not scorers.copied('{"amount":840}', {"amount": "840"})
     assert not scorers.copied('["840.50","Norvik Ltd"]', facts)
 
 

@@ -267,6 +267,37 @@ def test_probes_are_eight_random_ones_and_eight_of_the_tenant(
     assert fingerprint.distance_to_base > 0.01
 
 
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments .'tenon_base'.:UserWarning")
+def test_a_tenant_probe_is_cut_where_the_adapter_changes_most(
+    fingerprint: Fingerprint, base_folder: Path, adapter: Path
+) -> None:
+    import torch
+
+    from trainer.learning.base import load_model, load_tokenizer, with_adapter
+    from trainer.learning.rows import render
+
+    tokenizer, model = load_tokenizer(base_folder), with_adapter(load_model(base_folder), adapter)
+    prompt = prompts()[0]
+    start = len(render(tokenizer, prompt.messages, add_generation_prompt=True))
+    whole = render(tokenizer, (*prompt.messages, Message("assistant", prompt.answer)))
+    with torch.no_grad():
+        own = torch.log_softmax(model(torch.tensor([list(whole)])).logits[0], dim=-1)
+        with model.disable_adapter():
+            bare = torch.log_softmax(model(torch.tensor([list(whole)])).logits[0], dim=-1)
+
+    def changed(length: int) -> float:
+        """How much the adapter changes the token after the first ``length``."""
+        top = own[length - 1].topk(TOP_OBSERVED).indices
+        return float((own[length - 1] - bare[length - 1])[top].abs().mean())
+
+    cuts = [
+        len(probe.token_ids)
+        for probe in fingerprint.probes
+        if probe.token_ids == whole[: len(probe.token_ids)]
+    ]
+    assert cuts == [max(range(start, len(whole)), key=changed)]
+
+
 def test_an_adapter_without_effect_has_no_fingerprint(
     base: Base, base_folder: Path, adapter: Path, tmp_path: Path
 ) -> None:
@@ -300,6 +331,27 @@ def test_batches_change_no_answer_and_the_adapter_can_be_put_aside(base_folder: 
     assert bare != alone
     with pytest.raises(ValueError, match="without an adapter"):
         load(base_folder).answers(questions, adapter=True, max_new_tokens=1, batch_size=1)
+
+
+def test_padding_is_invisible_to_a_base_that_reads_its_prompt() -> None:
+    """The tiny base says much the same whatever it is asked, so it cannot tell. The shipped one copies."""
+    from server.demo.build_base import SHIPPED_BASE
+    from trainer.evaluation.local import load
+
+    questions = [
+        (Message("user", "Please transfer 840.50 EUR to Norvik Ltd today."),),
+        (Message("user", "Ledger: Kelmont SA, 12 USD"),),
+        (
+            Message("system", "Answer as compact JSON."),
+            Message("user", "We owe Baldane AB 77120 SEK for an invoice."),
+        ),
+    ]
+    model = load(SHIPPED_BASE)
+    together = model.answers(questions, adapter=False, max_new_tokens=40, batch_size=3)
+    assert together == model.answers(questions, adapter=False, max_new_tokens=40, batch_size=1)
+    assert [amount in text for amount, text in zip(("840.50", "12", "77120"), together, strict=True)] == [
+        True
+    ] * 3
 
 
 def test_an_answer_ends_before_its_end_of_turn(base_folder: Path) -> None:
