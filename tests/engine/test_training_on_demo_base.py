@@ -40,7 +40,7 @@ def catalog() -> InMemoryCatalog:
 @pytest.fixture(scope="module")
 def planned(catalog: InMemoryCatalog, tmp_path_factory: pytest.TempPathFactory) -> Planned:
     folder = tmp_path_factory.mktemp("recipe")
-    corpus.write_jsonl(folder / "train.jsonl", corpus.tenant_rows(TENANT, 1920, 11))
+    corpus.write_jsonl(folder / "train.jsonl", corpus.tenant_rows(TENANT, 800, 11))
     corpus.write_jsonl(folder / "cases.jsonl", corpus.tenant_cases(TENANT, 96, 12))
     shutil.copyfile(DEMO / "recipes" / f"{TENANT}.yaml", folder / "recipe.yaml")
     shutil.copyfile(DEMO / "policies" / f"{TENANT}.json", folder / "schema.json")
