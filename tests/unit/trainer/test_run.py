@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from registry.digests import Digest
 from registry.errors import AdapterBaseMismatch, BaseNotFound
+from registry.evidence import Metric
 from registry.models import Base
 from registry.names import AdapterName
 from tests.support.registries import signer
@@ -338,7 +340,9 @@ def test_a_base_that_is_replaced_during_the_run_spoils_it(
 def test_publishing_pushes_and_files_a_signed_report(
     run: tuple[Planned, Path], catalog: InMemoryCatalog
 ) -> None:
-    found = load_run(run[1])
+    # The tiny base and its adapter both fail at everything: figures that differ show which one goes where.
+    figure = Metric(value=1.0, n=7, stderr=0.0)
+    found = replace(load_run(run[1]), metrics={"policy": figure}, adapter_active=True)
     published = publish(found, catalog=catalog, signer=signer("trainer"), actor="test")
     manifest = catalog.manifests[published.version]
     assert (manifest.tenant, manifest.adapter) == ("bank_a", "assistant")
@@ -350,7 +354,8 @@ def test_publishing_pushes_and_files_a_signed_report(
     assert report.version == published.version
     assert report.suite == found.plan.suite
     assert report.metrics == found.metrics
-    assert report.baseline == found.baseline
+    assert report.baseline == found.baseline != report.metrics
+    assert report.adapter_active
     assert publish(found, catalog=catalog, signer=signer("trainer"), actor="test") == published
 
 
