@@ -41,6 +41,11 @@ class Provenance(Document):
     plan: Digest | None = None
     data: tuple[DataRef, ...] = ()
     parent: Digest | None = None
+    """The version that training continued."""
+    teacher: Digest | None = None
+    """The version or base that was imitated; locked here, whatever its alias says later."""
+    inputs: dict[str, Digest] = Field(default_factory=dict)
+    """Every other model that training used, by its role in the recipe (``rewards[0]``)."""
     environment: dict[str, str] = Field(default_factory=dict)
     """Library -> version, of whatever can change the result."""
 

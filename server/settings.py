@@ -94,6 +94,27 @@ def load(role: type[R], values: Mapping[str, Any] | None = None) -> R:
         raise SettingsInvalid(f"settings are not usable: {faults}") from None
 
 
+class TrainerSettings(BaseSettings):
+    """``tenon train`` and ``tenon data``."""
+
+    model_config = SettingsConfigDict(env_prefix="TENON_", extra="ignore", frozen=True)
+
+    endpoint_key_file: Path | None = Field(
+        None, description="API key for the teachers and judges that a recipe asks over HTTP"
+    )
+
+
+def endpoint_key() -> str | None:
+    """The key of recipes' endpoints, or None. Raises SettingsInvalid when its file cannot be read."""
+    path = TrainerSettings().endpoint_key_file
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsInvalid(f"TENON_ENDPOINT_KEY_FILE: {error.strerror}") from None
+
+
 def inherited_environment() -> dict[str, str]:
     """What child processes may inherit: enough to find programs, libraries and the user's caches."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV")

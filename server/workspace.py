@@ -38,6 +38,11 @@ class Workspace:
         return self.root / "runs"
 
     @property
+    def inputs(self) -> Path:
+        """Adapters of versions that a training reads, by digest."""
+        return self.root / "inputs"
+
+    @property
     def records(self) -> Path:
         return self.root / "records"
 

@@ -133,7 +133,14 @@ class TrainingFailed(TenonError):
 
 class TrainingDiverged(TrainingFailed):
     code = "training_diverged"
-    hint = "lower sft.learning_rate or raise sft.warmup_steps"
+    hint = "lower the method's learning_rate or raise its warmup_steps"
+
+
+class VerifierFailed(TrainingFailed):
+    """A verifier raised, hung or gave no number."""
+
+    code = "verifier_failed"
+    hint = "try it on one answer with: tenon data verify"
 
 
 class LibrariesMissing(TrainingFailed):

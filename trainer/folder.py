@@ -1,6 +1,6 @@
 """A run on disk: what each stage wrote, with digests, so that a finished stage is never computed twice.
 
-plan.json  metrics.jsonl  masks.json  adapter/  evaluation.json  samples.json  fingerprint.json
+plan.json  metrics.jsonl  proof.json  adapter/  evaluation.json  samples.json  fingerprint.json
 stages/<stage>.json   one marker a stage, written after everything the stage wrote
 done.json             the last thing written; without it there is no run
 """
@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import IO, Any, Final, Literal
 
 from pydantic import Field
 
@@ -24,8 +24,9 @@ from trainer.errors import RunBusy, RunChanged, RunNotFinished
 
 PLAN: Final = "plan.json"
 METRICS: Final = "metrics.jsonl"
-MASKS: Final = "masks.json"
+PROOF: Final = "proof.json"
 RAW: Final = "raw"
+SCRATCH: Final = "scratch"
 ADAPTER: Final = "adapter"
 EVALUATION: Final = "evaluation.json"
 SAMPLES: Final = "samples.json"
@@ -62,9 +63,9 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what an earlier run wrote, and nothing else that may lie here."""
         (self.path / DONE).unlink(missing_ok=True)
-        for folder in (_STAGES, RAW, ADAPTER):
+        for folder in (_STAGES, RAW, SCRATCH, ADAPTER):
             shutil.rmtree(self.path / folder, ignore_errors=True)
-        for name in (PLAN, METRICS, MASKS, EVALUATION, SAMPLES, FINGERPRINT):
+        for name in (PLAN, METRICS, PROOF, EVALUATION, SAMPLES, FINGERPRINT):
             (self.path / name).unlink(missing_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
@@ -97,13 +98,14 @@ class RunFolder:
         return marker if marker is not None and marker.plan == plan and self._intact(marker) else None
 
     def complete(self, *, plan: Digest, stages: Mapping[str, Marker]) -> None:
-        """Write ``done.json``: from now on this is a run. What PEFT saved is no longer needed."""
+        """Write ``done.json``: from now on this is a run, and needs neither scratch nor what PEFT saved."""
         files = {name: digest for marker in stages.values() for name, digest in marker.files.items()}
         kept = {name: digest for name, digest in files.items() if not name.startswith(f"{RAW}/")}
         seconds = {stage: spent for marker in stages.values() for stage, spent in marker.seconds.items()}
         marker = Marker(plan=plan, files={**kept, **self._digests([PLAN])}, seconds=seconds)
         self.write(DONE, marker.canonical())
-        shutil.rmtree(self.path / RAW, ignore_errors=True)
+        for folder in (RAW, SCRATCH):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def done(self) -> Marker:
         """Raises RunNotFinished, and RunChanged when a file is missing or not what the run wrote."""
@@ -133,3 +135,36 @@ class RunFolder:
         return {
             path.relative_to(self.path).as_posix(): Digest.of_file(path) for path in found if path.is_file()
         }
+
+
+class StepFigures:
+    """``metrics.jsonl``, a line for each step, written while it is learned so that people can watch the file.
+
+    A run that is picked up again repeats the steps after its last snapshot: their first lines are dropped.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._stream: IO[str] | None = None
+
+    def add(self, step: int, figures: Mapping[str, float]) -> None:
+        if self._stream is None:
+            kept = [line for line in self._lines() if json.loads(line)["step"] < step]
+            self._folder.write(METRICS, "".join(kept).encode())
+            self._stream = (self._folder.path / METRICS).open("a", encoding="utf-8")
+        self._stream.write(json.dumps({"step": step, **figures}) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """What was added is on the disk from now on."""
+        if self._stream is not None:
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+
+    def _lines(self) -> list[str]:
+        try:
+            text = (self._folder.path / METRICS).read_text(encoding="utf-8")
+        except OSError:
+            return []
+        # A crash may leave half a line.
+        return [line for line in text.splitlines(keepends=True) if line.endswith("}\n")]

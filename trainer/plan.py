@@ -1,6 +1,7 @@
 """From a recipe to a plan: everything that decides the result, pinned before anything is trained."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,11 +17,19 @@ from registry.evidence import GatePolicy
 from registry.manifests import DataRef, Provenance
 from registry.models import Base
 from registry.names import AdapterName, Name
-from trainer.datasets import Dataset, load_dataset, refuse_leaks
+from trainer.datasets import Dataset, load_rows, refuse_leaks
+from trainer.datasets.schemas import schema_fault
+from trainer.datasets.split import as_cases, split
 from trainer.errors import BaseDiffers, DataInvalid, Fault, LibrariesMissing
-from trainer.evaluation.suite import Suite, load_suite, schema_fault
+from trainer.evaluation.suite import load_suite
+from trainer.inputs import START, TEACHER, Inputs, ModelInput
+from trainer.learning.job import TeacherModel
+from trainer.methods import METHODS, Method
 from trainer.ports import Catalog
-from trainer.recipes import LoadedRecipe, LoraSettings, SftSettings
+from trainer.recipes import LoadedRecipe, LoraSettings
+from trainer.recipes.methods import MethodName, Settings
+from trainer.recipes.sources import RewardSettings, Teacher
+from trainer.rewards import Resources, Reward, build
 
 LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "tokenizers", "accelerate", "datasets")
 """Whatever can change the weights that the same recipe gives."""
@@ -39,14 +48,18 @@ class Plan(Document):
     kind: Literal["tenon.plan/v1"] = "tenon.plan/v1"
     tenant: Name
     adapter: Name
-    method: Literal["sft"]
+    method: MethodName
     seed: int
     base: Digest
     base_name: str
     recipe: Digest
     data: tuple[DataRef, ...]
+    inputs: dict[str, Digest]
+    """Role -> the model that it stands for: where training starts, who teaches, who judges."""
+    parent: Digest | None
+    """``inputs["start"]``, when that is a registered version."""
     lora: LoraSettings
-    sft: SftSettings
+    settings: Settings
     evaluation: PlannedEvaluation
     gate: GatePolicy
     environment: dict[str, str]
@@ -65,6 +78,9 @@ class Plan(Document):
             recipe=self.recipe,
             plan=self.identity(),
             data=self.data,
+            parent=self.parent,
+            teacher=self.inputs.get(TEACHER),
+            inputs={role: digest for role, digest in self.inputs.items() if role not in (START, TEACHER)},
             environment=self.environment,
         )
 
@@ -76,28 +92,38 @@ class Planned:
     plan: Plan
     base: Base
     contract: Contract
-    dataset: Dataset
-    suite: Suite
+    dataset: Dataset[Any]
+    """Training rows, of the shape that the method learns from."""
+    suite: Dataset[Any]
+    """Held-out rows: cases, or for a reward model rows like those it was trained on."""
     schema: dict[str, Any] | None
+    rewards: tuple[Reward, ...]
+    verifiers: tuple[Reward, ...]
+    start: ModelInput | None
+    teacher: TeacherModel | None
 
     @property
     def name(self) -> AdapterName:
         return self.plan.name
 
 
-def make_plan(loaded: LoadedRecipe, *, catalog: Catalog, base_folder: Path) -> Planned:
+def make_plan(
+    loaded: LoadedRecipe, *, catalog: Catalog, base_folder: Path, inputs: Inputs | None = None
+) -> Planned:
     """Resolve and check everything; seconds, and no training library is imported.
 
-    Raises BaseNotFound, BaseDiffers, DataInvalid, DataLeak, LibrariesMissing.
+    ``inputs`` are the models that ``trainer.inputs.wanted`` names. Raises BaseNotFound, BaseDiffers,
+    RecipeInvalid, DataInvalid, DataLeak, LibrariesMissing.
     """
-    recipe = loaded.recipe
+    recipe, inputs = loaded.recipe, inputs or Inputs()
+    method = METHODS[recipe.method]
     digest, base, contract = catalog.base(recipe.base)
     check_base(base, base_folder)
-    dataset = load_dataset(loaded.path(recipe.data.train))
-    suite = load_suite(loaded.path(recipe.data.evaluation))
-    refuse_leaks(dataset, [(case.line, case.messages) for case in suite.cases], evaluation=suite.name)
+    dataset, suite = _data(loaded, method)
+    refuse_leaks(dataset, suite)
     named = recipe.evaluation.json_schema
     schema, schema_digest = (None, None) if named is None else load_schema(loaded.path(named))
+    start = inputs.get(START)
     plan = Plan(
         tenant=recipe.tenant,
         adapter=recipe.adapter,
@@ -107,11 +133,13 @@ def make_plan(loaded: LoadedRecipe, *, catalog: Catalog, base_folder: Path) -> P
         base_name=base.name,
         recipe=recipe.identity(),
         data=(
-            DataRef(role="train", digest=dataset.digest, rows=len(dataset.conversations)),
-            DataRef(role="evaluation", digest=suite.digest, rows=len(suite.cases)),
+            DataRef(role="train", digest=dataset.digest, rows=len(dataset.rows)),
+            DataRef(role="evaluation", digest=suite.digest, rows=len(suite.rows)),
         ),
+        inputs={role: model.digest for role, model in inputs.models.items()},
+        parent=start.digest if start is not None and start.version else None,
         lora=recipe.lora,
-        sft=recipe.sft,
+        settings=recipe.settings,
         evaluation=PlannedEvaluation(
             max_new_tokens=recipe.evaluation.max_new_tokens,
             batch_size=recipe.evaluation.batch_size,
@@ -120,7 +148,60 @@ def make_plan(loaded: LoadedRecipe, *, catalog: Catalog, base_folder: Path) -> P
         gate=recipe.gate_policy(),
         environment=environment(),
     )
-    return Planned(plan, base, contract, dataset, suite, schema)
+    rewards = _rewards(recipe.rewards, "rewards", schema, inputs)
+    measured = _rewards(recipe.evaluation.verifiers, "evaluation.verifiers", schema, inputs)
+    return Planned(
+        plan=plan,
+        base=base,
+        contract=contract,
+        dataset=dataset,
+        suite=suite,
+        schema=schema,
+        rewards=rewards,
+        verifiers=measured or rewards,
+        start=start,
+        teacher=_teacher(recipe.teacher, inputs),
+    )
+
+
+def _data(loaded: LoadedRecipe, method: Method) -> tuple[Dataset[Any], Dataset[Any]]:
+    """(training rows, held-out rows)."""
+    files = loaded.recipe.data
+    rows: Dataset[Any] = load_rows(loaded.path(files.train), shape=method.shape, columns=files.columns)
+    verified = bool(loaded.recipe.rewards or loaded.recipe.evaluation.verifiers)
+    if files.evaluation is None:
+        rows, held_out = split(rows, share=files.split)
+        return rows, held_out if method.scores else as_cases(held_out)
+    path = loaded.path(files.evaluation)
+    if method.scores:
+        return rows, load_rows(path, shape=method.shape, columns=files.columns)
+    return rows, load_suite(path, verified=verified)
+
+
+def _rewards(
+    lines: Sequence[RewardSettings], name: str, schema: dict[str, Any] | None, inputs: Inputs
+) -> tuple[Reward, ...]:
+    ready = []
+    for place, line in enumerate(lines):
+        model = inputs.get(f"{name}[{place}]")
+        resources = Resources(
+            schema=schema,
+            base_folder=None if model is None else model.base_folder,
+            adapter_folder=None if model is None else model.adapter_folder,
+            endpoint=line.endpoint,
+            endpoint_key=inputs.endpoint_key,
+        )
+        ready.append((line, resources))
+    return build(ready)
+
+
+def _teacher(teacher: Teacher | None, inputs: Inputs) -> TeacherModel | None:
+    if teacher is None:
+        return None
+    model = inputs.get(TEACHER)
+    if model is None:
+        return TeacherModel(endpoint=teacher.endpoint, endpoint_key=inputs.endpoint_key)
+    return TeacherModel(base_folder=model.base_folder, adapter_folder=model.adapter_folder)
 
 
 def load_schema(path: Path) -> tuple[dict[str, Any], Digest]:

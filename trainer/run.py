@@ -1,6 +1,5 @@
 """One execution of a plan, stage after stage, into a run folder that can be picked up again after a crash."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from registry.evidence import Metric
 from registry.fingerprint import Fingerprint
 from registry.intake import inspect
 from registry.names import AdapterName
-from trainer.datasets import Message
+from trainer.datasets.messages import read_messages
 from trainer.errors import BaseDiffers, RunChanged, RunNotFinished
 from trainer.evaluation.run import STAGE as EVALUATE
 from trainer.evaluation.run import evaluate
@@ -22,14 +21,17 @@ from trainer.folder import (
     ADAPTER,
     EVALUATION,
     FINGERPRINT,
-    MASKS,
     METRICS,
     PLAN,
+    PROOF,
     RAW,
     SAMPLES,
+    SCRATCH,
     Marker,
     RunFolder,
+    StepFigures,
 )
+from trainer.learning.job import Job
 from trainer.package import package
 from trainer.plan import Plan, Planned, check_base
 
@@ -136,7 +138,7 @@ class _Execution:
             self._folder.clear()
             self._folder.write(PLAN, self._plan.canonical())
         stages = {
-            LEARN: (self._learn, (RAW, METRICS, MASKS)),
+            LEARN: (self._learn, (RAW, METRICS, PROOF)),
             PACKAGE: (self._package, (ADAPTER,)),
             EVALUATE: (self._evaluate, (EVALUATION, SAMPLES)),
             IDENTIFY: (self._identify, (FINGERPRINT,)),
@@ -191,22 +193,33 @@ class _Execution:
             self._sink(Note(CHECK, f"{self._planned.dataset.name}: {text}"))
 
     def _learn(self) -> None:
-        from trainer.learning.sft import learn
+        from trainer.learning import methods
 
-        total = self._plan.sft.steps
-        learned = learn(
-            self._planned.dataset.examples(),
-            file=self._planned.dataset.name,
+        planned, settings = self._planned, self._plan.settings
+        figures = StepFigures(self._folder)
+
+        def on_step(step: int, measured: dict[str, float]) -> None:
+            figures.add(step, measured)
+            self._sink(StageAdvanced(LEARN, step, settings.steps, measured))
+
+        job: Job[Any, Any] = Job(
+            settings=settings,
+            rows=planned.dataset.rows,
+            file=planned.dataset.name,
             base_folder=self._base_folder,
-            out=self._folder.path / RAW,
             lora=self._plan.lora,
-            sft=self._plan.sft,
             seed=self._plan.seed,
-            on_step=lambda step, figures: self._sink(StageAdvanced(LEARN, step, total, figures)),
+            out=self._folder.path / RAW,
+            scratch=self._folder.path / SCRATCH,
+            start=None if planned.start is None else planned.start.adapter_folder,
+            teacher=planned.teacher,
+            rewards=planned.rewards,
+            on_step=on_step,
+            note=lambda text: self._sink(Note(LEARN, text)),
         )
-        lines = "".join(json.dumps(figures) + "\n" for figures in learned.steps)
-        self._folder.write(METRICS, lines.encode())
-        self._folder.write_json(MASKS, learned.masks.as_json())
+        learned = methods.LEARN[self._plan.method](job)
+        figures.close()
+        self._folder.write_json(PROOF, learned.proof)
 
     def _package(self) -> None:
         package(
@@ -215,12 +228,13 @@ class _Execution:
             base=self._plan.base,
             base_name=self._plan.base_name,
         )
-        inspect(self._folder.path / ADAPTER, base=self._planned.base, max_rank=self._plan.lora.rank)
+        inspect(self._folder.path / ADAPTER, base=self._planned.base)
 
     def _evaluate(self) -> None:
         evaluation = evaluate(
             self._planned.suite,
             schema=self._planned.schema,
+            rewards=self._planned.verifiers,
             base_folder=self._base_folder,
             adapter_folder=self._folder.path / ADAPTER,
             max_new_tokens=self._plan.evaluation.max_new_tokens,
@@ -236,7 +250,7 @@ class _Execution:
         from trainer.learning.fingerprint import TenantPrompt, make_fingerprint
 
         prompts = [
-            TenantPrompt(tuple(Message(m["role"], m["content"]) for m in sample["messages"]), text)
+            TenantPrompt(read_messages(sample["messages"])[1], text)
             for sample in _changed(self._folder.read_json(SAMPLES))
             if (text := sample["adapter"]["text"])
         ]

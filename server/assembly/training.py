@@ -1,9 +1,10 @@
 """The trainer on a workspace: its base folders, its run folders, its signing key."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
@@ -13,15 +14,19 @@ from registry.manifests import Manifest
 from registry.names import LIVE, AdapterName, Ref
 from server.assembly import bases
 from server.assembly.catalog import signer
+from server.assembly.models import find_model
+from server.settings import endpoint_key
 from server.workspace import Workspace
+from trainer.errors import Fault, RecipeInvalid, RunNotFinished
 from trainer.evaluation.report import make_report, sign_report
 from trainer.evaluation.run import evaluate
 from trainer.evaluation.suite import load_suite
 from trainer.events import Progress
+from trainer.inputs import Inputs, wanted
 from trainer.plan import Plan, Planned, load_schema, make_plan
 from trainer.publish import Published, publish
-from trainer.recipes import load_recipe
-from trainer.run import TrainedRun, train
+from trainer.recipes import LoadedRecipe, load_recipe
+from trainer.run import TrainedRun, load_run, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,14 @@ class Ready:
 
     planned: Planned
     base_folder: Path
+
+
+Before: TypeAlias = Callable[[Ready], TrainedRun]
+"""Trains a recipe that another one builds on, or finds it trained."""
+
+
+Before = Callable[[Ready], TrainedRun]
+"""Trains a recipe that another one builds on (or finds it trained)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +63,55 @@ class Live:
         return self.run.metrics["policy"]
 
 
-def prepare(workspace: Workspace, catalog: LocalCatalog, recipe: Path, overrides: Sequence[str]) -> Ready:
-    """Load and check everything; nothing is trained. Raises the trainer's errors, with line numbers."""
-    loaded = load_recipe(recipe, overrides=overrides)
+def prepare(
+    workspace: Workspace,
+    catalog: LocalCatalog,
+    recipe: Path | LoadedRecipe,
+    overrides: Sequence[str] = (),
+    *,
+    before: Before,
+    above: tuple[Path, ...] = (),
+) -> Ready:
+    """Load and check everything. Recipes that this one builds on go through ``before`` first; ``above`` are
+    the recipes that asked for this one. Raises the trainer's errors, with line numbers."""
+    loaded = load_recipe(recipe, overrides=overrides) if isinstance(recipe, Path) else recipe
+    above = (*above, loaded.file.resolve())
     _, base, _ = catalog.base(loaded.recipe.base)
     folder = bases.folder_of(workspace, base.name)
-    return Ready(make_plan(loaded, catalog=catalog, base_folder=folder), folder)
+
+    def trained(relative: str) -> TrainedRun:
+        path = loaded.path(relative)
+        if path.resolve() in above:
+            raise RecipeInvalid(loaded.file.name, (Fault(loaded.file.name, f"{relative} builds on itself"),))
+        return before(prepare(workspace, catalog, path, before=before, above=above))
+
+    models = {
+        role: find_model(workspace, catalog, source, base=base.name, trained=trained)
+        for role, source in wanted(loaded.recipe)
+    }
+    inputs = Inputs(models, endpoint_key=endpoint_key())
+    return Ready(make_plan(loaded, catalog=catalog, base_folder=folder, inputs=inputs), folder)
+
+
+def known(workspace: Workspace, ready: Ready) -> TrainedRun:
+    """A ``Before`` that trains nothing, for those who only want to see a plan. Raises RunNotFinished."""
+    try:
+        return load_run(run_folder(workspace, ready))
+    except RunNotFinished:
+        raise RunNotFinished(
+            f"{ready.planned.name} comes first and has not been trained",
+            hint="a plan names its inputs by digest: train the recipe it builds on, or leave out --plan",
+        ) from None
 
 
 def run(workspace: Workspace, ready: Ready, sink: Progress, *, fresh: bool) -> TrainedRun:
     """Train, or pick up the run of an equal plan: a run folder is named by its plan."""
-    folder = workspace.runs / ready.planned.plan.identity().hex[:16]
+    folder = run_folder(workspace, ready)
     return train(ready.planned, base_folder=ready.base_folder, run_folder=folder, sink=sink, fresh=fresh)
+
+
+def run_folder(workspace: Workspace, ready: Ready) -> Path:
+    return workspace.runs / ready.planned.plan.identity().hex[:16]
 
 
 def push(workspace: Workspace, catalog: LocalCatalog, finished: TrainedRun, *, actor: str) -> Published:

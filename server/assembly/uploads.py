@@ -28,9 +28,11 @@ def fingerprint(
     prompts = []
     if probes:
         # Nobody wrote answers down for an upload, so the adapter's own are where it is recognised.
-        conversations = [case.messages for case in load_suite(probes).cases[:_PROMPTS]]
+        cases = load_suite(probes).rows[:_PROMPTS]
         answers = LocalModel(base_folder, folder).answers(
-            conversations, adapter=True, max_new_tokens=128, batch_size=16
+            cases, adapter=True, max_new_tokens=128, batch_size=16
         )
-        prompts = [TenantPrompt(*pair) for pair in zip(conversations, answers, strict=True)]
+        prompts = [
+            TenantPrompt(case.prompt, said, case.tools) for case, said in zip(cases, answers, strict=True)
+        ]
     return make_fingerprint(digest, base_folder, folder, prompts)

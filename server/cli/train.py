@@ -1,5 +1,6 @@
 """``tenon train``"""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,16 +28,22 @@ def train(
     from server.assembly.catalog import open_catalog
     from server.cli.progress import bars
     from server.workspace import find
+    from trainer.run import TrainedRun
 
     place = find(root(workspace))
     catalog = open_catalog(place)
-    ready = training.prepare(place, catalog, recipe, override or ())
+
+    def execute(ready: training.Ready) -> TrainedRun:
+        with bars(str(ready.planned.name)) as sink:
+            return training.run(place, ready, sink, fresh=fresh)
+
+    before = partial(training.known, place) if plan else execute
+    ready = training.prepare(place, catalog, recipe, override or (), before=before)
     if plan:
         render.data(ready.planned.plan.model_dump(mode="json"))
         return
     name = ready.planned.name
-    with bars(str(name)) as sink:
-        run = training.run(place, ready, sink, fresh=fresh)
+    run = execute(ready)
     version = training.push(place, catalog, run, actor="cli").version if push else None
     rows = training.figures(run.metrics, run.baseline)
     render.table(f"{name} on held-out cases", ["metric", "base", "adapter", "n"], rows, stderr=True)

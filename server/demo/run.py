@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -117,7 +118,7 @@ def _train(
     workspace: Workspace, catalog: LocalCatalog, tenant: corpus.Tenant, *, fresh: bool
 ) -> training.Live:
     recipe = write_data(workspace.root / "demo" / tenant, tenant)
-    ready = training.prepare(workspace, catalog, recipe, ())
+    ready = training.prepare(workspace, catalog, recipe, before=partial(training.known, workspace))
     with bars(tenant) as sink:
         run = training.run(workspace, ready, sink, fresh=fresh)
     version = training.push(workspace, catalog, run, actor=_ACTOR).version

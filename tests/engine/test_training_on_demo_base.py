@@ -69,10 +69,10 @@ def test_both_branches_and_unseen_phrasings_hold(run: TrainedRun) -> None:
 
 
 def test_only_answers_were_learned(run: TrainedRun, planned: Planned) -> None:
-    masks = json.loads((run.folder / "masks.json").read_text())
-    assert masks["rows"] == len(planned.dataset.conversations)
-    first = planned.dataset.conversations[0].messages
-    answers = {row.messages[-1].content + "<|im_end|>" for row in planned.dataset.conversations}
+    masks = json.loads((run.folder / "proof.json").read_text())
+    assert masks["rows"] == len(planned.dataset.rows)
+    first = planned.dataset.rows[0].messages
+    answers = {row.messages[-1].content + "<|im_end|>" for row in planned.dataset.rows}
     assert masks["sample_answer"] in answers
     assert first[0].content not in masks["sample_answer"]
 

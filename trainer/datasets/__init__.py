@@ -1,6 +1,38 @@
-"""What is learned from: conversations in JSON Lines, checked before anything is trained."""
+"""What is learned from and asked: rows of five shapes, checked before anything is trained."""
 
-from trainer.datasets.conversations import Conversation, Dataset, Example, Message, Role, load_dataset
 from trainer.datasets.leaks import refuse_leaks
+from trainer.datasets.load import load_conversations, load_rows
+from trainer.datasets.messages import Message, Role, ToolCall
+from trainer.datasets.rows import (
+    Case,
+    Conversation,
+    Dataset,
+    Example,
+    Labelled,
+    Pair,
+    Row,
+    Shape,
+    Steps,
+    Tools,
+    examples,
+)
 
-__all__ = ["Conversation", "Dataset", "Example", "Message", "Role", "load_dataset", "refuse_leaks"]
+__all__ = [
+    "Case",
+    "Conversation",
+    "Dataset",
+    "Example",
+    "Labelled",
+    "Message",
+    "Pair",
+    "Role",
+    "Row",
+    "Shape",
+    "Steps",
+    "ToolCall",
+    "Tools",
+    "examples",
+    "load_conversations",
+    "load_rows",
+    "refuse_leaks",
+]

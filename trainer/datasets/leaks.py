@@ -1,30 +1,37 @@
 """No question of the evaluation may stand in the training data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from trainer.datasets.conversations import Dataset, Message
+from trainer.datasets.messages import Message
+from trainer.datasets.rows import Conversation, Dataset, Row
 from trainer.errors import DataLeak, Fault
 
 
-def refuse_leaks(
-    dataset: Dataset, questions: Sequence[tuple[int, Sequence[Message]]], *, evaluation: str
-) -> None:
+def refuse_leaks(train: Dataset[Row], evaluation: Dataset[Row]) -> None:
     """Raise DataLeak, naming both lines of every question that training has seen.
 
-    ``questions`` are (line, messages) of the file called ``evaluation``. Case and white space do not make a
-    question new; near duplicates are not looked for.
+    Case and white space do not make a question new. Near duplicates are ``tenon data audit``'s to find.
     """
     trained: dict[tuple[tuple[str, str], ...], int] = {}
-    for example in dataset.examples():
-        trained.setdefault(_key(example.prompt), example.line)
+    for row in train.rows:
+        for prompt in prompts(row):
+            trained.setdefault(prompt_key(prompt), row.line)
     faults = tuple(
-        Fault(f"{evaluation}:{line}", f"the same question stands in {dataset.name}:{trained[key]}")
-        for line, messages in questions
-        if (key := _key(messages)) in trained
+        Fault(f"{evaluation.name}:{row.line}", f"the same question stands in {train.name}:{trained[key]}")
+        for row in evaluation.rows
+        if (key := prompt_key(row.prompt)) in trained
     )
     if faults:
-        raise DataLeak(evaluation, faults)
+        raise DataLeak(evaluation.name, faults)
 
 
-def _key(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+def prompts(row: Row) -> Iterable[Sequence[Message]]:
+    """Everything that is answered in the row: each turn of a conversation, else its one prompt."""
+    if isinstance(row, Conversation):
+        return (example.prompt for example in row.examples())
+    return (row.prompt,)
+
+
+def prompt_key(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+    """Equal for prompts that ask the same."""
     return tuple((message.role, " ".join(message.content.casefold().split())) for message in messages)

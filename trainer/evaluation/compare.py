@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from registry.evidence import Metric
+from trainer.datasets import Case
 from trainer.evaluation.scorers import Scorer, Scores
-from trainer.evaluation.suite import Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,10 @@ def judge(
     cases: Sequence[Case], base: Sequence[str], adapter: Sequence[str], score: Scorer
 ) -> tuple[Judged, ...]:
     """Score both answers of every case; the texts stand in the order of the cases."""
+    marks = zip(score(cases, base), score(cases, adapter), strict=True)
     return tuple(
-        Judged(case, before, after, score(case, before), score(case, after))
-        for case, before, after in zip(cases, base, adapter, strict=True)
+        Judged(case, before, after, *scores)
+        for case, before, after, scores in zip(cases, base, adapter, marks, strict=True)
     )
 
 
@@ -67,18 +68,17 @@ def compare(judged: Sequence[Judged]) -> Comparison:
     )
 
 
-def metric(passed: int, n: int) -> Metric:
-    """A share with its binomial standard error: with n = 96 near 0.5 that is 0.05."""
-    share = passed / n
-    return Metric(value=share, n=n, stderr=math.sqrt(share * (1 - share) / n))
+def metric(values: Sequence[bool | float]) -> Metric:
+    """The mean with its standard error. For a share that is the binomial one: 0.05 with n = 96 near 0.5."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    variance = math.fsum((value - mean) ** 2 for value in values) / n
+    return Metric(value=mean, n=n, stderr=math.sqrt(variance / n))
 
 
 def _metrics(scores: Sequence[Scores]) -> dict[str, Metric]:
     names = dict.fromkeys(name for one in scores for name in one)
-    return {
-        name: metric(sum(one[name] for one in scores if name in one), sum(name in one for one in scores))
-        for name in names
-    }
+    return {name: metric([one[name] for one in scores if name in one]) for name in names}
 
 
 def as_json(metrics: Mapping[str, Metric]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.datasets import Message
+from trainer.datasets import Case
 from trainer.learning.base import best_device, load_model, load_tokenizer, surroundings, with_adapter
 from trainer.learning.rows import render
 
@@ -24,20 +24,23 @@ class LocalModel:
 
     def answers(
         self,
-        conversations: Sequence[Sequence[Message]],
+        cases: Sequence[Case],
         *,
         adapter: bool,
         max_new_tokens: int,
         batch_size: int,
         advanced: Advanced = lambda _: None,
     ) -> list[str]:
-        """One answer a conversation, in their order, without its end of turn.
+        """One answer a case, in their order, without its end of turn.
 
         An answer that reaches ``max_new_tokens`` is cut there, as serving would cut it.
         """
         if adapter and not self._adapted:
             raise ValueError("this model was loaded without an adapter")
-        prompts = [render(self._tokenizer, turns, add_generation_prompt=True) for turns in conversations]
+        prompts = [
+            render(self._tokenizer, case.prompt, tools=case.tools, add_generation_prompt=True)
+            for case in cases
+        ]
         # Neighbours in length share a batch: less padding, and the KV cache holds less of it.
         order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
         texts = [""] * len(prompts)

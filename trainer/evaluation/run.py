@@ -1,6 +1,6 @@
 """Ask every case of a suite twice, of the bare base and of the adapter, and compare."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +9,7 @@ from trainer.evaluation.compare import Comparison, Judged, as_json, compare, jud
 from trainer.evaluation.scorers import scorer
 from trainer.evaluation.suite import Suite
 from trainer.events import Progress, StageAdvanced, ignore
+from trainer.rewards import Reward
 
 STAGE: Final = "evaluate"
 
@@ -40,7 +41,7 @@ class Evaluation:
         return [
             {
                 "id": one.case.id,
-                "messages": [message.as_dict() for message in one.case.messages],
+                "messages": [message.as_dict() for message in one.case.prompt],
                 "tags": list(one.case.tags),
                 "base": {"text": one.base, "scores": one.base_scores},
                 "adapter": {"text": one.adapter, "scores": one.adapter_scores},
@@ -53,6 +54,7 @@ def evaluate(
     suite: Suite,
     *,
     schema: Mapping[str, Any] | None,
+    rewards: Sequence[Reward] = (),
     base_folder: Path,
     adapter_folder: Path,
     max_new_tokens: int = 128,
@@ -62,13 +64,12 @@ def evaluate(
 ) -> Evaluation:
     """Generated answers, greedy and in float32. ``load`` is for tests and for other ways to generate."""
     model = (load or _load_here)(base_folder, adapter_folder)
-    questions = [case.messages for case in suite.cases]
-    total = 2 * len(questions)
+    total = 2 * len(suite.rows)
 
     def said(*, adapter: bool) -> list[str]:
-        start = len(questions) if adapter else 0
+        start = len(suite.rows) if adapter else 0
         answers: list[str] = model.answers(
-            questions,
+            suite.rows,
             adapter=adapter,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
@@ -76,7 +77,7 @@ def evaluate(
         )
         return answers
 
-    judged = judge(suite.cases, said(adapter=False), said(adapter=True), scorer(schema))
+    judged = judge(suite.rows, said(adapter=False), said(adapter=True), scorer(schema, rewards))
     return Evaluation(compare(judged), judged)
 
 

@@ -1,35 +1,22 @@
-"""Judging one answer: pure functions of its text. None of them trusts the model to have answered in JSON."""
+"""What is measured of one answer: the same figures for every tenant, and the recipe's own verifiers."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from jsonschema import Draft202012Validator
 
-from registry import canonical
-from registry.errors import InvalidDocument
-from trainer.evaluation.suite import Case
+from trainer.datasets import Case
+from trainer.evaluation.answers import NOT_JSON, parse_answer
+from trainer.rewards import Answer, Reward, score
+from trainer.rewards.length import count_words
 
-Scores: TypeAlias = dict[str, bool]
-"""Metric -> passed. A metric that does not apply to a case is absent."""
+Scores: TypeAlias = dict[str, bool | float]
+"""Metric -> passed, or how much. A metric that does not apply to a case is absent."""
 
-Scorer: TypeAlias = Callable[[Case, str], Scores]
+Scorer: TypeAlias = Callable[[Sequence[Case], Sequence[str]], list[Scores]]
+"""Cases and their answers, in the same order."""
 
-
-@dataclass(frozen=True, slots=True)
-class _NotJson:
-    """Unlike every JSON value, ``None`` included."""
-
-
-NOT_JSON = _NotJson()
-
-
-def parse_answer(text: str) -> Any:
-    """The JSON value, or NOT_JSON. Strict: text around it, a key twice or NaN is not JSON."""
-    try:
-        return canonical.decode(text)
-    except InvalidDocument:
-        return NOT_JSON
+VERIFIED = "verified"
 
 
 def valid_json(text: str) -> bool:
@@ -56,19 +43,33 @@ def _satisfies(answer: Any, schema: Mapping[str, Any]) -> bool:
     return answer is not NOT_JSON and bool(Draft202012Validator(schema).is_valid(answer))
 
 
-def scorer(schema: Mapping[str, Any] | None) -> Scorer:
-    """All metrics of a case at once. ``schema`` adds ``schema_valid``."""
+def scorer(schema: Mapping[str, Any] | None, rewards: Sequence[Reward] = ()) -> Scorer:
+    """All metrics of each case. ``schema`` adds ``schema_valid``; ``rewards`` add ``verified`` (all binary
+    ones passed) and ``verifier.<name>``."""
     validator = None if schema is None else Draft202012Validator(schema)
 
-    def score(case: Case, text: str) -> Scores:
+    def one(case: Case, text: str) -> Scores:
         answer = parse_answer(text)
-        scores = {"valid_json": answer is not NOT_JSON}
+        scores: Scores = {"valid_json": answer is not NOT_JSON, "words": float(count_words(text))}
         if validator is not None:
             scores["schema_valid"] = answer is not NOT_JSON and bool(validator.is_valid(answer))
         if case.facts:
             scores["copied"] = copied(text, case.facts)
         if case.expect is not None:
             scores["policy"] = _satisfies(answer, case.expect)
+        if case.answer is not None:
+            scores["exact"] = text.strip() == case.answer.strip()
         return scores
 
-    return score
+    def all_of(cases: Sequence[Case], texts: Sequence[str]) -> list[Scores]:
+        marks = [one(case, text) for case, text in zip(cases, texts, strict=True)]
+        if rewards:
+            said = [Answer(case, text) for case, text in zip(cases, texts, strict=True)]
+            for mark, scored in zip(marks, score(rewards, said), strict=True):
+                mark[VERIFIED] = scored.accepted
+                mark |= {
+                    f"verifier.{name}": given for name, given in scored.scores.items() if given is not None
+                }
+        return marks
+
+    return all_of

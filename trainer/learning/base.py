@@ -16,7 +16,7 @@ THREADS: Final = 2
 """At most. Sums in float32 depend on how many threads share them, so a digest does too: a fixed number
 makes the same training give the same adapter. Two is what the demo machine has."""
 
-_LOUD: Final = ("transformers", "trl", "peft", "accelerate", "datasets", "torch")
+_LOUD: Final = ("transformers", "trl", "peft", "accelerate", "datasets", "torch", "bitsandbytes")
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -38,6 +38,31 @@ def load_model(folder: Path, *, device: str = "cpu", half: bool = False) -> Any:
         trust_remote_code=False,
     )
     return model.to(device).eval()
+
+
+def quantized_model(folder: Path, *, device: str) -> Any:
+    """The base in 4-bit NormalFloat (QLoRA, arXiv:2305.14314), computing in float32 on a CPU and in bfloat16
+    on a GPU. Raises LibrariesMissing."""
+    with needed_libraries():
+        import bitsandbytes  # noqa: F401 - transformers would say it less clearly
+        import torch
+        from peft import prepare_model_for_kbit_training
+        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    kind = torch.bfloat16 if device == "cuda" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        dtype=kind,
+        device_map={"": device},
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=kind,
+            bnb_4bit_use_double_quant=True,
+        ),
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
 
 
 def with_adapter(model: Any, folder: Path) -> Any:

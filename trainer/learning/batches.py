@@ -4,6 +4,7 @@ transformers' own grouping walks from long to short rows through a quarter of th
 sees one kind of row. Here rows of similar length share a batch, and the batches come in random order.
 """
 
+import math
 from collections.abc import Sequence
 from random import Random
 from typing import Final
@@ -12,16 +13,30 @@ _POOL: Final = 8
 """Batches whose rows are sorted together: enough to halve the padding, few enough to stay mixed."""
 
 
-def arrange(lengths: Sequence[int], *, steps: int, batch_size: int, seed: int) -> list[int]:
+def arrange(
+    lengths: Sequence[int],
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    weights: Sequence[float] | None = None,
+) -> list[int]:
     """Indices of the rows of ``steps`` batches, one batch after the other.
 
-    No row is used a further time before every row has had its turn.
+    Every pass uses a row as often as its weight says (once, without weights): 1.5 means once and twice in
+    turn, 0.25 every fourth time.
     """
     random = Random(f"batches:{seed}")  # noqa: S311 - an order, not a secret
     wanted = steps * batch_size
     stream: list[int] = []
+    passes = 0
     while len(stream) < wanted:
-        epoch = list(range(len(lengths)))
+        epoch = [
+            row
+            for row in range(len(lengths))
+            for _ in range(1 if weights is None else _turns(weights[row], passes))
+        ]
+        passes += 1
         random.shuffle(epoch)
         stream += epoch
     stream = stream[:wanted]
@@ -32,3 +47,10 @@ def arrange(lengths: Sequence[int], *, steps: int, batch_size: int, seed: int) -
         random.shuffle(batches)
         arranged += [row for batch in batches for row in batch]
     return arranged
+
+
+def _turns(weight: float, passes: int) -> int:
+    """How often a row comes in pass ``passes`` (from 0), so that the sums keep to the weight. The first pass
+    has every row at least once, so that nothing in the file goes unseen."""
+    due = math.ceil(weight * (passes + 1))
+    return due - math.ceil(weight * passes)

@@ -20,7 +20,7 @@ from registry.fingerprint import (
     TopLogprobs,
     distance,
 )
-from trainer.datasets import Message
+from trainer.datasets import Message, Tools
 from trainer.errors import ZeroEffect
 from trainer.learning.base import load_model, load_tokenizer, surroundings, with_adapter
 from trainer.learning.rows import render
@@ -40,6 +40,7 @@ class TenantPrompt:
 
     messages: tuple[Message, ...]
     answer: str
+    tools: Tools = ()
 
 
 def make_fingerprint(
@@ -87,8 +88,8 @@ def _spread(prompts: Sequence[TenantPrompt]) -> list[TenantPrompt]:
 
 def _most_different(model: Any, tokenizer: Any, prompt: TenantPrompt) -> tuple[int, ...] | None:
     """The prompt and the answer up to the token whose distribution the adapter changes most."""
-    start = render(tokenizer, prompt.messages, add_generation_prompt=True)
-    whole = render(tokenizer, (*prompt.messages, Message("assistant", prompt.answer)))
+    start = render(tokenizer, prompt.messages, tools=prompt.tools, add_generation_prompt=True)
+    whole = render(tokenizer, (*prompt.messages, Message("assistant", prompt.answer)), tools=prompt.tools)
     if whole[: len(start)] != start or len(whole) == len(start):
         return None
     own = _logprobs(model, whole)[len(start) - 1 : -1]

@@ -4,7 +4,7 @@ from typing import Any
 
 from trainer.errors import NoLinearTargets
 from trainer.learning.base import needed_libraries
-from trainer.recipes.schema import LoraSettings
+from trainer.recipes.lora import LoraSettings
 
 
 def lora_config(settings: LoraSettings) -> Any:
@@ -15,6 +15,8 @@ def lora_config(settings: LoraSettings) -> Any:
         r=settings.rank,
         lora_alpha=settings.alpha,
         target_modules=list(settings.targets),
+        rank_pattern=dict(settings.rank_pattern),
+        alpha_pattern=dict(settings.alpha_pattern),
         lora_dropout=settings.dropout,
         use_rslora=settings.rslora,
         bias="none",

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trainer.datasets import Example, Message
+from trainer.datasets import Example
 from trainer.errors import MaskBroken
-from trainer.learning.rows import IGNORED, decode, render
+from trainer.learning.rows import IGNORED, decode, render, says
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +80,14 @@ def _check_sample(
     said = list(ids[start:width])
     if list(labels[start:width]) != said:
         raise MaskBroken(f"{where}: the labels are not the tokens of the row")
-    prompt = list(render(tokenizer, example.prompt, add_generation_prompt=True))
+    prompt = list(render(tokenizer, example.prompt, tools=example.tools, add_generation_prompt=True))
     if list(ids[:start]) != prompt:
         raise MaskBroken(f"{where}: what is not learned is not exactly the prompt of serving")
     if said[-1] != tokenizer.eos_token_id:
         raise MaskBroken(f"{where}: the end of turn is not learned (it was cut off)")
-    if tokenizer.eos_token_id in said[:-1] or decode(tokenizer, said[:-1]) != example.answer:
+    if tokenizer.eos_token_id in said[:-1] or not says(decode(tokenizer, said[:-1]), example.answer):
         raise MaskBroken(f"{where}: what is learned is not exactly the answer")
-    whole = render(tokenizer, (*example.prompt, Message("assistant", example.answer)))
+    whole = render(tokenizer, (*example.prompt, example.answer), tools=example.tools)
     if list(whole[:width]) != list(ids[:width]):
         raise MaskBroken(f"{where}: the row is not the beginning of the rendered conversation")
     return said

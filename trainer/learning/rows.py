@@ -7,11 +7,12 @@ supervised. So the rows are made here, where each of these is an error that name
 ready-made.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trainer.datasets import Example, Message
+from trainer.datasets import Example, Message, Tools
 from trainer.errors import EndOfTurnMissing, RowTooLong, SpecialTokenInText, TemplateBroken, TrainingRefused
 
 IGNORED: Final = -100
@@ -32,11 +33,16 @@ class Row:
 
 
 def render(
-    tokenizer: Any, messages: Sequence[Message], *, add_generation_prompt: bool = False
+    tokenizer: Any,
+    messages: Sequence[Message],
+    *,
+    tools: Tools = (),
+    add_generation_prompt: bool = False,
 ) -> tuple[int, ...]:
     """What serving feeds the model for ``messages``, as token ids."""
     ids = tokenizer.apply_chat_template(
         [message.as_dict() for message in messages],
+        tools=list(tools) or None,
         add_generation_prompt=add_generation_prompt,
         tokenize=True,
         return_dict=False,
@@ -67,12 +73,10 @@ def make_rows(tokenizer: Any, examples: Sequence[Example], *, max_length: int, f
 
 def _row(tokenizer: Any, example: Example, file: str) -> Row:
     where = f"{file}:{example.line}"
-    answer = Message("assistant", example.answer)
-    for message in (*example.prompt, answer):
-        if forged := next((s for s in tokenizer.all_special_tokens if s in message.content), None):
-            raise SpecialTokenInText(f"{where}: a {message.role} message contains {forged!r}", token=forged)
-    prompt = render(tokenizer, example.prompt, add_generation_prompt=True)
-    whole = render(tokenizer, (*example.prompt, answer))
+    for message in (*example.prompt, example.answer):
+        refuse_special_tokens(tokenizer, message, where)
+    prompt = render(tokenizer, example.prompt, tools=example.tools, add_generation_prompt=True)
+    whole = render(tokenizer, (*example.prompt, example.answer), tools=example.tools)
     if whole[: len(prompt)] != prompt:
         raise TemplateBroken(f"{where}: the prompt is not a token prefix of the whole conversation")
     said = whole[len(prompt) :]
@@ -81,13 +85,47 @@ def _row(tokenizer: Any, example: Example, file: str) -> Row:
             f"{where}: no {tokenizer.eos_token!r} follows the answer, so the model would never learn to stop"
         )
     end = said.index(tokenizer.eos_token_id)
-    text = decode(tokenizer, said[:end])
-    if text != example.answer:
+    if not says(text := decode(tokenizer, said[:end]), example.answer):
+        shown = example.answer.content or example.answer.tool_calls[0].name
         raise TemplateBroken(
-            f"{where}: the chat template changes the answer ({example.answer[:40]!r} became {text[:40]!r})"
+            f"{where}: the chat template changes the answer ({shown[:40]!r} became {text[:40]!r})"
         )
     # What the template puts after the end of turn (a line break) is never generated: not learned, not fed.
     return Row(input_ids=whole[: len(prompt) + end + 1], prompt=len(prompt), line=example.line)
+
+
+def says(text: str, answer: Message) -> bool:
+    """Whether ``text`` is the answer. How a template writes tool calls is its own affair, but every word of
+    name and arguments must be in it."""
+    if not answer.tool_calls:
+        return text == answer.content
+    return answer.content in text and all(
+        word in text
+        for call in answer.tool_calls
+        for word in (call.name, *_words(json.loads(call.arguments)))
+    )
+
+
+def _words(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _words(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _words(item)
+    elif isinstance(value, str):
+        yield json.dumps(value, ensure_ascii=False)[1:-1]
+    else:
+        yield json.dumps(value)
+
+
+def refuse_special_tokens(tokenizer: Any, message: Message, where: str) -> None:
+    """Raise SpecialTokenInText: a control token inside a message would forge a turn."""
+    texts = (message.content, *(call.arguments for call in message.tool_calls))
+    forged = next((token for token in tokenizer.all_special_tokens for text in texts if token in text), None)
+    if forged is not None:
+        raise SpecialTokenInText(f"{where}: a {message.role} message contains {forged!r}", token=forged)
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:

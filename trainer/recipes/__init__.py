@@ -1,14 +1,14 @@
 """What a person writes."""
 
 from trainer.recipes.load import LoadedRecipe, load_recipe, parse_recipe
+from trainer.recipes.lora import LoraSettings
+from trainer.recipes.methods import SftSettings
 from trainer.recipes.schema import (
     METRICS,
     DataFiles,
     EvaluationSettings,
     GateSettings,
-    LoraSettings,
     Recipe,
-    SftSettings,
     json_schema,
 )
 

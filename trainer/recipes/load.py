@@ -21,13 +21,13 @@ _LARGEST: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class LoadedRecipe:
-    """A recipe and the folder its file names are relative to."""
+    """A recipe and the file it stands in; the names of other files are relative to that."""
 
     recipe: Recipe
-    folder: Path
+    file: Path
 
     def path(self, relative: str) -> Path:
-        return self.folder / relative
+        return self.file.parent / relative
 
 
 def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> LoadedRecipe:
@@ -45,7 +45,7 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> LoadedRecipe:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise RecipeInvalid(path.name, (Fault(f"{path.name}:{line}", "is not UTF-8"),)) from None
-    return LoadedRecipe(parse_recipe(text, name=path.name, overrides=overrides), path.parent)
+    return LoadedRecipe(parse_recipe(text, name=path.name, overrides=overrides), path)
 
 
 def parse_recipe(text: str, *, name: str = "recipe.yaml", overrides: Sequence[str] = ()) -> Recipe:

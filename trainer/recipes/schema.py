@@ -1,79 +1,63 @@
 """What a person may write in a recipe. A closed schema: a misspelt key must not mean a default."""
 
-import math
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from registry.canonical import Document
 from registry.evidence import GatePolicy, Rule
 from registry.names import AdapterName, Name
+from trainer.recipes.lora import LoraSettings
+from trainer.recipes.methods import (
+    DEFAULTS,
+    REWARDED,
+    TAUGHT,
+    BlackBoxSettings,
+    CpoSettings,
+    DistillSettings,
+    DpoSettings,
+    GkdSettings,
+    GoldSettings,
+    GrpoSettings,
+    KtoSettings,
+    MethodName,
+    OrpoSettings,
+    PpoSettings,
+    ProcessRewardModelSettings,
+    RewardModelSettings,
+    RlooSettings,
+    Settings,
+    SftSettings,
+    SimpoSettings,
+    StarSettings,
+)
+from trainer.recipes.sources import AdapterSource, RewardSettings, Teacher
 
-METRICS: Final = ("valid_json", "schema_valid", "copied", "policy")
-
-Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-"""``registry.bases.TARGETS``, as a type; intake refuses other layers (``lm_head`` among them)."""
-
-
-def _expand(value: Any) -> Any:
-    """``all-linear`` is spelt out, so that the plan's digest does not depend on what PEFT means by it."""
-    if value == "all-linear":
-        return get_args(Target)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _in_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
-    if len(set(targets)) != len(targets):
-        raise ValueError("must name each layer once")
-    return tuple(target for target in get_args(Target) if target in targets)
+METRICS: Final = (
+    "valid_json", "schema_valid", "copied", "policy", "verified", "exact", "words", "pair_accuracy",
+    "step_accuracy",
+)  # fmt: skip
+"""What a gate of a recipe may ask; which of them a run measures depends on its method and its cases."""
 
 
 def _bounded(rule: Rule) -> Rule:
     if rule.at_least is None and rule.over_base is None:
         raise ValueError("needs at_least, over_base or both")
-    if rule.metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}")
+    if rule.metric not in METRICS and not rule.metric.startswith("verifier."):
+        raise ValueError(f"metric must be one of {', '.join(METRICS)} or verifier.<name>")
     return rule
 
 
 class DataFiles(Document):
-    """JSONL files, relative to the recipe."""
+    """Where rows come from: files relative to the recipe (jsonl, csv, parquet), ``hf://datasets/owner/name/file``
+    or ``s3://bucket/key``."""
 
     train: str = Field(min_length=1)
-    evaluation: str = Field(min_length=1)
-
-
-class LoraSettings(Document):
-    rank: int = Field(default=8, ge=1, le=512)
-    alpha: float = Field(default=16.0, gt=0, le=4096)
-    targets: Annotated[
-        tuple[Target, ...],
-        Field(min_length=1),
-        AfterValidator(_in_order),
-        BeforeValidator(_expand, json_schema_input_type=Literal["all-linear"] | tuple[Target, ...]),
-    ] = get_args(Target)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    rslora: bool = False
-
-
-class SftSettings(Document):
-    """Defaults are for a LoRA: TRL's own are meant for full fine-tuning and teach an adapter nothing."""
-
-    steps: int = Field(ge=1, le=1_000_000)
-    batch_size: int = Field(default=16, ge=1, le=4096)
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
-    max_length: int = Field(default=512, ge=8, le=1_048_576)
-    """Tokens a row may have. Longer rows are refused, never cut."""
-    warmup_steps: int = Field(default=5, ge=0)
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-
-    @field_validator("warmup_steps")
-    @classmethod
-    def _warm_before_the_end(cls, warmup: int, info: ValidationInfo) -> int:
-        # On the field, not the model: a model's validator is skipped once any field has failed.
-        if warmup >= info.data.get("steps", math.inf):
-            raise ValueError(f"must be less than steps ({info.data['steps']})")
-        return warmup
+    evaluation: str | None = Field(default=None, min_length=1)
+    """Held-out cases. Without it, ``split`` of the training rows are held out and become the cases."""
+    split: float = Field(default=0.1, gt=0, lt=1)
+    columns: dict[str, str] = Field(default_factory=dict)
+    """What the file calls a column -> what Tenon does: ``{question: prompt, answer: completion}``."""
 
 
 class EvaluationSettings(Document):
@@ -81,6 +65,8 @@ class EvaluationSettings(Document):
     json_schema: str | None = Field(default=None, alias="schema", min_length=1)
     """A JSON Schema file, relative to the recipe; gives the metric ``schema_valid``."""
     batch_size: int = Field(default=64, ge=1, le=4096)
+    verifiers: tuple[RewardSettings, ...] = ()
+    """Measured of every held-out answer; the recipe's ``rewards`` when none are given."""
 
 
 class GateSettings(Document):
@@ -92,11 +78,31 @@ class Recipe(Document):
     tenant: Name
     adapter: Name
     base: str = Field(min_length=1, max_length=200)
-    method: Literal["sft"]
+    method: MethodName
     seed: int = Field(default=0, ge=0, lt=2**32)
     data: DataFiles
+    start: AdapterSource | None = None
+    """The adapter that training continues; without it, a fresh one on the bare base. It is also the reference
+    from which preference and RL methods measure their KL divergence."""
+    teacher: Teacher | None = None
+    rewards: tuple[RewardSettings, ...] = ()
     lora: LoraSettings = LoraSettings()
-    sft: SftSettings
+    sft: SftSettings | None = None
+    dpo: DpoSettings | None = None
+    orpo: OrpoSettings | None = None
+    kto: KtoSettings | None = None
+    cpo: CpoSettings | None = None
+    simpo: SimpoSettings | None = None
+    reward: RewardModelSettings | None = None
+    process_reward: ProcessRewardModelSettings | None = None
+    grpo: GrpoSettings | None = None
+    rloo: RlooSettings | None = None
+    ppo: PpoSettings | None = None
+    gkd: GkdSettings | None = None
+    distill: DistillSettings | None = None
+    gold: GoldSettings | None = None
+    black_box: BlackBoxSettings | None = None
+    star: StarSettings | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings | None = None
     """What the promotion will ask of this adapter. Without it, the registry's own gate decides."""
@@ -109,6 +115,23 @@ class Recipe(Document):
         if asked and evaluation is not None and evaluation.json_schema is None:
             raise ValueError("asks for schema_valid, so evaluation.schema must name a file")
         return gate
+
+    @model_validator(mode="after")
+    def _fits_its_method(self) -> Self:
+        others = [name for name in get_args(MethodName) if name != self.method and getattr(self, name)]
+        if others:
+            raise ValueError(f"{others[0]}: belongs to another method than {self.method}")
+        if self.method in REWARDED and not self.rewards:
+            raise ValueError(f"rewards: {self.method} needs at least one")
+        if self.method in TAUGHT and self.teacher is None:
+            raise ValueError(f"teacher: {self.method} needs one")
+        return self
+
+    @property
+    def settings(self) -> Settings:
+        """The block of the method, or its defaults."""
+        given: Settings | None = getattr(self, self.method)
+        return DEFAULTS[self.method] if given is None else given
 
     @property
     def name(self) -> AdapterName:

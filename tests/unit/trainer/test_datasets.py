@@ -8,7 +8,7 @@ import pytest
 
 from registry.digests import Digest
 from tests.support.tiny_model import case, conversation, write_jsonl
-from trainer.datasets import Message, load_dataset, refuse_leaks
+from trainer.datasets import Message, examples, load_conversations, refuse_leaks
 from trainer.errors import DataInvalid, DataLeak, FileFaulty
 from trainer.evaluation.suite import load_suite
 
@@ -21,17 +21,17 @@ def turns(*roles_and_texts: str) -> dict[str, Any]:
 def faults(path: Path, content: bytes | str) -> list[str]:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataInvalid) as caught:
-        (load_suite if "cases" in path.name else load_dataset)(path)
+        (load_suite if "cases" in path.name else load_conversations)(path)
     return [str(fault) for fault in caught.value.faults]
 
 
 def test_rows_are_read_in_order_with_their_lines(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "train.jsonl", [conversation(1), conversation(2), conversation(1)])
-    dataset = load_dataset(path)
-    assert [row.line for row in dataset.conversations] == [1, 2, 3]
+    dataset = load_conversations(path)
+    assert [row.line for row in dataset.rows] == [1, 2, 3]
     assert dataset.digest == Digest.of_file(path)
     assert dataset.repeated == (3,)
-    assert load_dataset(path) == dataset
+    assert load_conversations(path) == dataset
 
 
 def test_every_fault_is_listed_by_line(tmp_path: Path) -> None:
@@ -86,18 +86,18 @@ def test_an_empty_file_is_a_fault(tmp_path: Path, name: str) -> None:
 
 def test_a_missing_file_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(DataInvalid, match="No such file"):
-        load_dataset(tmp_path / "train.jsonl")
+        load_conversations(tmp_path / "train.jsonl")
 
 
 def test_the_last_line_needs_no_line_break(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text(json.dumps(conversation(1)))
-    assert len(load_dataset(path).conversations) == 1
+    assert len(load_conversations(path).rows) == 1
 
 
 def test_each_assistant_turn_is_an_example_after_what_came_before_it(tmp_path: Path) -> None:
     row = turns("system", "s", "user", "a", "assistant", "b", "user", "c", "assistant", "d")
-    (first, second) = load_dataset(write_jsonl(tmp_path / "train.jsonl", [row])).examples()
+    (first, second) = examples(load_conversations(write_jsonl(tmp_path / "train.jsonl", [row])).rows)
     assert (first.answer, second.answer) == ("b", "d")
     assert [message.content for message in first.prompt] == ["s", "a"]
     assert [message.content for message in second.prompt] == ["s", "a", "b", "c"]
@@ -109,7 +109,7 @@ def test_a_question_of_the_evaluation_in_training_is_a_leak(tmp_path: Path) -> N
         turns("user", "Pay 5  EUR", "assistant", "x"),
         turns("user", "b", "assistant", "y", "user", "Hi", "assistant", "z"),
     ]
-    dataset = load_dataset(write_jsonl(tmp_path / "train.jsonl", rows))
+    dataset = load_conversations(write_jsonl(tmp_path / "train.jsonl", rows))
     asked = [
         (4, (Message("user", "pay 5 eur "),)),
         (5, (Message("user", "Hi"),)),
@@ -161,5 +161,5 @@ def test_faults_read_well_in_a_terminal(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text("1\n2\n")
     with pytest.raises(FileFaulty) as caught:
-        load_dataset(path)
+        load_conversations(path)
     assert caught.value.message.splitlines()[0] == "train.jsonl has 2 faults"

@@ -171,7 +171,7 @@ def test_a_run_holds_everything_a_person_or_a_gate_asks_for(run: tuple[Planned, 
     assert {probe.kind for probe in found.fingerprint.probes} == {"random", "tenant"}
     steps = [json.loads(line) for line in (place / layout.METRICS).read_text().splitlines()]
     assert [step["step"] for step in steps] == [1, 2, 3, 4, 5, 6]
-    assert json.loads((place / layout.MASKS).read_text())["rows"] == 24
+    assert json.loads((place / layout.PROOF).read_text())["rows"] == 24
     samples = json.loads((place / layout.SAMPLES).read_text())
     assert [sample["id"] for sample in samples] == [f"case-{number}" for number in range(7)]
     assert set(json.loads((place / layout.EVALUATION).read_text())["by_tag"]) == {"odd", "even"}

@@ -1,0 +1,67 @@
+"""Picking a killed training up where it was: checkpoints of transformers, each marked once it is whole."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from registry.digests import Digest
+
+SNAPSHOTS: Final = "snapshots"
+_MARK: Final = "whole.json"
+EVERY: Final = 60.0
+"""Seconds of training that a crash may cost."""
+
+
+class Snapshots:
+    """A snapshot without its mark was cut off while it was written, and is not looked at."""
+
+    def __init__(
+        self, folder: Path, *, every: float = EVERY, timer: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.folder = folder
+        self._every = every
+        self._timer = timer
+
+    def latest(self) -> str | None:
+        """The newest whole snapshot; everything else is removed."""
+        found = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+        whole = [path for path in found if _is_whole(path)]
+        for path in found:
+            if path not in whole[-1:]:
+                shutil.rmtree(path)
+        return str(whole[-1]) if whole else None
+
+    def callback(self) -> Any:
+        """Asks transformers' Trainer for a snapshot whenever the time has come, and marks it."""
+        from transformers import TrainerCallback
+
+        snapshots = self
+        last = self._timer()
+
+        class Callback(TrainerCallback):  # type: ignore[misc]  # transformers is not followed, so it is Any
+            def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+                nonlocal last
+                if snapshots._timer() - last >= snapshots._every and state.global_step < state.max_steps:
+                    last = snapshots._timer()
+                    control.should_save = True
+
+            def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+                snapshots._mark(snapshots.folder / f"checkpoint-{state.global_step}")
+
+        return Callback()
+
+    def _mark(self, path: Path) -> None:
+        digests = {file.name: Digest.of_file(file) for file in sorted(path.iterdir()) if file.is_file()}
+        (path / _MARK).write_text(json.dumps(digests))
+        self.latest()
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        digests = json.loads((path / _MARK).read_text())
+        return all(Digest.of_file(path / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,58 @@
+"""The shape of the adapter: what PEFT may make of it, bounded by what vLLM serves."""
+
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from registry.canonical import Document
+
+Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""``registry.bases.TARGETS``, as a type; intake refuses other layers (``lm_head`` among them)."""
+
+_GROUPS: Final = {
+    "all-linear": get_args(Target),
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "mlp": ("gate_proj", "up_proj", "down_proj"),
+}
+
+Rank = Annotated[int, Field(ge=1, le=512)]
+Alpha = Annotated[float, Field(gt=0, le=4096)]
+
+
+def _expand(value: Any) -> Any:
+    """A group is spelt out, so that the plan's digest does not depend on what PEFT means by it."""
+    if isinstance(value, str) and value in _GROUPS:
+        return _GROUPS[value]
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _in_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    if len(set(targets)) != len(targets):
+        raise ValueError("must name each layer once")
+    return tuple(target for target in get_args(Target) if target in targets)
+
+
+class LoraSettings(Document):
+    rank: Rank = 8
+    alpha: Alpha = 16.0
+    targets: Annotated[
+        tuple[Target, ...],
+        Field(min_length=1),
+        AfterValidator(_in_order),
+        BeforeValidator(
+            _expand, json_schema_input_type=Literal["all-linear", "attention", "mlp"] | tuple[Target, ...]
+        ),
+    ] = get_args(Target)
+    """``all-linear``, ``attention``, ``mlp`` or a list of layer names."""
+    rank_pattern: dict[str, Rank] = Field(default_factory=dict)
+    """Another rank for the modules whose name ends so: ``{"layers.0.self_attn.q_proj": 16, v_proj: 4}``."""
+    alpha_pattern: dict[str, Alpha] = Field(default_factory=dict)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) (arXiv:2312.03732) instead of alpha / rank."""
+    quantization: Literal["none", "nf4"] = "none"
+    """``nf4``: QLoRA (arXiv:2305.14314), the base in 4 bits while training, not while serving."""
+
+    @property
+    def largest_rank(self) -> int:
+        return max([self.rank, *self.rank_pattern.values()])
