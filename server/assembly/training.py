@@ -37,12 +37,8 @@ class Ready:
     base_folder: Path
 
 
-Before: TypeAlias = Callable[[Ready], TrainedRun]
+Before: TypeAlias = Callable[["Ready"], TrainedRun]
 """Trains a recipe that another one builds on, or finds it trained."""
-
-
-Before = Callable[[Ready], TrainedRun]
-"""Trains a recipe that another one builds on (or finds it trained)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,11 +116,16 @@ class Recipe(Document):
             raise ValueError("asks for schema_valid, so evaluation.schema must name a file")
         return gate
 
+    @field_validator(*get_args(MethodName))
+    @classmethod
+    def _of_this_method(cls, block: Settings | None, info: ValidationInfo) -> Settings | None:
+        method = info.data.get("method")
+        if block is not None and method is not None and info.field_name != method:
+            raise ValueError(f"belongs to another method than {method}")
+        return block
+
     @model_validator(mode="after")
     def _fits_its_method(self) -> Self:
-        others = [name for name in get_args(MethodName) if name != self.method and getattr(self, name)]
-        if others:
-            raise ValueError(f"{others[0]}: belongs to another method than {self.method}")
         if self.method in REWARDED and not self.rewards:
             raise ValueError(f"rewards: {self.method} needs at least one")
         if self.method in TAUGHT and self.teacher is None:

@@ -11,13 +11,15 @@ from registry.names import AdapterName
 from registry.signing.envelope import verify
 from registry.signing.types import REPORT
 from tests.support.registries import signer
-from trainer.datasets import Message
+from trainer.datasets import Case, Dataset, Message
 from trainer.evaluation import scorers
 from trainer.evaluation.compare import compare, judge, metric
 from trainer.evaluation.report import make_report, sign_report
 from trainer.evaluation.run import evaluate
-from trainer.evaluation.suite import Case, Suite
+from trainer.evaluation.suite import Suite
 from trainer.events import Event, StageAdvanced
+from trainer.recipes.sources import RewardSettings
+from trainer.rewards import Resources, build
 
 SCHEMA = {
     "type": "object",
@@ -30,7 +32,7 @@ SCHEMA = {
 def a_case(number: int = 1, *, tags: tuple[str, ...] = ()) -> Case:
     return Case(
         id=f"case-{number}",
-        messages=(Message("user", f"Pay {number}"),),
+        prompt=(Message("user", f"Pay {number}"),),
         facts={"amount": str(number)},
         expect={"properties": {"amount": {"pattern": "^[0-9]+$"}}, "required": ["amount"], "type": "object"},
         tags=tags,
@@ -65,18 +67,31 @@ def test_facts_must_be_equal_character_by_character() -> None:
 def test_schema_and_policy_are_two_questions() -> None:
     assert scorers.schema_valid('{"amount":"x"}', SCHEMA)
     assert not scorers.schema_valid('{"amount":"1","extra":2}', SCHEMA)
-    score = scorers.scorer(SCHEMA)(a_case(), '{"amount":"x"}')
-    assert score == {"valid_json": True, "schema_valid": True, "copied": False, "policy": False}
+    (score,) = scorers.scorer(SCHEMA)([a_case()], ['{"amount":"x"}'])
+    assert score == {
+        "valid_json": True, "schema_valid": True, "copied": False, "policy": False, "words": 1.0,
+    }  # fmt: skip
 
 
 def test_a_metric_that_does_not_apply_is_absent() -> None:
-    case = Case("id", (Message("user", "?"),), {}, None, (), 1)
-    assert scorers.scorer(None)(case, "{}") == {"valid_json": True}
+    case = Case("id", (Message("user", "?"),), 1)
+    assert scorers.scorer(None)([case], ["{}"]) == [{"valid_json": True, "words": 1.0}]
+
+
+def test_a_known_answer_is_compared_and_verifiers_are_measured_beside() -> None:
+    limit = build([(RewardSettings(verifier="word_limit", settings={"limit": 2}), Resources())])
+    case = Case("id", (Message("user", "?"),), 1, answer="two words")
+    found = scorers.scorer(None, limit)([case, case], ["two words ", "these are three"])
+    assert [one["exact"] for one in found] == [True, False]
+    assert [one["verifier.word_limit"] for one in found] == [1.0, 0.0]
+    assert [one["verified"] for one in found] == [True, False]
+    assert [one["words"] for one in found] == [2.0, 3.0]
 
 
 def test_the_standard_error_is_the_binomial_one() -> None:
-    assert metric(48, 96).stderr == pytest.approx(0.05103, abs=1e-5)
-    assert metric(96, 96).stderr == 0.0
+    assert metric([True] * 48 + [False] * 48).stderr == pytest.approx(0.05103, abs=1e-5)
+    assert metric([True] * 96).stderr == 0.0
+    assert metric([1.0, 3.0]).stderr == pytest.approx(1 / math.sqrt(2))
 
 
 def test_comparison_counts_each_side_and_each_tag() -> None:
@@ -113,21 +128,21 @@ class Scripted:
 
     def answers(
         self,
-        conversations: Sequence[Sequence[Message]],
+        cases: Sequence[Case],
         *,
         adapter: bool,
         max_new_tokens: int,
         batch_size: int,
         advanced: Callable[[int], None],
     ) -> list[str]:
-        advanced(len(conversations))
+        advanced(len(cases))
         return [
-            f'{{"amount":"{turns[-1].content.split()[1]}"}}' if adapter else "base" for turns in conversations
+            f'{{"amount":"{case.prompt[-1].content.split()[1]}"}}' if adapter else "base" for case in cases
         ]
 
 
 def test_an_evaluation_asks_both_and_keeps_every_answer() -> None:
-    suite = Suite("cases.jsonl", Digest.of(b""), (a_case(1), a_case(2)))
+    suite: Suite = Dataset("cases.jsonl", Digest.of(b""), (a_case(1), a_case(2)))
     events: list[Event] = []
     found = evaluate(
         suite, schema=SCHEMA, base_folder=Path("b"), adapter_folder=Path("a"),
@@ -143,11 +158,23 @@ def test_an_evaluation_asks_both_and_keeps_every_answer() -> None:
         "tags": [],
         "base": {
             "text": "base",
-            "scores": {"valid_json": False, "schema_valid": False, "copied": False, "policy": False},
+            "scores": {
+                "valid_json": False,
+                "words": 1.0,
+                "schema_valid": False,
+                "copied": False,
+                "policy": False,
+            },
         },
         "adapter": {
             "text": '{"amount":"2"}',
-            "scores": {"valid_json": True, "schema_valid": True, "copied": True, "policy": True},
+            "scores": {
+                "valid_json": True,
+                "words": 1.0,
+                "schema_valid": True,
+                "copied": True,
+                "policy": True,
+            },
         },
     }
 
@@ -157,7 +184,8 @@ def test_a_report_is_signed_in_its_canonical_bytes() -> None:
     report = make_report(
         AdapterName("bank_a", "assistant"),
         version=Digest.of(b"v"), base=Digest.of(b"b"), suite=Digest.of(b"s"),
-        metrics={"policy": metric(9, 10)}, baseline={"policy": metric(1, 10)}, adapter_active=True,
+        metrics={"policy": metric([True] * 9 + [False])},
+        baseline={"policy": metric([False] * 9 + [True])}, adapter_active=True,
     )  # fmt: skip
     trusted = {trainer.public.id: trainer.public}
     body = verify(sign_report(report, trainer), payload_type=REPORT, trusted=trusted, role="trainer")

@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from registry.contract import Contract
 from registry.digests import Digest
 from registry.fingerprint import TOP_OBSERVED, TOP_REFERENCE, Fingerprint
 from registry.models import Base
-from trainer.datasets import Example, Message
+from trainer.datasets import Case, Conversation, Message
 from trainer.errors import (
     ContractBroken,
     MaskBroken,
@@ -20,53 +21,80 @@ from trainer.errors import (
     ZeroEffect,
 )
 from trainer.learning.contract import check_contract, make_contract
+from trainer.learning.job import Job
 from trainer.learning.rows import Row
-from trainer.learning.sft import Learned, _Watch, learn
+from trainer.learning.sft import learn
+from trainer.learning.watch import Watch
 from trainer.package import package
 from trainer.recipes import LoraSettings, SftSettings
 
-EXAMPLES = tuple(
-    Example((Message("user", f"Pay {number}.50 EUR to Norvik"),), f'{{"amount":"{number}.50"}}', number + 1)
+ROWS = tuple(
+    Conversation(
+        (
+            Message("user", f"Pay {number}.50 EUR to Norvik"),
+            Message("assistant", f'{{"amount":"{number}.50"}}'),
+        ),
+        number + 1,
+    )
     for number in range(24)
 )
 SFT = SftSettings(steps=6, batch_size=4, learning_rate=0.02, max_length=120, warmup_steps=1)
 LORA = LoraSettings(rank=4, alpha=8)
 
 
+@dataclass
+class Trained:
+    """What a job learned, and the figures of its steps."""
+
+    folder: Path
+    proof: dict[str, Any]
+    steps: list[dict[str, float]] = field(default_factory=list)
+
+
 def train(
     base_folder: Path, out: Path, *, sft: SftSettings = SFT, lora: LoraSettings = LORA, seed: int = 7
-) -> Learned:
-    return learn(
-        EXAMPLES, file="train.jsonl", base_folder=base_folder, out=out, lora=lora, sft=sft, seed=seed,
-        on_step=lambda step, figures: None,
-    )  # fmt: skip
+) -> Trained:
+    steps: list[dict[str, float]] = []
+    job = Job(
+        settings=sft,
+        rows=ROWS,
+        file="train.jsonl",
+        base_folder=base_folder,
+        lora=lora,
+        seed=seed,
+        out=out / "raw",
+        scratch=out / "scratch",
+        on_step=lambda step, figures: steps.append({"step": step, **figures}),
+    )
+    learned = learn(job)
+    return Trained(learned.folder, learned.proof, steps)
 
 
 @pytest.fixture(scope="session")
-def learned(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Learned:
+def learned(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train(base_folder, tmp_path_factory.mktemp("learned"))
 
 
 @pytest.fixture(scope="session")
-def adapter(learned: Learned, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adapter(learned: Trained, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("adapter")
     package(learned.folder, out, base=base.identity(), base_name=base.name)
     return out
 
 
-def test_the_first_losses_are_pinned(learned: Learned) -> None:
+def test_the_first_losses_are_pinned(learned: Trained) -> None:
     """From a random base: near ln(320), then down. A change of data, masks, order or optimiser shows."""
     losses = [step["loss"] for step in learned.steps]
     assert losses == pytest.approx([5.49416, 5.49118, 5.44455, 5.40279, 5.33018, 5.31441], rel=5e-5)
 
 
-def test_the_masks_were_proven_on_the_real_batches(learned: Learned) -> None:
-    assert learned.masks.rows == 24
-    assert learned.masks.sample_answer.endswith('.50"}<|im_end|>')
+def test_the_masks_were_proven_on_the_real_batches(learned: Trained) -> None:
+    assert learned.proof["rows"] == 24
+    assert learned.proof["sample_answer"].endswith('.50"}<|im_end|>')
 
 
 def test_the_same_training_gives_the_same_digest_and_another_seed_another(
-    learned: Learned, base_folder: Path, base: Base, tmp_path: Path
+    learned: Trained, base_folder: Path, base: Base, tmp_path: Path
 ) -> None:
     random.seed(99)  # whatever the process did before must not matter
     again = train(base_folder, tmp_path / "again")
@@ -98,12 +126,8 @@ def test_training_leaves_the_process_as_it_was(base_folder: Path, tmp_path: Path
 def test_training_prints_nothing(
     base_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    seen: list[int] = []
-    learn(
-        EXAMPLES, file="t", base_folder=base_folder, out=tmp_path, lora=LORA,
-        sft=SFT.model_copy(update={"steps": 2}), seed=1, on_step=lambda step, figures: seen.append(step),
-    )  # fmt: skip
-    assert seen == [1, 2]
+    run = train(base_folder, tmp_path, sft=SFT.model_copy(update={"steps": 2}))
+    assert [step["step"] for step in run.steps] == [1, 2]
     assert capfd.readouterr() == ("", "")
 
 
@@ -113,7 +137,7 @@ def test_labels_that_learn_the_prompt_never_reach_a_step(
     monkeypatch.setattr(Row, "labels", property(lambda row: row.input_ids))
     with pytest.raises(MaskBroken, match="not exactly the prompt"):
         train(base_folder, tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "raw").exists()
 
 
 def test_a_rate_that_is_too_high_is_called_divergence(base_folder: Path, tmp_path: Path) -> None:
@@ -127,21 +151,23 @@ def test_a_rate_that_is_too_high_is_called_divergence(base_folder: Path, tmp_pat
 def test_dead_and_broken_runs_are_told_apart_from_slow_ones() -> None:
     uniform = math.log(320)
 
-    def fresh() -> _Watch:
-        return _Watch(uniform, lambda step, figures: None)
+    seen: list[int] = []
+
+    def fresh() -> Watch:
+        return Watch(uniform, lambda step, figures: seen.append(step))
 
     watch = fresh()
     for step in range(1, 20):
-        watch.saw(step, uniform, 0.5, 1e-3, None)  # knows nothing yet, and moves
-    assert len(watch.steps) == 19
+        watch.saw(step, {"loss": uniform, "grad_norm": 0.5})  # knows nothing yet, and moves
+    assert seen == list(range(1, 20))
     watch = fresh()
-    watch.saw(1, uniform, 0.0, 1e-3, None)
-    watch.saw(2, uniform, 0.0, 1e-3, None)
+    watch.saw(1, {"loss": uniform, "grad_norm": 0.0})
+    watch.saw(2, {"loss": uniform, "grad_norm": 0.0})
     with pytest.raises(TrainingDiverged, match=r"step 3: the loss sits at 5\.77"):
-        watch.saw(3, uniform, 0.0, 1e-3, None)
+        watch.saw(3, {"loss": uniform, "grad_norm": 0.0})
     for loss, gradient in ((math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0)):
         with pytest.raises(TrainingDiverged, match="step 1"):
-            fresh().saw(1, loss, gradient, 1e-3, None)
+            fresh().saw(1, {"loss": loss, "grad_norm": gradient})
 
 
 def test_a_target_that_the_base_lacks_is_named(base_folder: Path) -> None:
@@ -319,7 +345,9 @@ def test_an_adapter_without_effect_has_no_fingerprint(
 def test_batches_change_no_answer_and_the_adapter_can_be_put_aside(base_folder: Path, adapter: Path) -> None:
     from trainer.evaluation.local import load
 
-    questions = [(Message("user", "Pay " + "9" * number),) for number in (1, 30, 3, 17, 9)]
+    questions = [
+        Case(str(number), (Message("user", "Pay " + "9" * number),), number) for number in (1, 30, 3, 17, 9)
+    ]
     model = load(base_folder, adapter)
     done: list[int] = []
     alone = model.answers(questions, adapter=True, max_new_tokens=10, batch_size=1)
@@ -338,7 +366,7 @@ def test_padding_is_invisible_to_a_base_that_reads_its_prompt() -> None:
     from server.demo.build_base import SHIPPED_BASE
     from trainer.evaluation.local import load
 
-    questions = [
+    prompts: list[tuple[Message, ...]] = [
         (Message("user", "Please transfer 840.50 EUR to Norvik Ltd today."),),
         (Message("user", "Ledger: Kelmont SA, 12 USD"),),
         (
@@ -346,6 +374,7 @@ def test_padding_is_invisible_to_a_base_that_reads_its_prompt() -> None:
             Message("user", "We owe Baldane AB 77120 SEK for an invoice."),
         ),
     ]
+    questions = [Case(str(line), prompt, line) for line, prompt in enumerate(prompts)]
     model = load(SHIPPED_BASE)
     together = model.answers(questions, adapter=False, max_new_tokens=40, batch_size=3)
     assert together == model.answers(questions, adapter=False, max_new_tokens=40, batch_size=1)

@@ -13,7 +13,7 @@ from registry.bases import TARGETS
 from tests.support.tiny_model import RECIPE
 from trainer.errors import RecipeInvalid
 from trainer.recipes import json_schema, load_recipe, parse_recipe
-from trainer.recipes.schema import Target
+from trainer.recipes.lora import Target
 from trainer.recipes.yaml import parse, scalar
 
 
@@ -25,7 +25,7 @@ def faults(text: str, *overrides: str) -> list[str]:
 
 def test_a_recipe_is_read_whole() -> None:
     recipe = parse_recipe(RECIPE)
-    assert recipe.sft.learning_rate == 0.01
+    assert recipe.settings.learning_rate == 0.01
     assert recipe.lora.targets == TARGETS
     assert str(recipe.name) == "bank_a/assistant"
     assert recipe.evaluation.json_schema == "schema.json"
@@ -47,9 +47,9 @@ tenant: Bank A
 adapter: assistant
 base: demo
 methd: sft
-method: dpo
+method: dop
 seed: "7"
-data: {train: train.jsonl}
+data: {evaluation: cases.jsonl}
 lora:
   rnk: 8
   targets: [q_proj, lm_head]
@@ -70,7 +70,7 @@ gate:
         ["recipe.yaml:5", "methd"],
         ["recipe.yaml:6", "method"],
         ["recipe.yaml:7", "seed"],
-        ["recipe.yaml:8", "data.evaluation"],
+        ["recipe.yaml:8", "data.train"],
         ["recipe.yaml:10", "lora.rnk"],
         ["recipe.yaml:11", "lora.targets[1]"],
         ["recipe.yaml:14", "sft.learning_rate"],
@@ -85,7 +85,7 @@ gate:
     assert by_key["sft.learning_rate"] == "must be > 0"
     assert by_key["sft.schedule"].endswith("did you mean cosine?")
     assert by_key["seed"] == "must be a whole number"
-    assert by_key["data.evaluation"] == "is missing"
+    assert by_key["data.train"] == "is missing"
     assert by_key["gate.rules[0].atleast"] == "is not a known key; did you mean at_least?"
 
 
@@ -144,7 +144,8 @@ def test_json_is_yaml_and_is_read_as_json_reads_it(value: Any) -> None:
 
 
 def test_overrides_win_and_their_faults_name_them() -> None:
-    assert parse_recipe(RECIPE, overrides=["sft.steps=9", "lora.targets=[q_proj]", "base=x"]).sft.steps == 9
+    recipe = parse_recipe(RECIPE, overrides=["sft.steps=9", "lora.targets=[q_proj]", "base=x"])
+    assert recipe.settings.steps == 9
     assert faults(RECIPE, "sft.steps=-1") == ["-o sft.steps=-1: sft.steps: must be >= 1"]
     assert faults(RECIPE, "sft.stps=1") == [
         "-o sft.stps=1: sft.stps: is not a known key; did you mean steps?"

@@ -27,6 +27,8 @@ from trainer.errors import (
 )
 from trainer.events import Event, Note, StageAdvanced, StageFinished, StageStarted, ignore
 from trainer.folder import RunFolder
+from trainer.learning.job import Job, Learned
+from trainer.learning.methods import LEARN
 from trainer.plan import Plan, Planned, make_plan
 from trainer.publish import publish
 from trainer.recipes import load_recipe
@@ -164,7 +166,9 @@ def test_a_run_holds_everything_a_person_or_a_gate_asks_for(run: tuple[Planned, 
     found = load_run(place)
     assert found.plan == planned.plan
     assert found.name == AdapterName("bank_a", "assistant")
-    assert set(found.metrics) == set(found.baseline) == {"valid_json", "schema_valid", "copied", "policy"}
+    assert set(found.metrics) == set(found.baseline) == {
+        "valid_json", "schema_valid", "copied", "policy", "words",
+    }  # fmt: skip
     assert found.metrics["policy"].n == 7
     assert set(found.seconds) == set(STAGES)
     assert found.fingerprint.base == planned.plan.base
@@ -185,7 +189,7 @@ def test_a_finished_run_of_an_equal_plan_is_reused(
     run: tuple[Planned, Path], base_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned, place = run
-    monkeypatch.setattr("trainer.learning.sft.learn", _must_not_run)
+    monkeypatch.setitem(LEARN, "sft", _must_not_run)
     events: list[Event] = []
     found = train(planned, base_folder=base_folder, run_folder=place, sink=events.append)
     assert found.reused
@@ -211,7 +215,7 @@ def test_after_a_crash_only_what_is_missing_is_computed(
             train(planned, base_folder=base_folder, run_folder=place, sink=ignore)
     with pytest.raises(RunNotFinished):
         load_run(place)
-    monkeypatch.setattr("trainer.learning.sft.learn", _must_not_run)
+    monkeypatch.setitem(LEARN, "sft", _must_not_run)
     events: list[Event] = []
     found = train(planned, base_folder=base_folder, run_folder=place, sink=events.append)
     assert not found.reused
@@ -224,7 +228,7 @@ def test_after_a_crash_only_what_is_missing_is_computed(
     assert found.fingerprint == first.fingerprint
 
 
-def _must_not_run(*args: object, **rest: object) -> None:
+def _must_not_run(job: Job[Any, Any]) -> Learned:
     raise AssertionError("this stage should have been reused")
 
 
@@ -258,7 +262,7 @@ def test_another_plan_or_fresh_computes_again(
 ) -> None:  # fmt: skip
     planned, place = run
     (place / "notes.txt").write_text("a person's own")
-    monkeypatch.setattr("trainer.learning.sft.learn", _must_not_run)
+    monkeypatch.setitem(LEARN, "sft", _must_not_run)
     with pytest.raises(AssertionError):
         train(planned, base_folder=base_folder, run_folder=place, sink=ignore, fresh=True)
     assert (place / "notes.txt").exists()
@@ -279,7 +283,7 @@ def test_a_changed_file_is_noticed_and_its_run_is_not_reused(
     weights.write_bytes(data)
     with pytest.raises(RunChanged):
         load_run(place)
-    monkeypatch.setattr("trainer.learning.sft.learn", _must_not_run)
+    monkeypatch.setitem(LEARN, "sft", _must_not_run)
     with pytest.raises(AssertionError):
         train(planned, base_folder=base_folder, run_folder=place, sink=ignore)
 
@@ -329,7 +333,7 @@ def test_a_base_that_is_replaced_during_the_run_spoils_it(
     with pytest.raises(RunNotFinished):
         load_run(tmp_path / "run")
     # And a run that was planned before the files changed does not start.
-    monkeypatch.setattr("trainer.learning.sft.learn", _must_not_run)
+    monkeypatch.setitem(LEARN, "sft", _must_not_run)
     with pytest.raises(BaseDiffers):
         train(planned, base_folder=tmp_path / "base", run_folder=tmp_path / "run", sink=ignore)
 
