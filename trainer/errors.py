@@ -15,6 +15,7 @@ Corrupt
 └── RunChanged               a finished run whose files are not what it wrote
 TenonError
 └── TrainingFailed     500   learning itself went wrong
+    └── EndpointFailed       a teacher or judge that is asked over HTTP
 """
 
 from dataclasses import dataclass
@@ -141,6 +142,27 @@ class VerifierFailed(TrainingFailed):
 
     code = "verifier_failed"
     hint = "try it on one answer with: tenon data verify"
+
+
+class EndpointFailed(TrainingFailed):
+    code = "endpoint_failed"
+
+
+class EndpointUnreachable(EndpointFailed):
+    """Down, overloaded or too slow, for longer than the retries last."""
+
+    code, status = "endpoint_unreachable", 503
+    hint = "answers already received are kept: run the same command again once the endpoint is back"
+
+
+class EndpointRefused(EndpointFailed):
+    """Reached, and it says no: a wrong key or model, a question it does not take, a quota used up."""
+
+    code = "endpoint_refused"
+    hint = (
+        "check url, model and headers of the endpoint and the key in TENON_ENDPOINT_KEY_FILE; "
+        "answers already received are kept"
+    )
 
 
 class LibrariesMissing(TrainingFailed):
