@@ -31,14 +31,10 @@ def arrange(
     stream: list[int] = []
     passes = 0
     while len(stream) < wanted:
-        epoch = [
-            row
-            for row in range(len(lengths))
-            for _ in range(1 if weights is None else _turns(weights[row], passes))
-        ]
+        rows = epoch(len(lengths), passes, weights)
         passes += 1
-        random.shuffle(epoch)
-        stream += epoch
+        random.shuffle(rows)
+        stream += rows
     stream = stream[:wanted]
     arranged: list[int] = []
     for start in range(0, wanted, _POOL * batch_size):
@@ -47,6 +43,13 @@ def arrange(
         random.shuffle(batches)
         arranged += [row for batch in batches for row in batch]
     return arranged
+
+
+def epoch(rows: int, passes: int, weights: Sequence[float] | None = None) -> list[int]:
+    """Which rows pass number ``passes`` (from 0) has, in their order, each as often as its weight says."""
+    if weights is None:
+        return list(range(rows))
+    return [row for row in range(rows) for _ in range(_turns(weights[row], passes))]
 
 
 def _turns(weight: float, passes: int) -> int:

@@ -8,6 +8,7 @@ from trainer.learning.base import needed_libraries, surroundings
 from trainer.learning.batches import arrange
 from trainer.learning.job import Job, Learned
 from trainer.learning.masks import prove
+from trainer.learning.packing import pack, unpacked
 from trainer.learning.rows import Row, make_rows
 from trainer.learning.session import Session, arguments, finish, open_session
 from trainer.recipes.methods import SftSettings
@@ -32,38 +33,66 @@ def imitate(
     settings: Training = job.settings
     what = examples(tuple(rows))
     ready = make_rows(session.tokenizer, what, max_length=settings.max_length, file=job.file)
-    order = arrange(
-        [len(row.input_ids) for row in ready],
-        steps=settings.steps * settings.gradient_accumulation,
-        batch_size=settings.batch_size,
-        seed=job.seed,
-        weights=[example.weight for example in what],
+    lengths = [len(row.input_ids) for row in ready]
+    weights = [example.weight for example in what]
+    passes = settings.steps * settings.gradient_accumulation
+    if packing:
+        packs = pack(
+            lengths,
+            packs=passes * settings.batch_size,
+            capacity=settings.max_length,
+            seed=job.seed,
+            weights=weights,
+        )
+    else:
+        order = arrange(
+            lengths, steps=passes, batch_size=settings.batch_size, seed=job.seed, weights=weights
+        )
+        packs = [[row] for row in order]
+    trainer = _trainer(job, session, ready, packs, packing=packing)
+    batches = trainer.get_train_dataloader()
+    proof = prove(
+        session.tokenizer,
+        what,
+        unpacked(batches) if packing else batches,
+        order=[row for one in packs for row in one],
     )
-    trainer = _trainer(job, session, ready, order)
-    proof = prove(session.tokenizer, what, trainer.get_train_dataloader(), order=order)
     return finish(job, session, trainer, proof=proof.as_json(), cross_entropy=True)
 
 
-def _trainer(job: Job[Any, Any], session: Session, rows: Sequence[Row], order: Sequence[int]) -> Any:
+def _trainer(
+    job: Job[Any, Any],
+    session: Session,
+    rows: Sequence[Row],
+    packs: Sequence[Sequence[int]],
+    *,
+    packing: bool,
+) -> Any:
     with needed_libraries():
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
-    ready = Dataset.from_dict(
-        {"input_ids": [list(row.input_ids) for row in rows], "labels": [list(row.labels) for row in rows]}
-    ).select(list(order))
+    columns: dict[str, Any] = {
+        "input_ids": [[token for row in one for token in rows[row].input_ids] for one in packs],
+        "labels": [[label for row in one for label in rows[row].labels] for one in packs],
+    }
+    if packing:
+        columns["seq_lengths"] = [[len(rows[row].input_ids) for row in one] for one in packs]
+    settings: Training = job.settings
     config = SFTConfig(
         **arguments(job, session),
         # The rows are tokenised, labelled and in order: TRL must neither cut, mask nor shuffle them.
         dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
+        max_length=settings.max_length if packing else None,
+        packing=packing,
+        packing_strategy="bfd",
         train_sampling_strategy="sequential",
         shuffle_dataset=False,
     )
     return SFTTrainer(
         model=session.model,
         args=config,
-        train_dataset=ready,
+        train_dataset=Dataset.from_dict(columns),
         processing_class=session.tokenizer,
         peft_config=session.peft_config,
     )
