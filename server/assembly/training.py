@@ -26,6 +26,7 @@ from trainer.inputs import Inputs, wanted
 from trainer.plan import Plan, Planned, load_schema, make_plan
 from trainer.publish import Published, publish
 from trainer.recipes import LoadedRecipe, load_recipe
+from trainer.recipes.quick import quick_recipe
 from trainer.run import TrainedRun, load_run, train
 
 
@@ -36,6 +37,9 @@ class Ready:
     planned: Planned
     base_folder: Path
 
+
+RecipeSource: TypeAlias = Path | LoadedRecipe
+"""A recipe's file, or a recipe that was read already."""
 
 Before: TypeAlias = Callable[["Ready"], TrainedRun]
 """Trains a recipe that another one builds on, or finds it trained."""
@@ -62,7 +66,7 @@ class Live:
 def prepare(
     workspace: Workspace,
     catalog: LocalCatalog,
-    recipe: Path | LoadedRecipe,
+    recipe: RecipeSource,
     overrides: Sequence[str] = (),
     *,
     before: Before,
@@ -100,10 +104,49 @@ def known(workspace: Workspace, ready: Ready) -> TrainedRun:
         ) from None
 
 
-def run(workspace: Workspace, ready: Ready, sink: Progress, *, fresh: bool) -> TrainedRun:
+def quick_start(
+    workspace: Workspace,
+    method: str,
+    *,
+    tenant: str,
+    adapter: str,
+    base: str | None,
+    data: str,
+    evaluation: str | None,
+    columns: Sequence[str],
+    overrides: Sequence[str],
+) -> LoadedRecipe:
+    """The recipe of a command line; its files are relative to where the command runs. Raises RecipeInvalid."""
+    pairs = dict(pair.split("=", 1) for pair in columns if "=" in pair)
+    if len(pairs) != len(columns):
+        fault = Fault("--column", "write yours=ours, such as question=prompt, each once")
+        raise RecipeInvalid("the command line", (fault,))
+    return quick_recipe(
+        method,
+        tenant=tenant,
+        adapter=adapter,
+        base=base or bases.only_one(workspace),
+        data=data,
+        evaluation=evaluation,
+        columns=pairs,
+        overrides=overrides,
+        folder=Path.cwd(),
+    )
+
+
+def run(
+    workspace: Workspace, ready: Ready, sink: Progress, *, fresh: bool, snapshot_every: float = 60.0
+) -> TrainedRun:
     """Train, or pick up the run of an equal plan: a run folder is named by its plan."""
     folder = run_folder(workspace, ready)
-    return train(ready.planned, base_folder=ready.base_folder, run_folder=folder, sink=sink, fresh=fresh)
+    return train(
+        ready.planned,
+        base_folder=ready.base_folder,
+        run_folder=folder,
+        sink=sink,
+        fresh=fresh,
+        snapshot_every=snapshot_every,
+    )
 
 
 def run_folder(workspace: Workspace, ready: Ready) -> Path:

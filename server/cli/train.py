@@ -15,11 +15,27 @@ def install(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="recipe.yaml")],
+    what: Annotated[str, typer.Argument(help="recipe.yaml, or a method for a quick start: sft, dpo, grpo …")],
     override: Annotated[list[str] | None, typer.Option("-o", help="key=value over the recipe")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and stop")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again even if this was done before")] = False,
     push: Annotated[bool, typer.Option(help="Push the version and its report to the registry")] = True,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Quick start: whose adapter")] = None,
+    adapter: Annotated[str, typer.Option("--adapter", help="Quick start: its name")] = "assistant",
+    base: Annotated[
+        str | None, typer.Option("--base", help="Quick start: [default: the only registered one]")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Quick start: file, hf:// or s3:// rows")] = None,
+    evaluation: Annotated[
+        str | None, typer.Option("--evaluation", help="Quick start: cases [default: a tenth of the rows]")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", help="Quick start: yours=ours, as in question=prompt")
+    ] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Quick start: write the recipe here")] = None,
+    snapshot_every: Annotated[
+        float, typer.Option("--snapshot-every", help="Seconds of training that a crash may cost")
+    ] = 60.0,
     json: Json = False,
     workspace: At = None,
 ) -> None:
@@ -28,14 +44,27 @@ def train(
     from server.assembly.catalog import open_catalog
     from server.cli.progress import bars
     from server.workspace import find
+    from trainer.methods import METHODS
+    from trainer.recipes.quick import write_recipe
     from trainer.run import TrainedRun
 
     place = find(root(workspace))
     catalog = open_catalog(place)
+    recipe: training.RecipeSource = Path(what)
+    if what in METHODS and not Path(what).exists():
+        if tenant is None or data is None:
+            raise typer.BadParameter("a quick start needs --tenant and --data")
+        recipe = training.quick_start(
+            place, what, tenant=tenant, adapter=adapter, base=base, data=data, evaluation=evaluation,
+            columns=column or (), overrides=override or (),
+        )  # fmt: skip
+        if save is not None:
+            write_recipe(recipe, save)
+            render.note(f"Recipe written to {save}")
 
     def execute(ready: training.Ready) -> TrainedRun:
         with bars(str(ready.planned.name)) as sink:
-            return training.run(place, ready, sink, fresh=fresh)
+            return training.run(place, ready, sink, fresh=fresh, snapshot_every=snapshot_every)
 
     before = partial(training.known, place) if plan else execute
     ready = training.prepare(place, catalog, recipe, override or (), before=before)

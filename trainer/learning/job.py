@@ -42,6 +42,8 @@ class Job(Generic[S, R]):
     """Where the adapter goes, as PEFT saves it."""
     scratch: Path
     """Survives a crash: snapshots, and answers that were expensive to get."""
+    snapshot_every: float = 60.0
+    """Seconds of training that a crash may cost."""
     start: Path | None = None
     """The adapter that training continues; its reference too."""
     teacher: TeacherModel | None = None

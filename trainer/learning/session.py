@@ -78,20 +78,27 @@ def arguments(job: Job[Any, Any], session: Session) -> dict[str, Any]:
 
 
 def finish(
-    job: Job[Any, Any], session: Session, trainer: Any, *, proof: dict[str, Any], cross_entropy: bool = False
+    job: Job[Any, Any],
+    session: Session,
+    trainer: Any,
+    *,
+    proof: dict[str, Any],
+    cross_entropy: bool = False,
+    stride: int = 1,
 ) -> Learned:
     """Train (from the last snapshot, if a crash left one) and save the adapter.
 
-    ``cross_entropy`` says that the loss is one, so that sitting at ln(vocabulary) means death.
+    ``cross_entropy`` says that the loss is one, so that sitting at ln(vocabulary) means death; snapshots are
+    taken after multiples of ``stride`` steps.
     Raises TrainingDiverged.
     """
     from transformers import PrinterCallback
 
     watch = Watch(session.uniform if cross_entropy else None, job.on_step)
-    snapshots = Snapshots(job.scratch / SNAPSHOTS)
+    snapshots = Snapshots(job.scratch / SNAPSHOTS, every=job.snapshot_every)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback(watch))
-    trainer.add_callback(snapshots.callback())
+    trainer.add_callback(snapshots.callback(stride=stride))
     trainer.train(resume_from_checkpoint=snapshots.latest())
     save(trainer.model, job)
     return Learned(job.out, proof)

@@ -11,19 +11,18 @@ from registry.digests import Digest
 
 SNAPSHOTS: Final = "snapshots"
 _MARK: Final = "whole.json"
-EVERY: Final = 60.0
-"""Seconds of training that a crash may cost."""
 
 
 class Snapshots:
     """A snapshot without its mark was cut off while it was written, and is not looked at."""
 
     def __init__(
-        self, folder: Path, *, every: float = EVERY, timer: Callable[[], float] = time.monotonic
+        self, folder: Path, *, every: float, timer: Callable[[], float] = time.monotonic
     ) -> None:
         self.folder = folder
         self._every = every
         self._timer = timer
+        self._last = timer()
 
     def latest(self) -> str | None:
         """The newest whole snapshot; everything else is removed."""
@@ -34,26 +33,39 @@ class Snapshots:
                 shutil.rmtree(path)
         return str(whole[-1]) if whole else None
 
-    def callback(self) -> Any:
-        """Asks transformers' Trainer for a snapshot whenever the time has come, and marks it."""
+    def due(self) -> bool:
+        """Whether the time for a snapshot has come; it comes again after as long."""
+        if self._timer() - self._last < self._every:
+            return False
+        self._last = self._timer()
+        return True
+
+    def place(self, step: int) -> Path:
+        return self.folder / f"checkpoint-{step}"
+
+    def callback(self, *, stride: int = 1) -> Any:
+        """Asks transformers' Trainer for a snapshot whenever the time has come, and marks it.
+
+        ``stride``: only after a multiple of so many steps, where several steps learn from one draw of answers
+        that no snapshot holds.
+        """
         from transformers import TrainerCallback
 
         snapshots = self
-        last = self._timer()
 
         class Callback(TrainerCallback):  # type: ignore[misc]  # transformers is not followed, so it is Any
             def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-                nonlocal last
-                if snapshots._timer() - last >= snapshots._every and state.global_step < state.max_steps:
-                    last = snapshots._timer()
+                between = state.global_step % stride == 0 and state.global_step < state.max_steps
+                if between and snapshots.due():
                     control.should_save = True
 
             def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-                snapshots._mark(snapshots.folder / f"checkpoint-{state.global_step}")
+                snapshots.mark(snapshots.place(state.global_step))
 
         return Callback()
 
-    def _mark(self, path: Path) -> None:
+    def mark(self, path: Path) -> None:
+        """Call it whole, after everything else has been written."""
         digests = {file.name: Digest.of_file(file) for file in sorted(path.iterdir()) if file.is_file()}
         (path / _MARK).write_text(json.dumps(digests))
         self.latest()
