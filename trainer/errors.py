@@ -5,22 +5,29 @@ InvalidInput (registry)
 │   ├── RecipeInvalid        the recipe
 │   ├── DataInvalid          training rows, evaluation cases or the answers' schema
 │   └── DataLeak             a question is asked in training and again in the evaluation
+├── SourceInvalid            what names no place to read rows from
+├── FormatUnknown            a file that is neither JSON Lines, CSV nor Parquet
 └── TrainingRefused    422   the data and the base do not fit together (one leaf a trap TRL leaves open)
 Conflict
 ├── BaseDiffers              the folder is not the base that the registry knows
 └── RunBusy                  two trainings in one run folder
 NotFound
+├── SourceMissing            no such data set, file, bucket or object
 └── RunNotFinished           a run folder without a finished run in it
+Refused
+└── SourceRefused            rows that these credentials may not read
 Corrupt
 └── RunChanged               a finished run whose files are not what it wrote
 TenonError
+├── SourceUnreachable  503   the hub or the object store did not answer
 └── TrainingFailed     500   learning itself went wrong
     └── EndpointFailed       a teacher or judge that is asked over HTTP
 """
 
 from dataclasses import dataclass
+from typing import Final
 
-from registry.errors import Conflict, Corrupt, InvalidInput, NotFound, TenonError
+from registry.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused, TenonError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,10 @@ class Fault:
         return f"{self.where}: {self.what}"
 
 
+_SHOWN: Final = 50
+"""Faults in a message; all of them are in ``faults``. More than a screen of them is read by nobody."""
+
+
 class FileFaulty(InvalidInput):
     """Faults of one file, all at once: fixing a file one error at a time wastes an afternoon."""
 
@@ -41,7 +52,8 @@ class FileFaulty(InvalidInput):
 
     def __init__(self, file: str, faults: tuple[Fault, ...]) -> None:
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        super().__init__("\n".join([f"{file} has {count}", *map(str, faults)]), file=file)
+        more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+        super().__init__("\n".join([f"{file} has {count}", *map(str, faults[:_SHOWN]), *more]), file=file)
         self.faults = faults
 
 
@@ -58,6 +70,30 @@ class DataInvalid(FileFaulty):
 class DataLeak(FileFaulty):
     code = "data_leak"
     hint = "an evaluation question that was trained on proves nothing: keep it in one of the two files"
+
+
+class SourceInvalid(InvalidInput):
+    code = "data_source_invalid"
+    hint = "write a file's path, hf://datasets/owner/name/file or s3://bucket/key"
+
+
+class FormatUnknown(InvalidInput):
+    code = "data_format_unknown"
+    hint = "the end of the name says how rows are written: .jsonl, .csv or .parquet"
+
+
+class SourceMissing(NotFound):
+    code = "data_source_missing"
+
+
+class SourceRefused(Refused):
+    code = "data_source_refused"
+    hint = "sign in as for any client: HF_TOKEN for the hub, AWS_PROFILE or a role for S3"
+
+
+class SourceUnreachable(TenonError):
+    code, status = "data_source_unreachable", 503
+    hint = "check the network, HF_ENDPOINT or AWS_ENDPOINT_URL, and try again"
 
 
 class TrainingRefused(InvalidInput):
@@ -108,6 +144,25 @@ class NoLinearTargets(TrainingRefused):
     hint = "lora.targets must name layers that this base has: tenon base show"
 
 
+class VocabularyDiffers(TrainingRefused):
+    code = "vocabulary_differs"
+    hint = "use method gold, which aligns two tokenizers, or black_box, which only needs the teacher's text"
+
+
+class TokenizerUnaligned(TrainingRefused):
+    """A tokenizer whose tokens are no pieces of bytes cannot be aligned with another."""
+
+    code = "tokenizer_unaligned"
+    hint = "gold needs byte-level BPE tokenizers on both sides: use method black_box"
+
+
+class TooFewAccepted(TrainingRefused):
+    """The verifiers turned down so many answers that learning the rest would teach chance."""
+
+    code = "too_few_accepted"
+    hint = "look at the verifiers' counts above; draw more answers (samples), relax rewards, or lower least"
+
+
 class BaseDiffers(Conflict):
     code = "base_differs"
     hint = "register this folder as a new base, or train on the registered one"
@@ -135,6 +190,16 @@ class TrainingFailed(TenonError):
 class TrainingDiverged(TrainingFailed):
     code = "training_diverged"
     hint = "lower the method's learning_rate or raise its warmup_steps"
+
+
+class OutOfMemory(TrainingFailed):
+    code = "out_of_memory"
+    hint = "lower the method's batch_size or max_length"
+
+
+class DiskFull(TrainingFailed):
+    code, status = "disk_full", 507
+    hint = "make room and run it again: finished stages and the last snapshot are kept"
 
 
 class VerifierFailed(TrainingFailed):

@@ -17,7 +17,7 @@ from registry.evidence import GatePolicy
 from registry.manifests import DataRef, Provenance
 from registry.models import Base
 from registry.names import AdapterName, Name
-from trainer.datasets import Dataset, load_rows, refuse_leaks
+from trainer.datasets import Dataset, load_rows, locate, refuse_leaks
 from trainer.datasets.schemas import schema_fault
 from trainer.datasets.split import as_cases, split
 from trainer.errors import BaseDiffers, DataInvalid, Fault, LibrariesMissing
@@ -167,15 +167,17 @@ def make_plan(
 def _data(loaded: LoadedRecipe, method: Method) -> tuple[Dataset[Any], Dataset[Any]]:
     """(training rows, held-out rows)."""
     files = loaded.recipe.data
-    rows: Dataset[Any] = load_rows(loaded.path(files.train), shape=method.shape, columns=files.columns)
+    source = locate(loaded.file, files.train)
+    rows: Dataset[Any] = load_rows(source, shape=method.shape, columns=files.columns)
     verified = bool(loaded.recipe.rewards or loaded.recipe.evaluation.verifiers)
     if files.evaluation is None:
         rows, held_out = split(rows, share=files.split)
         return rows, held_out if method.scores else as_cases(held_out)
-    path = loaded.path(files.evaluation)
+    held = locate(loaded.file, files.evaluation)
     if method.scores:
-        return rows, load_rows(path, shape=method.shape, columns=files.columns)
-    return rows, load_suite(path, verified=verified)
+        columns = files.evaluation_columns or files.columns
+        return rows, load_rows(held, shape=method.shape, columns=columns)
+    return rows, load_suite(held, verified=verified, columns=files.evaluation_columns)
 
 
 def _rewards(

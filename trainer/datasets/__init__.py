@@ -16,6 +16,7 @@ from trainer.datasets.rows import (
     Tools,
     examples,
 )
+from trainer.datasets.sources import Source, locate
 
 __all__ = [
     "Case",
@@ -28,11 +29,13 @@ __all__ = [
     "Role",
     "Row",
     "Shape",
+    "Source",
     "Steps",
     "ToolCall",
     "Tools",
     "examples",
     "load_conversations",
     "load_rows",
+    "locate",
     "refuse_leaks",
 ]

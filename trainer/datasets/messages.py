@@ -63,30 +63,52 @@ def read_messages(value: Any, *, name: str = "messages") -> tuple[list[str], tup
             messages.append(_message(entry))
     if faults:
         return faults, ()
-    if (trouble := _order_fault(messages, name)) is not None:
+    if (trouble := _order_fault(messages, value, name)) is not None:
         return [trouble], ()
     return [], tuple(messages)
 
 
-def _order_fault(messages: list[Message], name: str) -> str | None:
+def _order_fault(messages: list[Message], entries: list[dict[str, Any]], name: str) -> str | None:
     """Everything after the first wrong turn is wrong too: one fault says it."""
     start = 1 if messages[0].role == "system" else 0
     if start == len(messages):
         return f"{name} has no user message"
-    expected, waiting = "user", 0
+    expected = "user"
+    waiting: list[Any] = []
     for place in range(start, len(messages)):
-        message = messages[place]
+        message, where = messages[place], f"{name}[{place}]"
         if message.role != expected:
-            lacking = " (a tool call without its result)" if expected == "tool" else ""
-            return f"{name}[{place}].role is {message.role}, expected {expected}{lacking}"
+            return f"{where}.role is {message.role}, expected {expected}{_advice(message.role, expected)}"
         if message.role == "assistant":
-            waiting = len(message.tool_calls)
+            waiting = list(entries[place].get("tool_calls") or ())
             expected = "tool" if waiting else "user"
         elif message.role == "tool":
-            waiting -= 1
+            if (trouble := _answers_fault(entries[place], waiting.pop(0))) is not None:
+                return f"{where}{trouble}"
             expected = "tool" if waiting else "assistant"
         else:
             expected = "assistant"
+    return None
+
+
+def _advice(role: str, expected: str) -> str:
+    if expected == "tool":
+        return " (a tool call without its result: add a tool message with what the tool returned)"
+    if role == "tool":
+        return " (a result without a call: give the assistant message before it tool_calls)"
+    if role == "system":
+        return " (a system message stands first or not at all)"
+    return ""
+
+
+def _answers_fault(result: dict[str, Any], call: dict[str, Any]) -> str | None:
+    """Templates print results in their order and no ids, so results must stand in the order of their calls."""
+    called = _function(call)["name"]
+    if result.get("name") not in (None, called):
+        return f" is the result of {result['name'][:40]!r}, expected that of {called[:40]!r}"
+    given, wanted = result.get("tool_call_id"), call.get("id")
+    if given is not None and wanted is not None and given != wanted:
+        return f".tool_call_id is {str(given)[:40]!r}, expected {str(wanted)[:40]!r} (the order of the calls)"
     return None
 
 
@@ -109,11 +131,13 @@ def _arguments(value: Any) -> str:
 def _message_fault(entry: Any) -> str | None:  # noqa: PLR0911 - one return a fault
     if not isinstance(entry, dict):
         return " must be an object with role and content"
+    if "from" in entry and "value" in entry:
+        return " has from and value (ShareGPT): write role (user, assistant) and content"
     if extra := [key for key in entry if key not in _KEYS]:
         return f": {unknown_key(extra[0], ('role', 'content'))}"
     role = entry.get("role")
     if role not in _ROLES:
-        return f".role must be one of {', '.join(_ROLES)}"
+        return f".role must be one of {', '.join(_ROLES)}{_nearest_role(role)}"
     calls = entry.get("tool_calls")
     if calls is not None:
         if role != "assistant":
@@ -128,9 +152,24 @@ def _message_fault(entry: Any) -> str | None:  # noqa: PLR0911 - one return a fa
     if not isinstance(content, str):
         return ".content must be text"
     if not content.strip() and not calls:
-        # An empty answer would train a bare end of turn: a model that says nothing.
-        return ".content is empty"
+        # TRL would learn a bare end of turn from it.
+        taught = ", and teaches to say nothing: write the answer or delete the row"
+        return f".content is empty{taught if role == 'assistant' else ''}"
     return None
+
+
+def _nearest_role(role: Any) -> str:
+    known = {
+        "human": "user",
+        "gpt": "assistant",
+        "bot": "assistant",
+        "model": "assistant",
+        "function": "tool",
+    }
+    if not isinstance(role, str):
+        return ""
+    near = known.get(role.lower()) or next(iter(difflib.get_close_matches(role.lower(), _ROLES, n=1)), None)
+    return f"; did you mean {near}?" if near else ""
 
 
 def _calls_fault(calls: Any) -> str | None:

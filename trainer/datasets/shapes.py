@@ -40,7 +40,9 @@ def read_row(value: dict[str, Any], *, shape: Shape, line: int) -> tuple[Faults,
 def _conversation(value: dict[str, Any], line: int, tags: tuple[str, ...]) -> tuple[Faults, Row | None]:
     faults, messages = _conversation_messages(value)
     if not faults and messages[-1].role != "assistant":
-        faults.append(f"messages must end with the assistant's answer, not with {messages[-1].role}")
+        faults.append(
+            f"messages must end with the assistant's answer, not with {messages[-1].role}{_why(messages)}"
+        )
     tools, trouble = _tools(value.get("tools"))
     faults += trouble
     weight = value.get("weight", 1.0)
@@ -56,6 +58,12 @@ def _conversation(value: dict[str, Any], line: int, tags: tuple[str, ...]) -> tu
     if faults:
         return faults, None
     return [], Conversation(messages, line, tools, float(weight), tags)
+
+
+def _why(messages: tuple[Message, ...]) -> str:
+    if messages[-1].role == "tool":
+        return ": add what the assistant says to the tool's result"
+    return ": add it, or delete the row"
 
 
 def _conversation_messages(value: dict[str, Any]) -> tuple[Faults, tuple[Message, ...]]:
@@ -198,8 +206,9 @@ def _answer(value: dict[str, Any], key: str) -> tuple[Faults, str]:
         answer = message.get("content")
     if not isinstance(answer, str):
         return [f"{key} must be text or one assistant message"], ""
-    # An empty answer would train a bare end of turn: a model that says nothing.
-    return ([f"{key} is empty"], "") if not answer.strip() else ([], answer)
+    if not answer.strip():
+        return [f"{key} is empty, and teaches to say nothing: write the answer or delete the row"], ""
+    return [], answer
 
 
 def _common_prompt(value: dict[str, Any]) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from trainer.recipes.methods import (
     DEFAULTS,
     REWARDED,
     TAUGHT,
+    WHITE_BOX,
     BlackBoxSettings,
     CpoSettings,
     DistillSettings,
@@ -56,8 +57,11 @@ class DataFiles(Document):
     evaluation: str | None = Field(default=None, min_length=1)
     """Held-out cases. Without it, ``split`` of the training rows are held out and become the cases."""
     split: float = Field(default=0.1, gt=0, lt=1)
-    columns: dict[str, str] = Field(default_factory=dict)
-    """What the file calls a column -> what Tenon does: ``{question: prompt, answer: completion}``."""
+    columns: dict[str, str | None] = Field(default_factory=dict)
+    """What the file calls a column -> what Tenon does: ``{question: prompt, answer: completion}``. ``null``
+    drops a column, and ``"*": null`` all that Tenon has no name for."""
+    evaluation_columns: dict[str, str | None] = Field(default_factory=dict)
+    """The same for the evaluation file: cases have other names (``answer`` is what a good one says)."""
 
 
 class EvaluationSettings(Document):
@@ -130,6 +134,8 @@ class Recipe(Document):
             raise ValueError(f"rewards: {self.method} needs at least one")
         if self.method in TAUGHT and self.teacher is None:
             raise ValueError(f"teacher: {self.method} needs one")
+        if self.method in WHITE_BOX and self.teacher is not None and self.teacher.endpoint is not None:
+            raise ValueError(f"teacher: {self.method} reads a teacher's weights, an endpoint needs black_box")
         return self
 
     @property

@@ -8,7 +8,7 @@ import pytest
 
 from registry.digests import Digest
 from tests.support.tiny_model import case, conversation, write_jsonl
-from trainer.datasets import Message, examples, load_conversations, refuse_leaks
+from trainer.datasets import Dataset, examples, load_conversations, refuse_leaks
 from trainer.errors import DataInvalid, DataLeak, FileFaulty
 from trainer.evaluation.suite import load_suite
 
@@ -58,12 +58,16 @@ def test_every_fault_is_listed_by_line(tmp_path: Path) -> None:
     assert set(text) == set(range(2, 17))
     assert text[3] == "is an empty line"
     assert text[4] == "must be a JSON object"
-    assert text[5] == "messages[1].content is empty"
+    assert text[5].startswith("messages[1].content is empty, and teaches to say nothing")
     assert text[6] == "messages[0].role is assistant, expected user"
-    assert text[7] == "messages must end with the assistant's answer, not with user"
+    assert (
+        text[7] == "messages must end with the assistant's answer, not with user: add it, or delete the row"
+    )
     assert text[8] == "messages[1].role is user, expected assistant"
-    assert text[9] == "messages[1].role is system, expected assistant"
-    assert text[10] == "messages[1].role must be one of system, user, assistant"
+    assert text[9].startswith("messages[1].role is system, expected assistant (a system message stands first")
+    assert text[10] == (
+        "messages[1].role must be one of system, user, assistant, tool; did you mean assistant?"
+    )
     assert text[11] == "messages is missing"
     assert text[12] == "messages[0].content must be text"
     assert "twice" in text[13]
@@ -75,7 +79,7 @@ def test_every_fault_is_listed_by_line(tmp_path: Path) -> None:
 def test_bytes_that_are_not_utf_8_name_their_line(tmp_path: Path) -> None:
     good = json.dumps(conversation(1)).encode() + b"\n"
     assert faults(tmp_path / "train.jsonl", good + b'{"messages": "\xff"}\n') == [
-        "train.jsonl:2: is not UTF-8 (byte 15)"
+        "train.jsonl:2: is not UTF-8 (byte 15): save the file as UTF-8"
     ]
 
 
@@ -98,10 +102,15 @@ def test_the_last_line_needs_no_line_break(tmp_path: Path) -> None:
 def test_each_assistant_turn_is_an_example_after_what_came_before_it(tmp_path: Path) -> None:
     row = turns("system", "s", "user", "a", "assistant", "b", "user", "c", "assistant", "d")
     (first, second) = examples(load_conversations(write_jsonl(tmp_path / "train.jsonl", [row])).rows)
-    assert (first.answer, second.answer) == ("b", "d")
+    assert (first.answer.content, second.answer.content) == ("b", "d")
     assert [message.content for message in first.prompt] == ["s", "a"]
     assert [message.content for message in second.prompt] == ["s", "a", "b", "c"]
     assert first.line == second.line == 1
+
+
+def asked(folder: Path, *prompts: list[dict[str, str]]) -> Dataset[Any]:
+    rows = [{"messages": prompt, "answer": "x"} for prompt in prompts]
+    return load_suite(write_jsonl(folder / "cases.jsonl", rows))
 
 
 def test_a_question_of_the_evaluation_in_training_is_a_leak(tmp_path: Path) -> None:
@@ -110,25 +119,22 @@ def test_a_question_of_the_evaluation_in_training_is_a_leak(tmp_path: Path) -> N
         turns("user", "b", "assistant", "y", "user", "Hi", "assistant", "z"),
     ]
     dataset = load_conversations(write_jsonl(tmp_path / "train.jsonl", rows))
-    asked = [
-        (4, (Message("user", "pay 5 eur "),)),
-        (5, (Message("user", "Hi"),)),
-        (6, (Message("user", "b"), Message("assistant", "y"), Message("user", "hi"))),
-    ]
+    hi = turns("user", "Hi")["messages"]
+    later = turns("user", "b", "assistant", "y", "user", "hi")["messages"]
     with pytest.raises(DataLeak) as caught:
-        refuse_leaks(dataset, asked, evaluation="cases.jsonl")
+        refuse_leaks(dataset, asked(tmp_path, turns("user", "pay 5 eur ")["messages"], hi, later))
     assert [str(fault) for fault in caught.value.faults] == [
-        "cases.jsonl:4: the same question stands in train.jsonl:1",
-        "cases.jsonl:6: the same question stands in train.jsonl:2",
+        "cases.jsonl:1: the same question stands in train.jsonl:1",
+        "cases.jsonl:3: the same question stands in train.jsonl:2",
     ]
-    refuse_leaks(dataset, asked[1:2], evaluation="cases.jsonl")
+    refuse_leaks(dataset, asked(tmp_path, hi))
 
 
 def test_cases_are_read_with_everything(tmp_path: Path) -> None:
     suite = load_suite(write_jsonl(tmp_path / "cases.jsonl", [case(1), case(2)]))
-    assert [one.id for one in suite.cases] == ["case-1", "case-2"]
-    assert suite.cases[0].facts == {"amount": "1.50"}
-    assert suite.cases[1].tags == ("even",)
+    assert [one.id for one in suite.rows] == ["case-1", "case-2"]
+    assert suite.rows[0].facts == {"amount": "1.50"}
+    assert suite.rows[1].tags == ("even",)
 
 
 def test_every_fault_of_a_case_is_listed(tmp_path: Path) -> None:
@@ -139,7 +145,7 @@ def test_every_fault_of_a_case_is_listed(tmp_path: Path) -> None:
         {**case(3), "facts": {"amount": 3}},
         {**case(4), "expect": {"type": "objekt"}},
         {**case(5), "messages": conversation(5)["messages"]},
-        {"id": "case-6", "messages": case(6)["messages"]},
+        {**case(6), "answer": 3},
         {**case(7), "tag": []},
         {**case(8), "expect": {"$ref": "https://example.org/schema.json"}},
         {**case(9), "tags": "x"},
@@ -151,10 +157,17 @@ def test_every_fault_of_a_case_is_listed(tmp_path: Path) -> None:
     assert text[3] == "facts must map names to text"
     assert text[4].startswith("expect is not a JSON Schema")
     assert text[5] == "messages must end with the user's question"
-    assert text[6] == "asks for nothing: give facts, expect or both"
+    assert text[6] == "answer must be text"
     assert text[7] == "'tag' is not a known key; did you mean tags?"
     assert text[8] == "expect points outside itself (https://example.org/schema.json)"
     assert text[9] == "tags must be a list of text"
+
+
+def test_a_case_asks_for_something_unless_a_verifier_does(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "cases.jsonl", [case(1), {"messages": case(2)["messages"]}])
+    with pytest.raises(DataInvalid, match=r"cases.jsonl:2: asks for nothing: give facts, expect, answer"):
+        load_suite(path)
+    assert len(load_suite(path, verified=True).rows) == 2
 
 
 def test_faults_read_well_in_a_terminal(tmp_path: Path) -> None:
@@ -163,3 +176,14 @@ def test_faults_read_well_in_a_terminal(tmp_path: Path) -> None:
     with pytest.raises(FileFaulty) as caught:
         load_conversations(path)
     assert caught.value.message.splitlines()[0] == "train.jsonl has 2 faults"
+
+
+def test_many_faults_are_counted_and_the_first_fifty_shown(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text("1\n" * 1000)
+    with pytest.raises(DataInvalid) as caught:
+        load_conversations(path)
+    shown = caught.value.message.splitlines()
+    assert shown[0] == "train.jsonl has 1000 faults"
+    assert (len(shown), shown[-1]) == (52, "and 950 more")
+    assert len(caught.value.faults) == 1000
