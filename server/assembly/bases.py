@@ -2,24 +2,27 @@
 
 import re
 from pathlib import Path
+from typing import Final
 
 from registry.bases import describe
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
 from registry.errors import BaseNotFound
 from registry.models import Base
-from server.demo.build_base import SHIPPED_BASE
+from server.demo.build_base import SHIPPED_BASE, SHIPPED_STUDENT
 from server.errors import DependencyMissing
 from server.workspace import Workspace
+
+_SHIPPED: Final = {"demo": SHIPPED_BASE, "demo-student": SHIPPED_STUDENT}
 
 
 def locate(source: str, revision: str | None = None) -> Path:
     """The folder of a base: ``source`` itself, or a snapshot of that hub repository (network, cached).
 
-    ``demo`` is the base that ships with Tenon.
+    ``demo`` is the base that ships with Tenon, ``demo-student`` the smaller one to distil it into.
     """
-    if source == "demo":
-        return SHIPPED_BASE
+    if source in _SHIPPED:
+        return _SHIPPED[source]
     folder = Path(source)
     if folder.is_dir():
         return folder.resolve()
@@ -61,6 +64,15 @@ def folder_of(workspace: Workspace, name: str) -> Path:
     if not link.is_dir():
         raise BaseNotFound(f"the files of base {name!r} are not on this machine", hint="tenon base add again")
     return link.resolve()
+
+
+def only_one(workspace: Workspace) -> str:
+    """The name of the registered base, when there is no choice. Raises BaseNotFound."""
+    names = sorted(link.name for link in workspace.bases.iterdir()) if workspace.bases.is_dir() else []
+    if len(names) != 1:
+        known = f"registered are {', '.join(names)}" if names else "none is registered"
+        raise BaseNotFound(f"which base? {known}", hint="name one with --base, or add one: tenon base add")
+    return names[0]
 
 
 def ensure_registered(workspace: Workspace, catalog: LocalCatalog, base: str) -> tuple[str, Path]:

@@ -41,9 +41,12 @@ def data(
 def build_base(
     out: Annotated[Path, typer.Argument(help="New folder for the base")],
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same corpus")] = 7,
+    size: Annotated[
+        Literal["base", "student"], typer.Option(help="student: half the parameters, to distil into")
+    ] = "base",
     json: Json = False,
 ) -> None:
-    """Train the demo's base model from scratch (about 8 minutes on 2 cores) and report its quality."""
+    """Train a base model of the demo from scratch (about 8 minutes on 2 cores) and report its quality."""
     from dataclasses import asdict
 
     from rich.console import Console
@@ -58,7 +61,7 @@ def build_base(
             shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
             progress.update(task, completed=done, total=total, description=f"demo base  {shown}")
 
-        quality = build(out, seed=seed, progress=advance)
+        quality = build(out, seed=seed, size=size, progress=advance)
     if json:
         render.data(asdict(quality))
         return

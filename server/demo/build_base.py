@@ -9,18 +9,19 @@ adapters.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from server.demo import corpus
 from server.demo.errors import BaseBelowQuality
 
 SHIPPED_BASE: Final = Path(__file__).parent / "base"
+SHIPPED_STUDENT: Final = Path(__file__).parent / "student_base"
 
-STEPS: Final = 600
 BATCH: Final = 32
 CASES_PER_TENANT: Final = 100
 
@@ -33,6 +34,31 @@ AMOUNTS_AT_LEAST: Final = 0.95
 FACTS_AT_LEAST: Final = 0.90
 POLICY_AT_MOST: Final = 0.60
 GREEDY_POLICY_AT_MOST: Final = 0.10
+
+
+Size = Literal["base", "student"]
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What one size is made of: fields of ``pretraining.Shape``, and how long it learns."""
+
+    shape: Mapping[str, int]
+    steps: int
+    own_tokenizer: bool = True
+    """Otherwise that of the shipped base: white-box distillation needs one vocabulary for both."""
+
+
+MAKINGS: Final[Mapping[Size, Making]] = {
+    "base": Making(shape={}, steps=600),
+    # Half the base's parameters, and steps instead: a width of 96 copied every amount, but after 1,200 steps
+    # only 15 % of its answers had all facts right, against 93 % here.
+    "student": Making(
+        shape={"hidden": 128, "layers": 4, "heads": 4, "key_value_heads": 2, "feed_forward": 384},
+        steps=1000,
+        own_tokenizer=False,
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +167,25 @@ def build_base(
     *,
     seed: int,
     progress: Callable[[int, int, dict[str, float]], None],
-    steps: int = STEPS,
+    size: Size = "base",
+    steps: int | None = None,
 ) -> BaseQuality:
     """Make the corpus, train tokenizer and model, measure, and write the base folder to `out`.
 
     Minutes of two CPU cores. Raises `BaseBelowQuality`, with every missed bound, before anything is written.
     """
     from trainer.learning import pretraining
+    from trainer.learning.base import load_tokenizer
 
     started = time.monotonic()
+    making = MAKINGS[size]
+    steps = making.steps if steps is None else steps
     rows = corpus.base_rows(steps * BATCH, seed)
-    tokenizer = pretraining.train_tokenizer(rows)
-    schedule = pretraining.Schedule(steps=steps, batch=BATCH)
-    model = pretraining.pretrain(rows, tokenizer, seed=seed, schedule=schedule, progress=progress)
+    tokenizer = pretraining.train_tokenizer(rows) if making.own_tokenizer else load_tokenizer(SHIPPED_BASE)
+    shape, schedule = pretraining.Shape(**making.shape), pretraining.Schedule(steps=steps, batch=BATCH)
+    model = pretraining.pretrain(
+        rows, tokenizer, seed=seed, shape=shape, schedule=schedule, progress=progress
+    )
 
     def at(temperature: float) -> Temperature:
         # Another seed than the rows': the vendors and phrasings are held out whatever the seed, the amounts
@@ -177,6 +209,9 @@ def build_base(
     if missed := quality.shortcomings():
         raise BaseBelowQuality("the trained base is not good enough: " + "; ".join(missed), missed=missed)
     pretraining.write_base(model, tokenizer, out)
+    if not making.own_tokenizer:
+        for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+            shutil.copyfile(SHIPPED_BASE / name, out / name)  # saved again, it gains keys that mean nothing
     (out / BaseQuality.REPORT).write_text(quality.to_json(), encoding="utf-8")
     return quality
 
