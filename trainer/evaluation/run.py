@@ -8,6 +8,7 @@ from typing import Any, Final
 from trainer.evaluation.compare import Comparison, Judged, as_json, compare, judge
 from trainer.evaluation.scorers import scorer
 from trainer.evaluation.suite import Suite
+from trainer.evaluation.teacher import AgainstTeacher, Answers, against
 from trainer.events import Progress, StageAdvanced, ignore
 from trainer.rewards import Reward
 
@@ -21,6 +22,7 @@ Load = Callable[[Path, Path], Any]
 class Evaluation:
     comparison: Comparison
     judged: tuple[Judged, ...]
+    teacher: AgainstTeacher | None = None
 
     def as_json(self) -> dict[str, Any]:
         """``evaluation.json`` of a run folder."""
@@ -34,11 +36,12 @@ class Evaluation:
                 tag: {side: as_json(metrics) for side, metrics in sides.items()}
                 for tag, sides in comparison.by_tag.items()
             },
+            **({} if self.teacher is None else {"teacher": self.teacher.as_json()}),
         }
 
     def samples(self) -> list[dict[str, Any]]:
-        """``samples.json`` of a run folder: every case with the answer before and after."""
-        return [
+        """``samples.json`` of a run folder: every case with all answers to it."""
+        samples = [
             {
                 "id": one.case.id,
                 "messages": [message.as_dict() for message in one.case.prompt],
@@ -48,6 +51,10 @@ class Evaluation:
             }
             for one in self.judged
         ]
+        if self.teacher is not None:
+            for sample, text, scores in zip(samples, self.teacher.texts, self.teacher.scores, strict=True):
+                sample["teacher"] = {"text": text, "scores": scores}
+        return samples
 
 
 def evaluate(
@@ -61,10 +68,12 @@ def evaluate(
     batch_size: int = 64,
     sink: Progress = ignore,
     load: Load | None = None,
+    teacher: Answers | None = None,
 ) -> Evaluation:
-    """Generated answers, greedy and in float32. ``load`` is for tests and for other ways to generate."""
+    """Generated answers, greedy and in float32. ``load`` is for tests and for other ways to generate.
+    ``teacher`` is asked the same cases, for a student to be measured against."""
     model = (load or _load_here)(base_folder, adapter_folder)
-    total = 2 * len(suite.rows)
+    total = (2 if teacher is None else 3) * len(suite.rows)
 
     def said(*, adapter: bool) -> list[str]:
         start = len(suite.rows) if adapter else 0
@@ -77,8 +86,13 @@ def evaluate(
         )
         return answers
 
-    judged = judge(suite.rows, said(adapter=False), said(adapter=True), scorer(schema, rewards))
-    return Evaluation(compare(judged), judged)
+    score = scorer(schema, rewards)
+    judged = judge(suite.rows, said(adapter=False), said(adapter=True), score)
+    if teacher is None:
+        return Evaluation(compare(judged), judged)
+    texts = teacher(suite.rows, lambda done: sink(StageAdvanced(STAGE, 2 * len(suite.rows) + done, total)))
+    own = [one.adapter for one in judged], [one.adapter_scores for one in judged]
+    return Evaluation(compare(judged), judged, against(*own, texts, score(suite.rows, texts)))
 
 
 def _load_here(base_folder: Path, adapter_folder: Path) -> Any:
