@@ -5,6 +5,8 @@ InvalidInput (registry)
 │   ├── RecipeInvalid        the recipe
 │   ├── DataInvalid          training rows, evaluation cases or the answers' schema
 │   └── DataLeak             a question is asked in training and again in the evaluation
+├── ScaleInvalid             a training that cannot be spread over so many processes
+├── SweepInvalid             a sweep with nothing to vary or to compare by
 ├── SourceInvalid            what names no place to read rows from
 ├── FormatUnknown            a file that is neither JSON Lines, CSV nor Parquet
 └── TrainingRefused    422   the data and the base do not fit together (one leaf a trap TRL leaves open)
@@ -21,6 +23,7 @@ Corrupt
 TenonError
 ├── SourceUnreachable  503   the hub or the object store did not answer
 └── TrainingFailed     500   learning itself went wrong
+    ├── WorkerDied           one of several learning processes is gone
     └── EndpointFailed       a teacher or judge that is asked over HTTP
 """
 
@@ -70,6 +73,16 @@ class DataInvalid(FileFaulty):
 class DataLeak(FileFaulty):
     code = "data_leak"
     hint = "an evaluation question that was trained on proves nothing: keep it in one of the two files"
+
+
+class ScaleInvalid(InvalidInput):
+    code = "scale_invalid"
+    hint = "choose --devices so that it divides the method's batch_size: a step then learns from the same rows"
+
+
+class SweepInvalid(InvalidInput):
+    code = "sweep_invalid"
+    hint = "write --sweep key=value,value such as --sweep lora.rank=4,8,16; several keys make a grid"
 
 
 class SourceInvalid(InvalidInput):
@@ -144,6 +157,16 @@ class NoLinearTargets(TrainingRefused):
     hint = "lora.targets must name layers that this base has: tenon base show"
 
 
+class ScoreUndefined(TrainingRefused):
+    """The score of a reward model cannot be read off this base as engines would serve it."""
+
+    code = "score_undefined"
+    hint = (
+        "a reward model needs a base with the tokens 0 and 1 whose logits are its last hidden state times its "
+        "output layer: Qwen and Llama bases do"
+    )
+
+
 class VocabularyDiffers(TrainingRefused):
     code = "vocabulary_differs"
     hint = "use method gold, which aligns two tokenizers, or black_box, which only needs the teacher's text"
@@ -161,6 +184,11 @@ class TooFewAccepted(TrainingRefused):
 
     code = "too_few_accepted"
     hint = "look at the verifiers' counts above; draw more answers (samples), relax rewards, or lower least"
+
+
+class NothingLeft(TrainingRefused):
+    code = "nothing_left"
+    hint = "widen --pass-rate; pairs also need an answer that the verifiers turned down"
 
 
 class BaseDiffers(Conflict):
@@ -200,6 +228,11 @@ class OutOfMemory(TrainingFailed):
 class DiskFull(TrainingFailed):
     code, status = "disk_full", 507
     hint = "make room and run it again: finished stages and the last snapshot are kept"
+
+
+class WorkerDied(TrainingFailed):
+    code = "worker_died"
+    hint = "run the same command again: learning goes on from the last snapshot"
 
 
 class VerifierFailed(TrainingFailed):

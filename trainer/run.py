@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from registry.intake import inspect
 from registry.names import AdapterName
 from trainer.datasets.messages import read_messages
 from trainer.errors import BaseDiffers, RunChanged, RunNotFinished
+from trainer.evaluation.judges import judge_rows
 from trainer.evaluation.run import STAGE as EVALUATE
 from trainer.evaluation.run import evaluate
+from trainer.evaluation.teacher import Answers, answers_of
 from trainer.events import Note, Progress, StageAdvanced, StageFinished, StageStarted
 from trainer.folder import (
     ADAPTER,
@@ -27,13 +29,18 @@ from trainer.folder import (
     RAW,
     SAMPLES,
     SCRATCH,
+    TRACKING,
     Marker,
     RunFolder,
     StepFigures,
 )
 from trainer.learning.job import Job
+from trainer.methods import METHODS
 from trainer.package import package
 from trainer.plan import Plan, Planned, check_base
+from trainer.scale import Scale
+from trainer.shortages import named_shortages
+from trainer.recipes.methods import ProcessRewardModelSettings
 
 CHECK, LEARN, PACKAGE, IDENTIFY = "check", "learn", "package", "fingerprint"
 STAGES = (CHECK, LEARN, PACKAGE, EVALUATE, IDENTIFY)
@@ -53,6 +60,10 @@ class TrainedRun:
     """Stage -> what it took when it was computed."""
     reused: bool
     """Whether all of it had been computed before."""
+    teacher: dict[str, Metric] = field(default_factory=dict)
+    """What the teacher reaches on the same cases; empty without one."""
+    difference: dict[str, Metric] = field(default_factory=dict)
+    """How far this adapter is above (or below) its teacher."""
 
     @property
     def name(self) -> AdapterName:
@@ -70,16 +81,20 @@ def train(
     run_folder: Path,
     sink: Progress,
     fresh: bool = False,
+    snapshot_every: float = 60.0,
+    trackers: tuple[str, ...] = (),
     timer: Callable[[], float] = time.monotonic,
 ) -> TrainedRun:
     """Compute whatever of the plan ``run_folder`` does not hold yet, and return the finished run.
 
     A stage is reused when its marker names this plan and its files are unchanged; ``fresh`` reuses nothing.
+    Learning is picked up at its last snapshot, of which there is one every ``snapshot_every`` seconds.
     Raises RunBusy, BaseDiffers, the leaves of TrainingRefused and IntakeRefused, and TrainingDiverged.
     """
     folder = RunFolder(run_folder)
     with folder.locked():
-        return _Execution(planned, folder, base_folder, sink, timer).run(fresh=fresh)
+        watching = _Watching(sink, timer, snapshot_every, trackers)
+        return _Execution(planned, folder, base_folder, watching).run(fresh=fresh)
 
 
 def load_run(run_folder: Path, *, reused: bool = True) -> TrainedRun:
@@ -91,6 +106,8 @@ def load_run(run_folder: Path, *, reused: bool = True) -> TrainedRun:
         fingerprint = Fingerprint.parse((run_folder / FINGERPRINT).read_bytes())
         figures = folder.read_json(EVALUATION)
         metrics, baseline = _metrics(figures["metrics"]), _metrics(figures["baseline"])
+        taught = figures.get("teacher", {"metrics": {}, "difference": {}})
+        teacher, difference = _metrics(taught["metrics"]), _metrics(taught["difference"])
     except (OSError, InvalidDocument, KeyError, TypeError, AttributeError):
         raise RunChanged("this run was written by another version of Tenon") from None
     if plan.identity() != marker.plan:
@@ -104,7 +121,19 @@ def load_run(run_folder: Path, *, reused: bool = True) -> TrainedRun:
         adapter_active=figures["adapter_active"] is True,
         seconds=marker.seconds,
         reused=reused,
+        teacher=teacher,
+        difference=difference,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Watching:
+    """What changes nothing of the result."""
+
+    sink: Progress
+    timer: Callable[[], float]
+    snapshot_every: float
+    trackers: tuple[str, ...]
 
 
 class _Execution:
@@ -115,16 +144,16 @@ class _Execution:
         planned: Planned,
         folder: RunFolder,
         base_folder: Path,
-        sink: Progress,
-        timer: Callable[[], float],
+        watching: _Watching,
     ) -> None:
         self._planned = planned
         self._plan = planned.plan
         self._identity = planned.plan.identity()
         self._folder = folder
         self._base_folder = base_folder
-        self._sink = sink
-        self._timer = timer
+        self._watching = watching
+        self._sink = watching.sink
+        self._timer = watching.timer
 
     def run(self, *, fresh: bool) -> TrainedRun:
         if fresh:
@@ -147,7 +176,11 @@ class _Execution:
         markers |= {stage: self._stage(stage, work, names) for stage, (work, names) in stages.items()}
         self._check_base_again()
         self._folder.complete(plan=self._identity, stages=markers)
-        return load_run(self._folder.path, reused=False)
+        run = load_run(self._folder.path, reused=False)
+        from trainer.reporting.page import write_report
+
+        write_report(run)
+        return run
 
     def _known(self) -> TrainedRun | None:
         try:
@@ -169,7 +202,8 @@ class _Execution:
             return marker
         self._sink(StageStarted(stage))
         began = self._timer()
-        work()
+        with named_shortages(self._plan.method):
+            work()
         seconds = self._timer() - began
         marker = self._folder.finish(stage, plan=self._identity, names=names, seconds=seconds)
         self._sink(StageFinished(stage, seconds))
@@ -194,13 +228,14 @@ class _Execution:
 
     def _learn(self) -> None:
         from trainer.learning import methods
+        from trainer.learning.spread import learn_together
 
         planned, settings = self._planned, self._plan.settings
         figures = StepFigures(self._folder)
 
         def on_step(step: int, measured: dict[str, float]) -> None:
             figures.add(step, measured)
-            self._sink(StageAdvanced(LEARN, step, settings.steps, measured))
+            self._sink(StageAdvanced(LEARN, step, settings.total_steps, measured))
 
         job: Job[Any, Any] = Job(
             settings=settings,
@@ -211,13 +246,20 @@ class _Execution:
             seed=self._plan.seed,
             out=self._folder.path / RAW,
             scratch=self._folder.path / SCRATCH,
+            snapshot_every=self._watching.snapshot_every,
             start=None if planned.start is None else planned.start.adapter_folder,
             teacher=planned.teacher,
             rewards=planned.rewards,
+            scale=Scale.of(self._plan.environment),
+            trackers=self._watching.trackers,
+            tracking=self._folder.path / TRACKING,
             on_step=on_step,
             note=lambda text: self._sink(Note(LEARN, text)),
         )
-        learned = methods.LEARN[self._plan.method](job)
+        if job.scale.processes > 1:
+            learned = learn_together(self._plan.method, job)
+        else:
+            learned = methods.LEARN[self._plan.method](job)
         figures.close()
         self._folder.write_json(PROOF, learned.proof)
 
@@ -231,6 +273,9 @@ class _Execution:
         inspect(self._folder.path / ADAPTER, base=self._planned.base)
 
     def _evaluate(self) -> None:
+        if METHODS[self._plan.method].scores:
+            self._judge()
+            return
         evaluation = evaluate(
             self._planned.suite,
             schema=self._planned.schema,
@@ -240,11 +285,41 @@ class _Execution:
             max_new_tokens=self._plan.evaluation.max_new_tokens,
             batch_size=self._plan.evaluation.batch_size,
             sink=self._sink,
+            teacher=self._teacher(),
         )
         if not evaluation.comparison.adapter_active:
             self._sink(Note(EVALUATE, "the adapter changed none of the answers"))
         self._folder.write_json(EVALUATION, evaluation.as_json())
         self._folder.write_json(SAMPLES, evaluation.samples())
+
+    def _teacher(self) -> Answers | None:
+        """Whom the adapter is measured against: the one it imitates."""
+        if self._planned.teacher is None:
+            return None
+        return answers_of(
+            self._planned.teacher,
+            max_new_tokens=self._plan.evaluation.max_new_tokens,
+            batch_size=self._plan.evaluation.batch_size,
+            scratch=self._folder.path / SCRATCH,
+            seed=self._plan.seed,
+        )
+
+    def _judge(self) -> None:
+        """A reward model gives no answers: it is measured on the held-out rows' own."""
+        settings = self._plan.settings
+        separator = settings.separator if isinstance(settings, ProcessRewardModelSettings) else ""
+        judgement = judge_rows(
+            self._planned.suite,
+            base_folder=self._base_folder,
+            adapter_folder=self._folder.path / ADAPTER,
+            separator=separator,
+            batch_size=self._plan.evaluation.batch_size,
+            sink=self._sink,
+        )
+        if not judgement.adapter_active:
+            self._sink(Note(EVALUATE, "the adapter changed none of the scores"))
+        self._folder.write_json(EVALUATION, judgement.as_json())
+        self._folder.write_json(SAMPLES, judgement.samples(separator))
 
     def _identify(self) -> None:
         from trainer.learning.fingerprint import TenantPrompt, make_fingerprint

@@ -7,7 +7,7 @@ reward models 2305.20050, GRPO 2402.03300, Dr. GRPO 2503.20783, DAPO 2503.14476,
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from trainer.recipes.training import Sampling, Training
 
@@ -28,6 +28,8 @@ class DpoSettings(Training):
     """Weight of the likelihood of the chosen answer beside the preference loss. At 0 the demo's valid JSON
     fell from 97 % to 62 % while the training accuracy read 1.0."""
     loss: Literal["sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down"] = "sigmoid"
+    label_noise: float = Field(default=0.1, ge=0, lt=0.5)
+    """``robust``: the share of pairs expected to stand the wrong way round (arXiv:2403.00409)."""
 
 
 class OrpoSettings(Training):
@@ -39,6 +41,8 @@ class OrpoSettings(Training):
 
 class KtoSettings(Training):
     method: Literal["kto"] = "kto"
+    batch_size: int = Field(default=16, ge=2, le=4096)
+    """At least 2: an answer's KL term is estimated with its neighbour's."""
     learning_rate: float = Field(default=5e-4, gt=0, le=1)
     beta: float = Field(default=0.1, gt=0, le=100)
     desirable_weight: float = Field(default=1.0, gt=0, le=100)
@@ -77,6 +81,10 @@ class ProcessRewardModelSettings(Training):
     """One score behind every step, learned from a label for each."""
 
     method: Literal["process_reward"] = "process_reward"
+    separator: str = Field(default="\n", min_length=1, max_length=16)
+    """What stands between two steps of an answer."""
+    balanced: bool = True
+    """Wrong steps count as much as right ones in all: most files hold few of them."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
 
 
@@ -91,16 +99,27 @@ class _OnPolicy(Training):
     """Weight of the KL divergence from the reference, which is where training started."""
 
 
-class GrpoSettings(_OnPolicy):
-    method: Literal["grpo"] = "grpo"
-    preset: Literal["grpo", "dr_grpo", "dapo", "gspo", "luffy"] = "dr_grpo"
+class _Grouped(_OnPolicy):
     group_size: int = Field(default=8, ge=2, le=1024)
     """Answers to one prompt, compared with each other."""
+
+    @field_validator("group_size")
+    @classmethod
+    def _whole_groups(cls, size: int, info: ValidationInfo) -> int:
+        answers = info.data.get("batch_size", size) * info.data.get("gradient_accumulation", 1)
+        if answers % size:
+            raise ValueError(f"must divide the answers of a step (batch_size * gradient_accumulation = {answers})")
+        return size
+
+
+class GrpoSettings(_Grouped):
+    method: Literal["grpo"] = "grpo"
+    preset: Literal["grpo", "dr_grpo", "dapo", "gspo", "luffy"] = "dr_grpo"
     iterations: int = Field(default=1, ge=1, le=64)
     """Optimizer steps on one set of answers."""
-    clip: float = Field(default=0.2, gt=0, lt=1)
+    clip: float | None = Field(default=None, gt=0, lt=1)
     clip_high: float | None = Field(default=None, gt=0, lt=10)
-    """Upper clip; the preset decides when it is not given (dapo: 0.28)."""
+    """The preset decides where one is not given: 0.2 on both sides, dapo 0.28 above, gspo 3e-4 and 4e-4."""
     resample: int = Field(default=4, ge=0, le=64)
     """dapo: further draws to replace groups whose rewards are all equal, before the step goes on without."""
     off_policy: int = Field(default=1, ge=1, le=64)
@@ -111,9 +130,8 @@ class GrpoSettings(_OnPolicy):
     """Play whole games against a simulated partner instead of answering single prompts."""
 
 
-class RlooSettings(_OnPolicy):
+class RlooSettings(_Grouped):
     method: Literal["rloo"] = "rloo"
-    group_size: int = Field(default=8, ge=2, le=1024)
     clip: float = Field(default=0.2, gt=0, lt=1)
 
 
@@ -132,6 +150,7 @@ class PpoSettings(_OnPolicy):
 
 class _Taught(Training):
     temperature: float = Field(default=1.0, gt=0, le=100)
+    """Divides both models' logits before they are compared: above 1, unlikely tokens count for more."""
     divergence: float = Field(default=0.0, ge=0, le=1)
     """0 forward KL, 1 reverse KL, between: generalized Jensen-Shannon."""
 
@@ -149,17 +168,15 @@ class DistillSettings(_Taught):
     """White-box, on-policy: the student answers, the teacher scores every token."""
 
     method: Literal["distill"] = "distill"
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
     divergence: float = Field(default=1.0, ge=0, le=1)
     sampling: Sampling = Sampling()
 
 
 class GoldSettings(_Taught):
-    """White-box across tokenizers (GOLD): distributions are aligned over spans of equal text."""
+    """White-box across tokenizers (GOLD), offline: the distributions are aligned wherever both tokenizers
+    have a token border. Tokens that both vocabularies have are compared one by one, the others by rank."""
 
     method: Literal["gold"] = "gold"
-    on_policy: float = Field(default=0.0, ge=0, le=1)
-    sampling: Sampling = Sampling()
 
 
 class BlackBoxSettings(Training):
@@ -176,7 +193,7 @@ class BlackBoxSettings(Training):
 
 
 class StarSettings(Training):
-    """STaR/ReST: sample, keep what the verifiers accept, learn it, again."""
+    """STaR/ReST: sample, keep what the verifiers accept, learn it, again. ``steps`` are one round's."""
 
     method: Literal["star"] = "star"
     rounds: int = Field(default=2, ge=1, le=100)
@@ -185,11 +202,16 @@ class StarSettings(Training):
     keep: Literal["all", "best", "shortest"] = "best"
     sampling: Sampling = Sampling()
     pass_rate: tuple[float, float] = (0.0, 1.0)
-    """Questions are learned only if the share of their accepted answers lies above the first and up to the
-    second: what is always right teaches little."""
+    """Questions are learned only if the share of their accepted answers lies between these (both included,
+    but never 0): what is always right teaches little."""
     fresh: bool = True
     """Every round starts from the start again (STaR) instead of from the round before (ReST)."""
     least: int = Field(default=32, ge=1)
+    """Fewer accepted answers than this in any round stop the run."""
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps * self.rounds
 
 
 MethodName = Literal[
@@ -221,6 +243,8 @@ REWARDED: Final = frozenset({"grpo", "rloo", "ppo", "black_box", "star"})
 """Methods that need ``rewards``."""
 TAUGHT: Final = frozenset({"gkd", "distill", "gold", "black_box"})
 """Methods that need a ``teacher``."""
+WHITE_BOX: Final = TAUGHT - {"black_box"}
+"""Methods that need its weights."""
 
 DEFAULTS: Final[dict[str, Settings]] = {
     settings.model_fields["method"].default: settings()

@@ -36,7 +36,7 @@ from trainer.recipes.sources import AdapterSource, RewardSettings, Teacher
 
 METRICS: Final = (
     "valid_json", "schema_valid", "copied", "policy", "verified", "exact", "words", "pair_accuracy",
-    "step_accuracy",
+    "step_accuracy", "step_balanced", "first_error",
 )  # fmt: skip
 """What a gate of a recipe may ask; which of them a run measures depends on its method and its cases."""
 

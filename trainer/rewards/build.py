@@ -7,11 +7,20 @@ from pydantic import ValidationError
 
 from trainer.errors import Fault, RecipeInvalid
 from trainer.recipes.sources import RewardSettings
-from trainer.rewards import length, structured
+from trainer.rewards import game, judge, length, reward_model, structured
 from trainer.rewards.kind import Kind, Resources
 from trainer.rewards.verifier import Reward
 
-KINDS: Final[dict[str, Kind]] = {kind.name: kind for kind in (*structured.KINDS, *length.KINDS)}
+KINDS: Final[dict[str, Kind]] = {
+    kind.name: kind
+    for kind in (
+        *structured.KINDS,
+        *length.KINDS,
+        *game.KINDS,
+        *judge.KINDS,
+        *reward_model.KINDS,
+    )
+}
 
 
 def build(lines: Sequence[tuple[RewardSettings, Resources]]) -> tuple[Reward, ...]:
