@@ -1,6 +1,7 @@
 """No question of the evaluation may stand in the training data."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from trainer.datasets.messages import Message
 from trainer.datasets.rows import Conversation, Dataset, Row
@@ -10,19 +11,23 @@ from trainer.errors import DataLeak, Fault
 def refuse_leaks(train: Dataset[Row], evaluation: Dataset[Row]) -> None:
     """Raise DataLeak, naming both lines of every question that training has seen.
 
-    Case and white space do not make a question new. Near duplicates are ``tenon data audit``'s to find.
+    Near duplicates are ``tenon data audit``'s to find.
     """
+    if faults := leaks(train, evaluation):
+        raise DataLeak(evaluation.name, faults)
+
+
+def leaks(train: Dataset[Any], evaluation: Dataset[Any]) -> tuple[Fault, ...]:
+    """Every question of the evaluation that training has seen. Case and white space do not make one new."""
     trained: dict[tuple[tuple[str, str], ...], int] = {}
     for row in train.rows:
         for prompt in prompts(row):
             trained.setdefault(prompt_key(prompt), row.line)
-    faults = tuple(
+    return tuple(
         Fault(f"{evaluation.name}:{row.line}", f"the same question stands in {train.name}:{trained[key]}")
         for row in evaluation.rows
         if (key := prompt_key(row.prompt)) in trained
     )
-    if faults:
-        raise DataLeak(evaluation.name, faults)
 
 
 def prompts(row: Row) -> Iterable[Sequence[Message]]:

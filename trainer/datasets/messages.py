@@ -102,7 +102,7 @@ def _advice(role: str, expected: str) -> str:
 
 
 def _answers_fault(result: dict[str, Any], call: dict[str, Any]) -> str | None:
-    """Templates print results in their order and no ids, so results must stand in the order of their calls."""
+    """Templates print results in their order and no ids, so they must stand in the order of their calls."""
     called = _function(call)["name"]
     if result.get("name") not in (None, called):
         return f" is the result of {result['name'][:40]!r}, expected that of {called[:40]!r}"

@@ -14,7 +14,7 @@ _MAY_BE_EMPTY: Final = frozenset(
 )
 
 
-def from_cell(column: str, text: str) -> tuple[str | None, Any]:
+def from_cell(column: str, text: str) -> tuple[str | None, Any]:  # noqa: PLR0911 - a table
     """(fault, value); a value of None stands for an empty cell that may be empty."""
     if not text.strip() and column in _MAY_BE_EMPTY:
         return None, None

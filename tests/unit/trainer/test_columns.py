@@ -21,8 +21,10 @@ def faults(path: Path, shape: Shape, columns: dict[str, str | None] | None = Non
 def test_missing_columns_are_told_once_with_what_to_write(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "qa.jsonl", QA)
     assert faults(path, "conversations") == [
-        "qa.jsonl: has the columns question, answer, and conversations need messages, or prompt and "
-        "completion; name them with data.columns: {answer: completion, question: prompt}"
+        (
+            "qa.jsonl: has the columns question, answer, and conversations need messages, or prompt and "
+            "completion; name them with data.columns: {answer: completion, question: prompt}"
+        )
     ]
     named = load_rows(path, shape="conversations", columns={"question": "prompt", "answer": "completion"})
     assert [row.messages[-1].content for row in named.rows] == ["a0", "a1", "a2"]
@@ -47,8 +49,10 @@ def test_a_column_that_every_row_has_is_told_once(tmp_path: Path) -> None:
     ]
     path = write_jsonl(tmp_path / "rows.jsonl", rows)
     assert faults(path, "conversations") == [
-        "rows.jsonl: every row has 'when', where 'when' is not a known key; "
-        "name it with data.columns, or drop it: {when: null}"
+        (
+            "rows.jsonl: every row has 'when', where 'when' is not a known key; "
+            "name it with data.columns, or drop it: {when: null}"
+        )
     ]
     assert len(load_rows(path, shape="conversations", columns={"when": None}).rows) == 9
     assert len(load_rows(path, shape="conversations", columns={"*": None}).rows) == 9

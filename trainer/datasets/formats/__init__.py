@@ -1,4 +1,4 @@
-"""How a file holds rows: JSON Lines, CSV or Parquet. Each gives (line, object) pairs and reports its faults."""
+"""How a file holds rows: JSON Lines, CSV or Parquet. Each gives (line, object) pairs and reports faults."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CSV: a header, then one row a record. A quoted cell may span lines; a row's line is the one it starts on."""
+"""CSV: a header, then one row a record. A quoted cell may span lines; a row stands where it starts."""
 
 import csv
 import re

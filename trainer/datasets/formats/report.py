@@ -17,7 +17,7 @@ class Report:
         self.found.append((line, what))
 
     def bad(self, line: int, value: dict[str, Any]) -> bool:
-        """Whether ``value`` holds what no JSON can: it is reported, and would break digests and logs later."""
+        """Whether ``value`` holds what JSON cannot: reported, since it would break digests and logs later."""
         trouble = _unwritable(value)
         if trouble is not None:
             self.fault(line, trouble)

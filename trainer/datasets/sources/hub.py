@@ -49,9 +49,9 @@ class HubFile:
 
     def _fetch(self) -> Path:
         try:
-            import httpx
-            from huggingface_hub import hf_hub_download
             from huggingface_hub import errors as hub
+            from huggingface_hub import hf_hub_download
+            from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # of its HTTP client
             from huggingface_hub.utils.tqdm import (
                 are_progress_bars_disabled,
                 disable_progress_bars,
@@ -83,7 +83,7 @@ class HubFile:
             ) from None
         except hub.EntryNotFoundError:
             raise SourceMissing(f"{self.repository} has no file {self.path}") from None
-        except (hub.HfHubHTTPError, httpx.HTTPError, hub.OfflineModeIsEnabled) as error:
+        except (hub.HfHubHTTPError, HTTPError, hub.OfflineModeIsEnabled) as error:
             raise SourceUnreachable(f"the hub did not give {self.name}: {_first_line(error)}") from None
         finally:
             if not quiet:
