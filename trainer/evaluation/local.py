@@ -5,8 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from trainer.datasets import Case
+from trainer.environments import ENVIRONMENTS, environment_of
 from trainer.learning.base import best_device, load_model, load_tokenizer, surroundings, with_adapter
+from trainer.learning.games import play_games
 from trainer.learning.rows import render
+
+Draw = Callable[[list[list[int]]], list[list[int]]]
+"""Prefixes -> the token ids behind each."""
 
 Advanced = Callable[[int], None]
 """Called after each batch with the number of questions answered so far."""
@@ -41,19 +46,42 @@ class LocalModel:
             render(self._tokenizer, case.prompt, tools=case.tools, add_generation_prompt=True)
             for case in cases
         ]
+
+        def draw(prefixes: Sequence[Sequence[int]]) -> list[list[int]]:
+            return self._generate(prefixes, max_new_tokens, adapter=adapter)
+
         # Neighbours in length share a batch: less padding, and the KV cache holds less of it.
         order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
         texts = [""] * len(prompts)
         done = 0
         for batch in _slices(order, batch_size):
-            said = self._generate([prompts[index] for index in batch], max_new_tokens, adapter=adapter)
+            said = self._said([cases[index] for index in batch], [prompts[index] for index in batch], draw)
             for index, text in zip(batch, said, strict=True):
                 texts[index] = text
             done += len(batch)
             advanced(done)
         return texts
 
-    def _generate(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, adapter: bool) -> list[str]:
+    def _said(self, cases: Sequence[Case], prompts: Sequence[Sequence[int]], draw: Draw) -> list[str]:
+        """An answer to each case. A case with an environment is played to its end: its text is the moves."""
+        texts = [""] * len(cases)
+        for name in dict.fromkeys(map(environment_of, cases)):
+            places = [place for place, case in enumerate(cases) if environment_of(case) == name]
+            asked = [list(prompts[place]) for place in places]
+            environment = ENVIRONMENTS.get(name) if name is not None else None
+            if environment is not None:
+                games = [environment.start(cases[place]) for place in places]
+                said = [played.text for played in play_games(self._tokenizer, asked, games, draw)]
+            else:
+                said = [self._text(ids) for ids in draw(asked)]
+            for place, text in zip(places, said, strict=True):
+                texts[place] = text
+        return texts
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, adapter: bool
+    ) -> list[list[int]]:
+        """Token ids behind each prompt, up to the end of turn and with it."""
         import contextlib
 
         import torch
@@ -84,7 +112,11 @@ class LocalModel:
                 top_p=None,
                 top_k=None,
             )
-        return [self._text(row[width:].tolist()) for row in out]
+        return [self._until_end(row[width:].tolist()) for row in out]
+
+    def _until_end(self, ids: list[int]) -> list[int]:
+        end = self._tokenizer.eos_token_id
+        return ids[: ids.index(end) + 1] if end in ids else ids
 
     def _text(self, ids: list[int]) -> str:
         end = self._tokenizer.eos_token_id

@@ -1,13 +1,25 @@
 """From the lines of a recipe to rewards that score. Recipes name verifiers, never code to import."""
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
 from pydantic import ValidationError
 
+from registry.canonical import Document
 from trainer.errors import Fault, RecipeInvalid
 from trainer.recipes.sources import RewardSettings
-from trainer.rewards import game, judge, length, reward_model, structured
+from trainer.rewards import (
+    command,
+    game,
+    judge,
+    length,
+    reward_model,
+    structured,
+    text,
+    tool_calls,
+    unit_tests,
+)
 from trainer.rewards.kind import Kind, Resources
 from trainer.rewards.verifier import Reward
 
@@ -16,6 +28,10 @@ KINDS: Final[dict[str, Kind]] = {
     for kind in (
         *structured.KINDS,
         *length.KINDS,
+        *text.KINDS,
+        *tool_calls.KINDS,
+        *unit_tests.KINDS,
+        *command.KINDS,
         *game.KINDS,
         *judge.KINDS,
         *reward_model.KINDS,
@@ -35,7 +51,7 @@ def build(lines: Sequence[tuple[RewardSettings, Resources]]) -> tuple[Reward, ..
             faults.append(Fault(where, f"{line.verifier!r} is not one of {', '.join(sorted(KINDS))}"))
             continue
         try:
-            verifier = kind.make(kind.settings.model_validate(line.settings), resources)
+            verifier = kind.make(_settings(kind, line), resources)
         except ValidationError as error:
             faults += [
                 Fault(f"{where}.settings.{'.'.join(map(str, detail['loc']))}", detail["msg"])
@@ -51,3 +67,8 @@ def build(lines: Sequence[tuple[RewardSettings, Resources]]) -> tuple[Reward, ..
     if faults:
         raise RecipeInvalid("the recipe", tuple(faults))
     return tuple(rewards)
+
+
+def _settings(kind: Kind, line: RewardSettings) -> Document:
+    """As JSON would give them: lists where a class has tuples. Raises ValidationError."""
+    return kind.settings.model_validate_json(json.dumps(line.settings))

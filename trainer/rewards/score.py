@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.errors import VerifierFailed
-from trainer.rewards.verifier import Answer, Reward, Score
+from trainer.rewards.verifier import Answer, AnswerUnjudged, Reward, Score
 
 PASS = 0.5
 """From this score on, a binary verifier has accepted the answer."""
@@ -47,6 +47,10 @@ def _ask(reward: Reward, answers: Sequence[Answer]) -> Sequence[Score]:
         scores = reward.verifier(answers)
     except VerifierFailed:
         raise
+    except AnswerUnjudged as error:
+        raise VerifierFailed(
+            f"{reward.name} failed at line {error.line}: {error}", verifier=reward.name, line=error.line
+        ) from error
     except Exception as error:
         raise VerifierFailed(
             f"{reward.name} raised {type(error).__name__}: {str(error)[:200]}", verifier=reward.name
@@ -56,8 +60,11 @@ def _ask(reward: Reward, answers: Sequence[Answer]) -> Sequence[Score]:
             f"{reward.name} gave {len(scores)} scores for {len(answers)} answers", verifier=reward.name
         )
     for answer, given in zip(answers, scores, strict=True):
-        if given is not None and not math.isfinite(given):
+        if given is not None and not (isinstance(given, int | float) and math.isfinite(given)):
+            line = answer.case.line
             raise VerifierFailed(
-                f"{reward.name} gave {given} for line {answer.case.line}", verifier=reward.name
+                f"{reward.name} gave {str(given)[:40]!s}, no finite number, at line {line}",
+                verifier=reward.name,
+                line=line,
             )
     return scores

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from trainer.datasets import Case, Message
+from trainer.rewards.limit import bounded
 
 Score: TypeAlias = float | None
 """0 is wrong and 1 is right unless the verifier says otherwise; None where it does not apply to the case."""
+
+SECONDS = 10.0
+"""That one look at one answer may take. What really needs longer (a program, a model) bounds itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,25 @@ class Reward:
     """Whether 1 means passed; otherwise the score is only more or less."""
 
 
-def each(judge: Callable[[Answer], Score]) -> Verifier:
-    """A verifier that looks at one answer at a time."""
-    return lambda answers: [judge(answer) for answer in answers]
+class AnswerUnjudged(Exception):
+    """What a judge raised, and for which line. It never leaves this package: VerifierFailed says it."""
+
+    def __init__(self, line: int, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {str(error)[:200]}")
+        self.line = line
+
+
+def each(judge: Callable[[Answer], Score], *, seconds: float = SECONDS) -> Verifier:
+    """A verifier that looks at one answer at a time, at each for at most ``seconds``."""
+
+    def verify(answers: Sequence[Answer]) -> Sequence[Score]:
+        scores = []
+        for answer in answers:
+            try:
+                with bounded(seconds):
+                    scores.append(judge(answer))
+            except Exception as error:
+                raise AnswerUnjudged(answer.case.line, error) from error
+        return scores
+
+    return verify

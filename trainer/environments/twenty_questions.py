@@ -1,0 +1,89 @@
+"""Twenty questions about a payment: the partner thinks of one, the player asks and guesses.
+
+A question is "Is it EUR?", a guess "It is a large EUR transfer." What counts is efficiency: success x
+(1 - questions / 20), where a wrong guess is a question too.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Final
+
+from trainer.datasets import Case
+from trainer.environments.environment import COLUMN
+from trainer.errors import DataInvalid, Fault
+
+LIMIT: Final = 20
+ATTRIBUTES: Final[tuple[tuple[str, ...], ...]] = (
+    ("small", "medium", "large"),
+    ("EUR", "USD", "GBP", "CHF"),
+    ("transfer", "invoice", "budget", "ledger"),
+)
+THINGS: Final = tuple(" ".join(values) for values in product(*ATTRIBUTES))
+VALUES: Final = frozenset(value for values in ATTRIBUTES for value in values)
+_QUESTION: Final = re.compile(r"Is it ([A-Za-z]{1,20})\?")
+_GUESS: Final = re.compile(r"It is a ([A-Za-z]{1,20} [A-Za-z]{1,20} [A-Za-z]{1,20})\.")
+_REPLY_TOKENS: Final = 32
+"""More than the template puts around "maybe" in any base."""
+
+
+@dataclass(slots=True)
+class TwentyQuestionsGame:
+    secret: str
+    questions: int = 0
+    solved: bool = False
+
+    def reply(self, move: str) -> str | None:
+        """What is neither a question about an attribute nor a guess is answered with "maybe" and counts."""
+        if self.solved or self.questions >= LIMIT:
+            return None
+        said = " ".join(move.split())
+        if (guess := _GUESS.fullmatch(said)) is not None and guess[1] == self.secret:
+            self.solved = True
+            return None
+        self.questions += 1
+        if self.questions >= LIMIT:
+            return None
+        if guess is not None:
+            return "no"
+        question = _QUESTION.fullmatch(said)
+        if question is None or question[1] not in VALUES:
+            return "maybe"
+        return "yes" if question[1] in self.secret.split() else "no"
+
+    @property
+    def efficiency(self) -> float:
+        return (1 - self.questions / LIMIT) if self.solved else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TwentyQuestions:
+    things: frozenset[str] = field(default=frozenset(THINGS))
+
+    def start(self, case: Case) -> TwentyQuestionsGame:
+        return TwentyQuestionsGame(str(case.columns["secret"]))
+
+    def check(self, cases: Sequence[Case], file: str) -> None:
+        faults = tuple(
+            Fault(
+                f"{file}:{case.line}",
+                "columns.secret must be a thing of the game, such as 'large EUR transfer'",
+            )
+            for case in cases
+            if case.columns.get("secret") not in self.things or case.columns.get(COLUMN) != "twenty_questions"
+        )
+        if faults:
+            raise DataInvalid(file, faults)
+
+    def room(self, move: int) -> int:
+        return LIMIT * (move + _REPLY_TOKENS)
+
+
+def replay(case: Case, text: str) -> TwentyQuestionsGame:
+    """The game that the player's moves, one a line, make of this case."""
+    game = TwentyQuestions().start(case)
+    for move in text.splitlines()[: LIMIT + 1]:
+        if game.reply(move) is None:
+            break
+    return game
