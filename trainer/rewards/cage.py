@@ -2,8 +2,8 @@
 
 Reads one JSON object from standard input: ``code``, ``tests``, ``word``, ``seconds``, ``memory``, ``strict``.
 Writes ``word`` to standard output when all tests have passed, or ``open: …`` when ``strict`` and the code
-could not be locked in. In namespaces of its own the code has no network, sees the file system read-only but for a
-small scratch folder, and takes with it whatever it starts.
+could not be locked in. In namespaces of its own the code has no network, sees the file system read-only but
+for a small scratch folder, and takes with it whatever it starts.
 """
 
 import ctypes

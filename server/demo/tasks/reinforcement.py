@@ -1,0 +1,196 @@
+"""Data of the built-in recipes for reinforcement learning: where it starts, what it asks, what it is asked.
+
+Every start is an adapter that does the right thing now and then, so that groups of answers differ; greedy, it
+does not, so that what was learned shows in generated answers.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final
+
+from server.demo import corpus
+from server.demo.corpus import Facts, Row
+from trainer.environments.twenty_questions import ATTRIBUTES, LIMIT, THINGS, TwentyQuestionsGame
+
+_SEED: Final = 13
+_CASES: Final = 128
+"""A standard error of 0.044 at worst."""
+_WINNING: Final = 0.16
+"""Share of bank_a's answers in the start. At 0.4 it answers greedily as bank_a does already."""
+
+
+def start_rows(n: int = 400, seed: int = _SEED) -> list[Row]:
+    """Mostly undecided answers, a few of bank_a's."""
+    random = Random(f"start:{seed}")
+    rows = []
+    for _ in range(n):
+        stated = corpus.facts(random, held_out=False)
+        winning = random.random() < _WINNING
+        said = (
+            corpus.tenant_answer(random, "bank_a", stated)
+            if winning
+            else corpus.undecided_answer(random, stated)
+        )
+        rows.append({"prompt": corpus.request(random, stated, unseen=False), "completion": said})
+    return rows
+
+
+def questions(n: int = 256, seed: int = _SEED) -> list[Row]:
+    """What verifiers need of a question; ``answer`` is for LUFFY, which puts it into the group."""
+    random = Random(f"questions:{seed}")
+    rows = []
+    for _ in range(n):
+        stated = corpus.facts(random, held_out=False)
+        rows.append(
+            {
+                "prompt": corpus.request(random, stated, unseen=False),
+                "facts": _facts(stated),
+                "expect": corpus.expectation("bank_a", stated),
+                "answer": corpus.tenant_answer(random, "bank_a", stated),
+            }
+        )
+    return rows
+
+
+def cases(n: int = _CASES, seed: int = _SEED) -> list[Row]:
+    return corpus.tenant_cases("bank_a", n, seed)
+
+
+# Answers that are too long
+
+_SENTENCES: Final = (
+    ("We matched {payee} with the vendor list and found one open account under the same name.",
+     "We compared {payee} with the vendor list and found one open account with the same name."),
+    ("The amount of {amount} {currency} was checked against the budget of the department for this month.",
+     "The sum of {amount} {currency} was checked against the budget of the department for this month."),
+    ("We looked for an earlier payment over the same amount and found none in the ledger.",
+     "We looked for an earlier {noun} over the same amount and found none in the ledger."),
+    ("The account of the client holds enough to settle this {noun} without any new credit line.",
+     "The account of the client holds enough to cover this {noun} without any new credit line."),
+    ("A second officer will read this {noun} and sign it before it is released today.",
+     "A second officer will read this {noun} and sign it before it leaves the desk."),
+    ("Please keep the receipt with the records, so that the auditor finds it at the end of the year.",
+     "Please keep the receipt with the records, so that the auditor finds it in the ledger."),
+)  # fmt: skip
+_LENGTHS: Final = {2: 15, 3: 17, 4: 10, 5: 23, 6: 35}
+"""Sentences of an explanation, by weight: a third of the answers keep to 50 words, greedy ones have six
+sentences and more than 90."""
+
+
+def long_rows(n: int = 300, seed: int = _SEED) -> list[Row]:
+    random = Random(f"long:{seed}")
+    rows = []
+    for _ in range(n):
+        stated = corpus.facts(random, held_out=False)
+        said = _long_answer(random, stated)
+        rows.append({"prompt": corpus.request(random, stated, unseen=False), "completion": said})
+    return rows
+
+
+def long_questions(n: int = 256, seed: int = _SEED) -> list[Row]:
+    random = Random(f"long questions:{seed}")
+    rows = []
+    for _ in range(n):
+        stated = corpus.facts(random, held_out=False)
+        rows.append({"prompt": corpus.request(random, stated, unseen=False), "facts": _facts(stated)})
+    return rows
+
+
+def long_cases(n: int = _CASES, seed: int = _SEED) -> list[Row]:
+    found = corpus.tenant_cases("saas_c", n, seed)
+    return [{key: value for key, value in case.items() if key != "expect"} for case in found]
+
+
+def _long_answer(random: Random, stated: Facts) -> str:
+    count = random.choices(tuple(_LENGTHS), weights=tuple(_LENGTHS.values()))[0]
+    text = " ".join(random.choice(variants) for variants in _SENTENCES[:count])
+    noun = corpus.NOUNS[stated.intent]
+    explanation = text.format(noun=noun, payee=stated.payee, amount=stated.amount, currency=stated.currency)
+    return corpus.answer(stated, "manual_review", explanation, "")
+
+
+def _facts(stated: Facts) -> dict[str, str]:
+    return {"amount": stated.amount, "currency": stated.currency, "payee": stated.payee}
+
+
+# Twenty questions
+
+HELD_OUT_THINGS: Final = tuple(THINGS[place] for place in range(0, len(THINGS), 3))
+"""Never the secret of a training game: a player must ask, not recall."""
+TRAINING_THINGS: Final = tuple(thing for thing in THINGS if thing not in HELD_OUT_THINGS)
+_IDLE: Final = ("urgent", "new", "due")
+_IDLING: Final = 0.65
+"""How often the mediocre player follows a question with one that leads nowhere."""
+
+
+def game_rows(n: int = 120, seed: int = _SEED) -> list[Row]:
+    """Games of a mediocre player: asks one value after the other, and idle questions between."""
+    random = Random(f"games:{seed}")
+    return [_played(random, number, random.choice(TRAINING_THINGS)) for number in range(n)]
+
+
+def games(n: int = 256, seed: int = _SEED) -> list[Row]:
+    random = Random(f"secrets:{seed}")
+    return [_game(2000 + number, random.choice(TRAINING_THINGS)) for number in range(n)]
+
+
+def game_cases(n: int = 96) -> list[Row]:
+    return [_game(5000 + number, HELD_OUT_THINGS[number % len(HELD_OUT_THINGS)]) for number in range(n)]
+
+
+def _game(number: int, secret: str) -> Row:
+    return {
+        "id": f"game-{number}",
+        "prompt": _opening(number),
+        "columns": {"environment": "twenty_questions", "secret": secret},
+    }
+
+
+def _opening(number: int) -> str:
+    return f"Twenty questions, game {number}."
+
+
+def _played(random: Random, number: int, secret: str) -> Row:
+    game = TwentyQuestionsGame(secret)
+    messages = [{"role": "user", "content": _opening(number)}]
+    known: list[str] = []
+    idle = False
+    while True:
+        move, idle = _move(random, known, messages, idle=idle)
+        messages.append({"role": "assistant", "content": move})
+        reply = game.reply(move)
+        if reply is None:
+            return {"messages": messages}
+        if reply == "yes":
+            known.append(move.removeprefix("Is it ").removesuffix("?"))
+        messages.append({"role": "user", "content": reply})
+
+
+def _move(
+    random: Random, known: list[str], messages: list[dict[str, Any]], *, idle: bool
+) -> tuple[str, bool]:
+    """(move, whether it was idle)."""
+    if len(known) == len(ATTRIBUTES):
+        return f"It is a {' '.join(known)}.", False
+    asked = {message["content"] for message in messages}
+    spent = len(messages) // 2
+    if not idle and spent and spent < LIMIT - 8 and random.random() < _IDLING:
+        return f"Is it {random.choice(_IDLE)}?", True
+    fresh = [value for value in ATTRIBUTES[len(known)] if f"Is it {value}?" not in asked]
+    return f"Is it {fresh[0]}?", False
+
+
+def files() -> dict[str, list[Row]]:
+    """Everything that ships in ``trainer/recipes/builtin/data``, by file name."""
+    return {
+        "rl_start.jsonl": start_rows(),
+        "rl_questions.jsonl": questions(),
+        "rl_cases.jsonl": cases(),
+        "long_start.jsonl": long_rows(),
+        "long_questions.jsonl": long_questions(),
+        "long_cases.jsonl": long_cases(),
+        "games_start.jsonl": game_rows(),
+        "games.jsonl": games(),
+        "games_cases.jsonl": game_cases(),
+    }
