@@ -46,3 +46,8 @@ class AlreadyRunning(Conflict):
 class FileUnusable(InvalidInput):
     code = "file_unusable"
     hint = "check the path and its permissions"
+
+
+class NoSuchLine(InvalidInput):
+    code = "no_such_line"
+    hint = "a row is found by the line on which it begins"

@@ -22,6 +22,7 @@ def _assemble() -> None:
     from server.cli import (
         adapter,
         base,
+        data,
         demo,
         doctor,
         evaluate,
@@ -44,6 +45,7 @@ def _assemble() -> None:
     base.install(app)
     policy.install(app)
     route.install(app)
+    data.install(app)
     train.install(app)
     evaluate.install(app)
     adapter.install(app)

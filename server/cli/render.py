@@ -3,9 +3,12 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registry.errors import TenonError
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 def error(fault: TenonError) -> None:
@@ -44,6 +47,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     for row in rows:
         grid.add_row(*row)
     console.print(grid, markup=False)
+
+
+def styled(text: "Text", *, title: str) -> None:
+    """Coloured where colours are; without them the same characters, and no line is broken."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(title, markup=False, style="bold")
+    console.print(text)
+    console.print()
 
 
 def _is_terminal(stderr: bool) -> bool:

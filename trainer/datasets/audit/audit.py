@@ -1,5 +1,6 @@
 """All checks over training rows and, if there are any, held-out rows."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from registry.canonical import Document
@@ -34,13 +35,11 @@ class Audit(Document):
     train: Audited | None
     """None when the file could not be read; the findings say why."""
     evaluation: Audited | None
+    counts: dict[Severity, int]
+    """Findings by severity."""
     findings: tuple[Finding, ...]
     figures: dict[str, Any]
     """By check."""
-
-    @property
-    def counts(self) -> dict[Severity, int]:
-        return {name: sum(one.severity == name for one in self.findings) for name in SEVERITIES}
 
 
 def audit(
@@ -70,6 +69,7 @@ def audit(
     return Audit(
         train=_audited(train),
         evaluation=None if evaluation is None else _audited(evaluation),
+        counts=_counts(findings),
         findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
         figures={name: outcome.figures for name, outcome in outcomes.items() if outcome.figures},
     )
@@ -82,7 +82,11 @@ def unreadable(*faulty: DataInvalid) -> Audit:
         for error in faulty
         for fault in error.faults
     )
-    return Audit(train=None, evaluation=None, findings=findings, figures={})
+    return Audit(train=None, evaluation=None, counts=_counts(findings), findings=findings, figures={})
+
+
+def _counts(findings: Sequence[Finding]) -> dict[Severity, int]:
+    return {name: sum(one.severity == name for one in findings) for name in SEVERITIES}
 
 
 def _audited(dataset: Dataset[Any]) -> Audited:
