@@ -62,6 +62,31 @@ class LocalModel:
             advanced(done)
         return texts
 
+    def divergences(self, cases: Sequence[Case], texts: Sequence[str]) -> list[float | None]:
+        """How far the adapter has moved from the base: the KL divergence of its next-token distribution from
+        the base's, nats, averaged over the tokens of each of its own answers. None for games and silence."""
+        import torch
+
+        found: list[float | None] = []
+        for case, text in zip(cases, texts, strict=True):
+            start = render(self._tokenizer, case.prompt, tools=case.tools, add_generation_prompt=True)
+            said = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            if environment_of(case) is not None or not said:
+                found.append(None)
+                continue
+            ids = torch.tensor([[*start, *said]], device=self._device)
+            with surroundings(seed=0), torch.inference_mode():
+                own = self._logprobs(ids, len(start))
+                with self._model.disable_adapter():
+                    bare = self._logprobs(ids, len(start))
+            found.append(float((own.exp() * (own - bare)).sum(-1).mean()))
+        return found
+
+    def _logprobs(self, ids: Any, start: int) -> Any:
+        """(answer tokens, vocabulary): of the token at each place from ``start`` on."""
+        logits = self._model(input_ids=ids, use_cache=False).logits[0, start - 1 : -1]
+        return logits.float().log_softmax(-1)
+
     def _said(self, cases: Sequence[Case], prompts: Sequence[Sequence[int]], draw: Draw) -> list[str]:
         """An answer to each case. A case with an environment is played to its end: its text is the moves."""
         texts = [""] * len(cases)

@@ -1,7 +1,7 @@
 """Ask every case of a suite twice, of the bare base and of the adapter, and compare."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +13,11 @@ from trainer.events import Progress, StageAdvanced, ignore
 from trainer.rewards import Reward
 
 STAGE: Final = "evaluate"
+DIVERGENCE: Final = "kl"
+"""Metric: how far the adapter is from its base, nats a token; the base's own is 0."""
 
 Load = Callable[[Path, Path], Any]
-"""(base folder, adapter folder) -> something with the ``answers`` of trainer.evaluation.local.LocalModel."""
+"""(base folder, adapter folder) -> something with the methods of trainer.evaluation.local.LocalModel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,24 @@ def evaluate(
         return answers
 
     score = scorer(schema, rewards)
-    judged = judge(suite.rows, said(adapter=False), said(adapter=True), score)
+    before, after = said(adapter=False), said(adapter=True)
+    moved = model.divergences(suite.rows, after)
+    judged = tuple(map(_with_divergence, judge(suite.rows, before, after, score), moved))
     if teacher is None:
         return Evaluation(compare(judged), judged)
     texts = teacher(suite.rows, lambda done: sink(StageAdvanced(STAGE, 2 * len(suite.rows) + done, total)))
     own = [one.adapter for one in judged], [one.adapter_scores for one in judged]
     return Evaluation(compare(judged), judged, against(*own, texts, score(suite.rows, texts)))
+
+
+def _with_divergence(one: Judged, moved: float | None) -> Judged:
+    if moved is None:
+        return one
+    return replace(
+        one,
+        base_scores={**one.base_scores, DIVERGENCE: 0.0},
+        adapter_scores={**one.adapter_scores, DIVERGENCE: moved},
+    )
 
 
 def _load_here(base_folder: Path, adapter_folder: Path) -> Any:

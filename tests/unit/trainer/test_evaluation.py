@@ -141,6 +141,10 @@ class Scripted:
         ]
 
 
+    def divergences(self, cases: Sequence[Case], texts: Sequence[str]) -> list[float | None]:
+        return [0.5, None]
+
+
 def test_an_evaluation_asks_both_and_keeps_every_answer() -> None:
     suite: Suite = Dataset("cases.jsonl", Digest.of(b""), (a_case(1), a_case(2)))
     events: list[Event] = []
@@ -152,6 +156,8 @@ def test_an_evaluation_asks_both_and_keeps_every_answer() -> None:
     assert found.as_json()["metrics"]["policy"] == {"value": 1.0, "n": 2, "stderr": 0.0}
     assert found.as_json()["baseline"]["valid_json"]["value"] == 0.0
     assert found.as_json()["adapter_active"] is True
+    assert found.as_json()["metrics"]["kl"] == {"value": 0.5, "n": 1, "stderr": 0.0}
+    assert found.as_json()["baseline"]["kl"]["value"] == 0.0
     assert found.samples()[1] == {
         "id": "case-2",
         "messages": [{"role": "user", "content": "Pay 2"}],

@@ -399,3 +399,27 @@ def test_the_only_thing_that_peft_does_not_know_is_our_base_digest(adapter: Path
     with pytest.warns(UserWarning, match=r"Unexpected keyword arguments \['tenon_base'\]"):
         config = PeftConfig.from_pretrained(str(adapter))
     assert (config.r, config.lora_alpha, config.base_model_name_or_path) == (4, 8.0, "tiny")
+
+
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments .'tenon_base'.:UserWarning")
+def test_the_divergence_is_that_of_the_two_distributions(base_folder: Path, adapter: Path) -> None:
+    """Once more from the definition, on the same tokens."""
+    import torch
+
+    from trainer.evaluation.local import load
+    from trainer.learning.base import load_model, load_tokenizer, with_adapter
+    from trainer.learning.rows import render
+
+    case = Case("1", (Message("user", "Pay 3.50 EUR"),), 1)
+    text = '{"amount":"3.50"}'
+    (found, silent) = load(base_folder, adapter).divergences([case, case], [text, ""])
+    tokenizer, bare = load_tokenizer(base_folder), load_model(base_folder)
+    start = render(tokenizer, case.prompt, add_generation_prompt=True)
+    ids = torch.tensor([[*start, *tokenizer(text, add_special_tokens=False)["input_ids"]]])
+    with torch.no_grad():
+        base = torch.log_softmax(bare(ids).logits[0, len(start) - 1 : -1].double(), -1)
+        own = torch.log_softmax(with_adapter(bare, adapter)(ids).logits[0, len(start) - 1 : -1].double(), -1)
+    expected = torch.nn.functional.kl_div(base, own, log_target=True, reduction="none").sum(-1).mean()
+    assert found == pytest.approx(float(expected), rel=1e-4)
+    assert found > 1e-3
+    assert silent is None

@@ -167,7 +167,7 @@ def test_a_run_holds_everything_a_person_or_a_gate_asks_for(run: tuple[Planned, 
     assert found.plan == planned.plan
     assert found.name == AdapterName("bank_a", "assistant")
     assert set(found.metrics) == set(found.baseline) == {
-        "valid_json", "schema_valid", "copied", "policy", "words",
+        "valid_json", "schema_valid", "copied", "policy", "words", "kl",
     }  # fmt: skip
     assert found.metrics["policy"].n == 7
     assert set(found.seconds) == set(STAGES)
