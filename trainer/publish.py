@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from registry.digests import Digest
 from trainer.evaluation.report import make_report, sign_report
 from trainer.ports import Catalog, ReportSigner
-from trainer.run import TrainedRun
+from trainer.trained import TrainedRun
 
 
 @dataclass(frozen=True, slots=True)

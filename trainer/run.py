@@ -2,25 +2,24 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from registry.digests import Digest
 from registry.errors import InvalidDocument
-from registry.evidence import Metric
-from registry.fingerprint import Fingerprint
 from registry.intake import inspect
-from registry.names import AdapterName
+from trainer.datasets.audit import audit
 from trainer.datasets.messages import read_messages
 from trainer.errors import BaseDiffers, RunChanged, RunNotFinished
+from trainer.evaluation.beside import Answers, answers_of
 from trainer.evaluation.judges import judge_rows
 from trainer.evaluation.run import STAGE as EVALUATE
 from trainer.evaluation.run import evaluate
-from trainer.evaluation.teacher import Answers, answers_of
 from trainer.events import Note, Progress, StageAdvanced, StageFinished, StageStarted
 from trainer.folder import (
     ADAPTER,
+    AUDIT,
     EVALUATION,
     FINGERPRINT,
     METRICS,
@@ -34,44 +33,21 @@ from trainer.folder import (
     RunFolder,
     StepFigures,
 )
-from trainer.learning.job import Job
+from trainer.inputs import START, TEACHER
+from trainer.learning.job import Job, TeacherModel
 from trainer.methods import METHODS
 from trainer.package import package
 from trainer.plan import Plan, Planned, check_base
+from trainer.recipes.methods import ProcessRewardModelSettings
+from trainer.reporting.page import write_report
 from trainer.scale import Scale
 from trainer.shortages import named_shortages
-from trainer.recipes.methods import ProcessRewardModelSettings
+from trainer.trained import TrainedRun, load_run
 
 CHECK, LEARN, PACKAGE, IDENTIFY = "check", "learn", "package", "fingerprint"
 STAGES = (CHECK, LEARN, PACKAGE, EVALUATE, IDENTIFY)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedRun:
-    """A finished run, read back from its folder. Nothing of it is published yet."""
-
-    plan: Plan
-    folder: Path
-    fingerprint: Fingerprint
-    metrics: dict[str, Metric]
-    baseline: dict[str, Metric]
-    adapter_active: bool
-    seconds: dict[str, float]
-    """Stage -> what it took when it was computed."""
-    reused: bool
-    """Whether all of it had been computed before."""
-    teacher: dict[str, Metric] = field(default_factory=dict)
-    """What the teacher reaches on the same cases; empty without one."""
-    difference: dict[str, Metric] = field(default_factory=dict)
-    """How far this adapter is above (or below) its teacher."""
-
-    @property
-    def name(self) -> AdapterName:
-        return self.plan.name
-
-    @property
-    def adapter(self) -> Path:
-        return self.folder / ADAPTER
+_COMPARED = 2000
+"""Rows up to which a run looks for near duplicates (1.5 s); ``tenon data audit`` always does."""
 
 
 def train(
@@ -95,35 +71,6 @@ def train(
     with folder.locked():
         watching = _Watching(sink, timer, snapshot_every, trackers)
         return _Execution(planned, folder, base_folder, watching).run(fresh=fresh)
-
-
-def load_run(run_folder: Path, *, reused: bool = True) -> TrainedRun:
-    """The finished run in ``run_folder``. Raises RunNotFinished, RunChanged."""
-    folder = RunFolder(run_folder)
-    marker = folder.done()
-    try:
-        plan = Plan.parse((run_folder / PLAN).read_bytes())
-        fingerprint = Fingerprint.parse((run_folder / FINGERPRINT).read_bytes())
-        figures = folder.read_json(EVALUATION)
-        metrics, baseline = _metrics(figures["metrics"]), _metrics(figures["baseline"])
-        taught = figures.get("teacher", {"metrics": {}, "difference": {}})
-        teacher, difference = _metrics(taught["metrics"]), _metrics(taught["difference"])
-    except (OSError, InvalidDocument, KeyError, TypeError, AttributeError):
-        raise RunChanged("this run was written by another version of Tenon") from None
-    if plan.identity() != marker.plan:
-        raise RunChanged("the plan in this folder is not the one that was run")
-    return TrainedRun(
-        plan=plan,
-        folder=run_folder,
-        fingerprint=fingerprint,
-        metrics=metrics,
-        baseline=baseline,
-        adapter_active=figures["adapter_active"] is True,
-        seconds=marker.seconds,
-        reused=reused,
-        teacher=teacher,
-        difference=difference,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +119,11 @@ class _Execution:
             EVALUATE: (self._evaluate, (EVALUATION, SAMPLES)),
             IDENTIFY: (self._identify, (FINGERPRINT,)),
         }
-        markers = {CHECK: self._stage(CHECK, self._check, ())}
+        markers = {CHECK: self._stage(CHECK, self._check, (AUDIT,))}
         markers |= {stage: self._stage(stage, work, names) for stage, (work, names) in stages.items()}
         self._check_base_again()
         self._folder.complete(plan=self._identity, stages=markers)
         run = load_run(self._folder.path, reused=False)
-        from trainer.reporting.page import write_report
-
         write_report(run)
         return run
 
@@ -222,9 +167,12 @@ class _Execution:
         from trainer.learning.contract import check_contract
 
         check_contract(self._planned.contract, self._base_folder)
-        if repeated := self._planned.dataset.repeated:
-            text = f"{len(repeated)} of its rows say what an earlier row says, first line {repeated[0]}"
-            self._sink(Note(CHECK, f"{self._planned.dataset.name}: {text}"))
+        train, held_out = self._planned.dataset, self._planned.suite
+        found = audit(train, held_out, near=len(train.rows) + len(held_out.rows) <= _COMPARED)
+        self._folder.write(AUDIT, found.canonical())
+        for finding in found.findings:
+            if finding.severity != "note":
+                self._sink(Note(CHECK, finding.what))
 
     def _learn(self) -> None:
         from trainer.learning import methods
@@ -256,11 +204,13 @@ class _Execution:
             on_step=on_step,
             note=lambda text: self._sink(Note(LEARN, text)),
         )
-        if job.scale.processes > 1:
-            learned = learn_together(self._plan.method, job)
-        else:
-            learned = methods.LEARN[self._plan.method](job)
-        figures.close()
+        try:
+            if job.scale.processes > 1:
+                learned = learn_together(self._plan.method, job)
+            else:
+                learned = methods.LEARN[self._plan.method](job)
+        finally:
+            figures.close()
         self._folder.write_json(PROOF, learned.proof)
 
     def _package(self) -> None:
@@ -285,24 +235,30 @@ class _Execution:
             max_new_tokens=self._plan.evaluation.max_new_tokens,
             batch_size=self._plan.evaluation.batch_size,
             sink=self._sink,
-            teacher=self._teacher(),
+            beside=self._beside(),
         )
         if not evaluation.comparison.adapter_active:
             self._sink(Note(EVALUATE, "the adapter changed none of the answers"))
         self._folder.write_json(EVALUATION, evaluation.as_json())
         self._folder.write_json(SAMPLES, evaluation.samples())
 
-    def _teacher(self) -> Answers | None:
-        """Whom the adapter is measured against: the one it imitates."""
-        if self._planned.teacher is None:
-            return None
-        return answers_of(
-            self._planned.teacher,
-            max_new_tokens=self._plan.evaluation.max_new_tokens,
-            batch_size=self._plan.evaluation.batch_size,
-            scratch=self._folder.path / SCRATCH,
-            seed=self._plan.seed,
-        )
+    def _beside(self) -> dict[str, Answers]:
+        """Whom the adapter is measured against: where it started and whom it imitates."""
+        others = {}
+        if (start := self._planned.start) is not None:
+            others[START] = TeacherModel(self._base_folder, start.adapter_folder)
+        if self._planned.teacher is not None:
+            others[TEACHER] = self._planned.teacher
+        return {
+            role: answers_of(
+                model,
+                max_new_tokens=self._plan.evaluation.max_new_tokens,
+                batch_size=self._plan.evaluation.batch_size,
+                scratch=self._folder.path / SCRATCH,
+                seed=self._plan.seed,
+            )
+            for role, model in others.items()
+        }
 
     def _judge(self) -> None:
         """A reward model gives no answers: it is measured on the held-out rows' own."""
@@ -333,10 +289,6 @@ class _Execution:
             self._plan.base, self._base_folder, self._folder.path / ADAPTER, prompts
         )
         self._folder.write(FINGERPRINT, fingerprint.canonical())
-
-
-def _metrics(figures: dict[str, Any]) -> dict[str, Metric]:
-    return {name: Metric.build(figure) for name, figure in figures.items()}
 
 
 def _changed(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:

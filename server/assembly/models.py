@@ -9,7 +9,7 @@ from server.assembly import bases
 from server.workspace import Workspace
 from trainer.inputs import ModelInput, adapter_digest
 from trainer.recipes.sources import AdapterSource, Teacher
-from trainer.run import TrainedRun
+from trainer.trained import TrainedRun
 
 
 def find_model(

@@ -17,7 +17,7 @@ from trainer.plan import load_schema
 from trainer.recipes.sources import RewardSettings, Teacher
 from trainer.recipes.training import Sampling
 from trainer.rewards import Resources, Reward, build
-from trainer.run import TrainedRun
+from trainer.trained import TrainedRun
 from trainer.selection import Tally, Tried, select, try_answers
 
 

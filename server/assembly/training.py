@@ -27,7 +27,8 @@ from trainer.plan import Plan, Planned, load_schema, make_plan
 from trainer.publish import Published, publish
 from trainer.recipes import LoadedRecipe, load_recipe
 from trainer.recipes.quick import quick_recipe
-from trainer.run import TrainedRun, load_run, train
+from trainer.run import train
+from trainer.trained import TrainedRun, load_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def quick_start(
     columns: Sequence[str],
     overrides: Sequence[str],
 ) -> LoadedRecipe:
-    """The recipe of a command line; its files are relative to where the command runs. Raises RecipeInvalid."""
+    """The recipe of a command line; its files are relative to where the command runs."""
     pairs = dict(pair.split("=", 1) for pair in columns if "=" in pair)
     if len(pairs) != len(columns):
         fault = Fault("--column", "write yours=ours, such as question=prompt, each once")
@@ -211,13 +212,29 @@ def measure(
 def figures(metrics: Mapping[str, Metric], baseline: Mapping[str, Metric]) -> list[list[str]]:
     """Rows for a table: metric, before, after, cases."""
     return [
-        [name, _percent(baseline[name]), _percent(after), str(after.n)]
+        [name, _shown(name, baseline[name]), _shown(name, after), str(after.n)]
         for name, after in sorted(metrics.items())
         if name in baseline
     ]
 
 
-def _percent(metric: Metric) -> str:
+def beside(run: TrainedRun, role: str) -> list[list[str]]:
+    """Rows for a table: metric, this adapter, the model of ``role``, difference, cases."""
+    other = run.beside[role]
+    return [
+        [
+            name,
+            *(_shown(name, one) for one in (run.metrics[name], theirs, other.difference[name])),
+            str(theirs.n),
+        ]
+        for name, theirs in sorted(other.metrics.items())
+        if name in run.metrics and name in other.difference
+    ]
+
+
+def _shown(name: str, metric: Metric) -> str:
+    if name == "words":
+        return f"{metric.value:.1f} ± {metric.stderr:.1f}"
     return f"{metric.value:.1%} ± {metric.stderr:.1%}"
 
 

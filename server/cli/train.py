@@ -46,7 +46,7 @@ def train(
     from server.workspace import find
     from trainer.methods import METHODS
     from trainer.recipes.quick import write_recipe
-    from trainer.run import TrainedRun
+    from trainer.trained import TrainedRun
 
     place = find(root(workspace))
     catalog = open_catalog(place)
@@ -76,6 +76,10 @@ def train(
     version = training.push(place, catalog, run, actor="cli").version if push else None
     rows = training.figures(run.metrics, run.baseline)
     render.table(f"{name} on held-out cases", ["metric", "base", "adapter", "n"], rows, stderr=True)
+    for role in run.beside:
+        columns = ["metric", "adapter", role, "difference", "n"]
+        rows = training.beside(run, role)
+        render.table(f"beside its {role} on the same cases", columns, rows, stderr=True)
     if json:
         render.data({"run": str(run.folder), "version": version})
     elif version:

@@ -20,7 +20,8 @@ from trainer.learning.contract import make_contract
 from trainer.plan import Planned, make_plan
 from trainer.publish import publish
 from trainer.recipes import load_recipe
-from trainer.run import TrainedRun, train
+from trainer.run import train
+from trainer.trained import TrainedRun
 from trainer.testing import InMemoryCatalog
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -1,14 +1,14 @@
 """Ask every case of a suite twice, of the bare base and of the adapter, and compare."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from trainer.evaluation.beside import Answers, Beside, compare_beside
 from trainer.evaluation.compare import Comparison, Judged, as_json, compare, judge
 from trainer.evaluation.scorers import scorer
 from trainer.evaluation.suite import Suite
-from trainer.evaluation.teacher import AgainstTeacher, Answers, against
 from trainer.events import Progress, StageAdvanced, ignore
 from trainer.rewards import Reward
 
@@ -24,7 +24,8 @@ Load = Callable[[Path, Path], Any]
 class Evaluation:
     comparison: Comparison
     judged: tuple[Judged, ...]
-    teacher: AgainstTeacher | None = None
+    beside: Mapping[str, Beside] = field(default_factory=dict)
+    """Role (``start``, ``teacher``) -> how that model does on the same cases."""
 
     def as_json(self) -> dict[str, Any]:
         """``evaluation.json`` of a run folder."""
@@ -38,7 +39,7 @@ class Evaluation:
                 tag: {side: as_json(metrics) for side, metrics in sides.items()}
                 for tag, sides in comparison.by_tag.items()
             },
-            **({} if self.teacher is None else {"teacher": self.teacher.as_json()}),
+            "beside": {role: other.as_json() for role, other in self.beside.items()},
         }
 
     def samples(self) -> list[dict[str, Any]]:
@@ -53,9 +54,9 @@ class Evaluation:
             }
             for one in self.judged
         ]
-        if self.teacher is not None:
-            for sample, text, scores in zip(samples, self.teacher.texts, self.teacher.scores, strict=True):
-                sample["teacher"] = {"text": text, "scores": scores}
+        for role, other in self.beside.items():
+            for sample, text, scores in zip(samples, other.texts, other.scores, strict=True):
+                sample[role] = {"text": text, "scores": scores}
         return samples
 
 
@@ -70,12 +71,13 @@ def evaluate(
     batch_size: int = 64,
     sink: Progress = ignore,
     load: Load | None = None,
-    teacher: Answers | None = None,
+    beside: Mapping[str, Answers] | None = None,
 ) -> Evaluation:
     """Generated answers, greedy and in float32. ``load`` is for tests and for other ways to generate.
-    ``teacher`` is asked the same cases, for a student to be measured against."""
+    ``beside`` are other models, by role, that are asked the same cases."""
     model = (load or _load_here)(base_folder, adapter_folder)
-    total = (2 if teacher is None else 3) * len(suite.rows)
+    others = dict(beside or {})
+    total = (2 + len(others)) * len(suite.rows)
 
     def said(*, adapter: bool) -> list[str]:
         start = len(suite.rows) if adapter else 0
@@ -92,11 +94,13 @@ def evaluate(
     before, after = said(adapter=False), said(adapter=True)
     moved = model.divergences(suite.rows, after)
     judged = tuple(map(_with_divergence, judge(suite.rows, before, after, score), moved))
-    if teacher is None:
-        return Evaluation(compare(judged), judged)
-    texts = teacher(suite.rows, lambda done: sink(StageAdvanced(STAGE, 2 * len(suite.rows) + done, total)))
     own = [one.adapter for one in judged], [one.adapter_scores for one in judged]
-    return Evaluation(compare(judged), judged, against(*own, texts, score(suite.rows, texts)))
+    found: dict[str, Beside] = {}
+    for place, (role, answers) in enumerate(others.items(), start=2):
+        start = place * len(suite.rows)
+        texts = answers(suite.rows, lambda done, start=start: sink(StageAdvanced(STAGE, start + done, total)))  # type: ignore[misc]
+        found[role] = compare_beside(*own, texts, score(suite.rows, texts))
+    return Evaluation(compare(judged), judged, found)
 
 
 def _with_divergence(one: Judged, moved: float | None) -> Judged:

@@ -59,7 +59,7 @@ def draw(curves: Sequence[Curve], *, title: str = "") -> str:
 
 
 def bars(names: Sequence[str], sides: Mapping[str, Sequence[tuple[float, float]]], *, title: str) -> str:
-    """Groups of bars with error bars: ``sides`` maps a legend to one (value, 95 % half-width) for each name."""
+    """Groups of bars: ``sides`` maps a legend to one (value, half of its 95 % interval) for each name."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 

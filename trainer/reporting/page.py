@@ -9,7 +9,7 @@ from registry.evidence import Metric
 from trainer.folder import EVALUATION, METRICS, PROOF, SAMPLES
 from trainer.methods import METHODS
 from trainer.reporting.curves import bars, draw, read_curves
-from trainer.run import TrainedRun
+from trainer.trained import TrainedRun
 
 REPORT: Final = "report.html"
 _SAMPLES: Final = 12
@@ -35,8 +35,7 @@ def _contents(run: TrainedRun) -> dict[str, Any]:
     proof = _read(run.folder / PROOF)
     evaluation = _read(run.folder / EVALUATION)
     sides: dict[str, Mapping[str, Metric]] = {"base": run.baseline, "adapter": run.metrics}
-    if teacher := evaluation.get("teacher"):
-        sides = {**sides, "teacher": {name: Metric.build(m) for name, m in teacher["metrics"].items()}}
+    sides |= {role: other.metrics for role, other in run.beside.items()}
     shares = [name for name, metric in run.metrics.items() if 0 <= metric.value <= 1 and name in run.baseline]
     return {
         "name": str(run.name),

@@ -30,8 +30,8 @@ def adapter(base_folder: Path, base: Base, place: Path, lora: LoraSettings) -> P
 @pytest.mark.parametrize(
     ("lora", "modules", "largest"),
     [
-        (LoraSettings(rank=4, targets="attention"), 2 * 4, 4),
-        (LoraSettings(rank=4, targets="mlp"), 2 * 3, 4),
+        (LoraSettings.model_validate({"rank": 4, "targets": "attention"}), 2 * 4, 4),
+        (LoraSettings.model_validate({"rank": 4, "targets": "mlp"}), 2 * 3, 4),
         (LoraSettings(rank=4, rslora=True), 2 * 7, 4),
         (LoraSettings(rank=4, rank_pattern={"v_proj": 8, "layers.0.self_attn.q_proj": 2}), 2 * 7, 8),
         (LoraSettings(rank=4, alpha_pattern={"q_proj": 32}), 2 * 7, 4),

@@ -32,7 +32,8 @@ from trainer.learning.methods import LEARN
 from trainer.plan import Plan, Planned, make_plan
 from trainer.publish import publish
 from trainer.recipes import load_recipe
-from trainer.run import STAGES, TrainedRun, load_run, train
+from trainer.run import STAGES, train
+from trainer.trained import TrainedRun, load_run
 from trainer.testing import InMemoryCatalog
 
 

@@ -1,4 +1,4 @@
-"""The student beside its teacher: the same cases, the same scores, case by case."""
+"""An adapter beside the model it learned from or started from: the same cases and scores, case by case."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ Answers = Callable[[Sequence[Case], Callable[[int], None]], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class AgainstTeacher:
-    """``difference`` is the student's mean less the teacher's; its error is that of the differences of single
-    cases, so two models that fail on the same cases are told apart by few."""
+class Beside:
+    """``difference`` is the adapter's mean less the other model's; its error is that of the differences of
+    single cases, so two models that fail on the same cases are told apart by few."""
 
     metrics: dict[str, Metric]
     difference: dict[str, Metric]
     equal: float
-    """Share of answers that are the teacher's, character by character."""
+    """Share of answers that are the other model's, character by character."""
     texts: tuple[str, ...]
     scores: tuple[Scores, ...]
 
@@ -37,45 +37,42 @@ class AgainstTeacher:
         }
 
 
-def against(
-    student: Sequence[str],
-    student_scores: Sequence[Scores],
-    teacher: Sequence[str],
-    teacher_scores: Sequence[Scores],
-) -> AgainstTeacher:
+def compare_beside(
+    own: Sequence[str], own_scores: Sequence[Scores], other: Sequence[str], other_scores: Sequence[Scores]
+) -> Beside:
     """All four stand in the order of the cases."""
-    pairs = list(zip(student_scores, teacher_scores, strict=True))
-    names = dict.fromkeys(name for own, taught in pairs for name in own if name in taught)
+    pairs = list(zip(own_scores, other_scores, strict=True))
+    names = dict.fromkeys(name for mine, theirs in pairs for name in mine if name in theirs)
     both = {
-        name: [(own[name], taught[name]) for own, taught in pairs if name in own and name in taught]
+        name: [(mine[name], theirs[name]) for mine, theirs in pairs if name in mine and name in theirs]
         for name in names
     }
-    return AgainstTeacher(
-        metrics={name: metric([taught for _, taught in marks]) for name, marks in both.items()},
+    return Beside(
+        metrics={name: metric([theirs for _, theirs in marks]) for name, marks in both.items()},
         difference={
-            name: metric([float(own) - float(taught) for own, taught in marks])
+            name: metric([float(mine) - float(theirs) for mine, theirs in marks])
             for name, marks in both.items()
         },
-        equal=sum(own == taught for own, taught in zip(student, teacher, strict=True)) / len(student),
-        texts=tuple(teacher),
-        scores=tuple(teacher_scores),
+        equal=sum(mine == theirs for mine, theirs in zip(own, other, strict=True)) / len(own),
+        texts=tuple(other),
+        scores=tuple(other_scores),
     )
 
 
 def answers_of(
-    teacher: TeacherModel, *, max_new_tokens: int, batch_size: int, scratch: Path, seed: int
+    source: TeacherModel, *, max_new_tokens: int, batch_size: int, scratch: Path, seed: int
 ) -> Answers:
-    """The teacher's likeliest answers; those of an endpoint are kept in ``scratch`` as they arrive.
+    """Its likeliest answers; those of an endpoint are kept in ``scratch`` as they arrive.
 
     Asking raises EndpointUnreachable and EndpointRefused.
     """
 
     def over_http(cases: Sequence[Case], advanced: Callable[[int], None]) -> list[str]:
-        if teacher.endpoint is None:
+        if source.endpoint is None:
             raise ValueError("neither weights nor an endpoint")
         with AnswersFile(scratch / "teacher.jsonl") as kept:
             replies = ask_all(
-                teacher.endpoint, teacher.endpoint_key, cases, sampling=None, samples=1, seed=seed,
+                source.endpoint, source.endpoint_key, cases, sampling=None, samples=1, seed=seed,
                 longest=max_new_tokens, kept=kept, advanced=lambda done, _: advanced(done),
             )  # fmt: skip
         return [reply.text for (reply,) in replies]
@@ -83,12 +80,12 @@ def answers_of(
     def here(cases: Sequence[Case], advanced: Callable[[int], None]) -> list[str]:
         from trainer.evaluation.local import load
 
-        if teacher.base_folder is None:
+        if source.base_folder is None:
             return over_http(cases, advanced)
-        model = load(teacher.base_folder, teacher.adapter_folder)
+        model = load(source.base_folder, source.adapter_folder)
         texts: list[str] = model.answers(
             cases,
-            adapter=teacher.adapter_folder is not None,
+            adapter=source.adapter_folder is not None,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             advanced=advanced,
