@@ -16,12 +16,12 @@ from trainer.environments.twenty_questions import ATTRIBUTES, LIMIT, THINGS, Twe
 _SEED: Final = 13
 _CASES: Final = 128
 """A standard error of 0.044 at worst."""
-_WINNING: Final = 0.16
-"""Share of bank_a's answers in the start. At 0.4 it answers greedily as bank_a does already."""
+_WINNING: Final = 0.35
+"""Share of bank_a's answers in the start: sampled groups differ, and greedy answers are the others."""
 
 
 def start_rows(n: int = 400, seed: int = _SEED) -> list[Row]:
-    """Mostly undecided answers, a few of bank_a's."""
+    """bank_a's answers among those of a desk that leaves everything to manual review."""
     random = Random(f"start:{seed}")
     rows = []
     for _ in range(n):
@@ -30,7 +30,7 @@ def start_rows(n: int = 400, seed: int = _SEED) -> list[Row]:
         said = (
             corpus.tenant_answer(random, "bank_a", stated)
             if winning
-            else corpus.undecided_answer(random, stated)
+            else corpus.answer(stated, "manual_review", "Noted.", "")
         )
         rows.append({"prompt": corpus.request(random, stated, unseen=False), "completion": said})
     return rows

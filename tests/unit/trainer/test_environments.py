@@ -1,0 +1,127 @@
+"""Twenty questions: the rules, and a game that a model really plays."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.datasets import Case, Message
+from trainer.environments import ENVIRONMENTS
+from trainer.environments.twenty_questions import LIMIT, THINGS, TwentyQuestionsGame, replay
+from trainer.errors import DataInvalid, TemplateBroken
+from trainer.learning.base import load_tokenizer
+from trainer.learning.games import play_games, reply_tokens
+from trainer.learning.rows import render
+from trainer.recipes.sources import RewardSettings
+from trainer.rewards import Answer, Resources, build, score
+
+SECRET = "large EUR transfer"
+
+
+def game_case(secret: Any = SECRET, environment: str = "twenty_questions") -> Case:
+    return Case(
+        "game-1",
+        (Message("user", "Twenty questions."),),
+        1,
+        columns={"environment": environment, "secret": secret},
+    )
+
+
+def test_questions_are_answered_by_the_rules() -> None:
+    game = TwentyQuestionsGame(SECRET)
+    asked = {
+        "Is it EUR?": "yes",
+        "Is it USD?": "no",
+        "Is it urgent?": "maybe",
+        "Is it EUR? Is it large?": "maybe",
+        "It is a small EUR transfer.": "no",
+        "": "maybe",
+    }
+    assert {move: game.reply(move) for move in asked} == asked
+    assert game.reply("It is a large EUR transfer.") is None
+    assert (game.solved, game.questions, game.efficiency) == (True, 6, pytest.approx(0.7))
+
+
+def test_after_twenty_questions_it_is_over() -> None:
+    game = TwentyQuestionsGame(SECRET)
+    replies = [game.reply("Is it USD?") for _ in range(LIMIT)]
+    assert replies == ["no"] * (LIMIT - 1) + [None]
+    assert game.reply("It is a large EUR transfer.") is None
+    assert (game.solved, game.efficiency) == (False, 0.0)
+
+
+def test_moves_alone_are_the_whole_game() -> None:
+    moves = "Is it EUR?\nIs it large?\nIt is a large EUR transfer."
+    assert replay(game_case(), moves).efficiency == pytest.approx(0.9)
+    assert replay(game_case("small EUR transfer"), moves).efficiency == 0.0
+    endless = "\n".join(["Is it EUR?"] * 1000)
+    assert replay(game_case(), endless).questions == LIMIT
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected"), [("efficiency", 0.95), ("success", 1.0), ("questions", 1.0)]
+)
+def test_the_verifier_replays_the_game(measure: str, expected: float) -> None:
+    settings = RewardSettings(verifier="twenty_questions", settings={"measure": measure})
+    rewards = build([(settings, Resources())])
+    moves = "Is it EUR?\nIt is a large EUR transfer."
+    other = Case("x", (Message("user", "hi"),), 2)
+    found = score(rewards, [Answer(game_case(), moves), Answer(other, moves)])
+    assert found[0].scores["twenty_questions"] == pytest.approx(expected)
+    assert found[1].scores["twenty_questions"] is None
+
+
+def test_rows_that_are_no_games_are_named() -> None:
+    rows = [game_case(), game_case("a large elephant"), game_case(environment="chess"), game_case(None)]
+    with pytest.raises(DataInvalid) as caught:
+        ENVIRONMENTS["twenty_questions"].check(rows, "games.jsonl")
+    assert len(caught.value.faults) == 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base_folder: Path) -> Any:
+    return load_tokenizer(base_folder)
+
+
+def test_a_played_game_is_what_the_template_renders(tokenizer: Any) -> None:
+    """Prompt, moves and replies, token by token, as serving would have fed them. Only moves are learned."""
+    moves = ["Is it EUR?", "Is it large?", "It is a large EUR transfer."]
+    prompt = render(tokenizer, game_case().prompt, add_generation_prompt=True)
+    end = tokenizer.eos_token_id
+
+    def draw(prefixes: list[list[int]]) -> list[list[int]]:
+        said = sum(turn == end for turn in prefixes[0][len(prompt) :]) // 2
+        ids = tokenizer(moves[said], add_special_tokens=False)["input_ids"]
+        return [[*ids, end] for _ in prefixes]
+
+    played = play_games(tokenizer, [prompt], [TwentyQuestionsGame(SECRET)], draw)[0]
+    conversation = [
+        *game_case().prompt,
+        Message("assistant", moves[0]), Message("user", "yes"),
+        Message("assistant", moves[1]), Message("user", "yes"),
+        Message("assistant", moves[2]),
+    ]  # fmt: skip
+    whole = render(tokenizer, conversation)
+    assert tuple(prompt) + tuple(played.said) == whole[: len(prompt) + len(played.said)]
+    own = [token for token, mine in zip(played.said, played.own, strict=True) if mine]
+    assert tokenizer.decode(own) == "<|im_end|>".join([*moves, ""])
+    assert played.text == "\n".join(moves)
+    assert not played.cut
+
+
+def test_a_move_without_an_end_is_the_last(tokenizer: Any) -> None:
+    played = play_games(
+        tokenizer, [[5, 6]], [TwentyQuestionsGame(SECRET)], lambda prefixes: [[7, 8] for _ in prefixes]
+    )[0]
+    assert (played.said, played.cut) == ([7, 8], True)
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(base_folder: Path) -> None:
+    broken = load_tokenizer(base_folder)
+    broken.chat_template = "{% for m in messages %}{{ loop.length }}{{ m.content }}<|im_end|>{% endfor %}"
+    with pytest.raises(TemplateBroken, match="rewrites earlier turns"):
+        reply_tokens(broken, "yes")
+
+
+def test_every_thing_is_one_of_its_kind() -> None:
+    assert len(THINGS) == len(set(THINGS)) == 48
