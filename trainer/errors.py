@@ -263,6 +263,11 @@ class EndpointRefused(EndpointFailed):
     )
 
 
+class JudgeUnreadable(TrainingFailed):
+    code = "judge_unreadable"
+    hint = "a larger judge or a plainer rubric answers with one letter; its verdicts lie beside the output file"
+
+
 class LibrariesMissing(TrainingFailed):
     code = "training_libraries_missing"
     hint = "install them with: pip install 'tenon[train]'"

@@ -1,6 +1,6 @@
 """A run on disk: what each stage wrote, with digests, so that a finished stage is never computed twice.
 
-plan.json  metrics.jsonl  proof.json  adapter/  evaluation.json  samples.json  fingerprint.json
+plan.json  audit.json  metrics.jsonl  proof.json  adapter/  evaluation.json  samples.json  fingerprint.json
 stages/<stage>.json   one marker a stage, written after everything the stage wrote
 done.json             the last thing written; without it there is no run
 """
@@ -24,9 +24,12 @@ from trainer.errors import RunBusy, RunChanged, RunNotFinished
 
 PLAN: Final = "plan.json"
 METRICS: Final = "metrics.jsonl"
+AUDIT: Final = "audit.json"
 PROOF: Final = "proof.json"
 RAW: Final = "raw"
 SCRATCH: Final = "scratch"
+TRACKING: Final = "tracking"
+"""What experiment trackers write: no part of the result, so no digest of it is kept."""
 ADAPTER: Final = "adapter"
 EVALUATION: Final = "evaluation.json"
 SAMPLES: Final = "samples.json"
@@ -63,9 +66,9 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what an earlier run wrote, and nothing else that may lie here."""
         (self.path / DONE).unlink(missing_ok=True)
-        for folder in (_STAGES, RAW, SCRATCH, ADAPTER):
+        for folder in (_STAGES, RAW, SCRATCH, ADAPTER, TRACKING):
             shutil.rmtree(self.path / folder, ignore_errors=True)
-        for name in (PLAN, METRICS, PROOF, EVALUATION, SAMPLES, FINGERPRINT):
+        for name in (PLAN, AUDIT, METRICS, PROOF, EVALUATION, SAMPLES, FINGERPRINT):
             (self.path / name).unlink(missing_ok=True)
 
     def write(self, name: str, data: bytes) -> None:

@@ -30,6 +30,7 @@ from trainer.recipes import LoadedRecipe, LoraSettings
 from trainer.recipes.methods import MethodName, Settings
 from trainer.recipes.sources import RewardSettings, Teacher
 from trainer.rewards import Resources, Reward, build
+from trainer.scale import Scale
 
 LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "tokenizers", "accelerate", "datasets")
 """Whatever can change the weights that the same recipe gives."""
@@ -108,18 +109,24 @@ class Planned:
 
 
 def make_plan(
-    loaded: LoadedRecipe, *, catalog: Catalog, base_folder: Path, inputs: Inputs | None = None
+    loaded: LoadedRecipe,
+    *,
+    catalog: Catalog,
+    base_folder: Path,
+    inputs: Inputs | None = None,
+    scale: Scale | None = None,
 ) -> Planned:
     """Resolve and check everything; seconds, and no training library is imported.
 
     ``inputs`` are the models that ``trainer.inputs.wanted`` names. Raises BaseNotFound, BaseDiffers,
-    RecipeInvalid, DataInvalid, DataLeak, LibrariesMissing.
+    RecipeInvalid, DataInvalid, DataLeak, ScaleInvalid, LibrariesMissing.
     """
-    recipe, inputs = loaded.recipe, inputs or Inputs()
+    recipe, inputs, scale = loaded.recipe, inputs or Inputs(), scale or Scale()
+    scale.check(recipe.method, recipe.settings)
     method = METHODS[recipe.method]
     digest, base, contract = catalog.base(recipe.base)
     check_base(base, base_folder)
-    dataset, suite = _data(loaded, method)
+    dataset, suite = read_data(loaded, method)
     refuse_leaks(dataset, suite)
     named = recipe.evaluation.json_schema
     schema, schema_digest = (None, None) if named is None else load_schema(loaded.path(named))
@@ -146,7 +153,7 @@ def make_plan(
             answer_schema=schema_digest,
         ),
         gate=recipe.gate_policy(),
-        environment=environment(),
+        environment=environment() | scale.environment(),
     )
     rewards = _rewards(recipe.rewards, "rewards", schema, inputs)
     measured = _rewards(recipe.evaluation.verifiers, "evaluation.verifiers", schema, inputs)
@@ -164,8 +171,8 @@ def make_plan(
     )
 
 
-def _data(loaded: LoadedRecipe, method: Method) -> tuple[Dataset[Any], Dataset[Any]]:
-    """(training rows, held-out rows)."""
+def read_data(loaded: LoadedRecipe, method: Method) -> tuple[Dataset[Any], Dataset[Any]]:
+    """(training rows, held-out rows). Raises DataInvalid and what sources raise."""
     files = loaded.recipe.data
     source = locate(loaded.file, files.train)
     rows: Dataset[Any] = load_rows(source, shape=method.shape, columns=files.columns)

@@ -9,6 +9,7 @@ from trainer.recipes.lora import LoraSettings
 from trainer.recipes.sources import Endpoint
 from trainer.recipes.training import Training
 from trainer.rewards import Reward
+from trainer.scale import Scale
 
 S = TypeVar("S", bound=Training)
 R = TypeVar("R")
@@ -48,6 +49,12 @@ class Job(Generic[S, R]):
     """The adapter that training continues; its reference too."""
     teacher: TeacherModel | None = None
     rewards: tuple[Reward, ...] = ()
+    scale: Scale = field(default_factory=Scale)
+    """``settings.batch_size`` is what all its processes learn from together."""
+    trackers: tuple[str, ...] = ()
+    """Experiment trackers that are told each step; see ``trainer.learning.tracking``."""
+    tracking: Path | None = None
+    """Where those that write files write them."""
     on_step: StepDone = field(default=lambda step, figures: None)
     note: Callable[[str], None] = field(default=lambda text: None)
     """One sentence worth reading that stops nothing: an alarm, a warning."""

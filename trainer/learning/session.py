@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
+from trainer.learning import sharding, together
 from trainer.learning.base import best_device, load_model, load_tokenizer, needed_libraries, quantized_model
 from trainer.learning.job import Job, Learned
 from trainer.learning.lora import check_targets, lora_config
 from trainer.learning.snapshots import SNAPSHOTS, Snapshots
+from trainer.learning.tracking import callbacks
 from trainer.learning.watch import Watch, callback
 
 _SCHEDULES: Final = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -37,7 +39,9 @@ def open_session(job: Job[Any, Any]) -> Session:
     if job.lora.quantization == "nf4":
         model = quantized_model(job.base_folder, device=device)
     else:
-        model = load_model(job.base_folder, device=device, half=device == "cuda")
+        # A base that is sharded is one that a single device may not hold.
+        place = "cpu" if job.scale.sharded else device
+        model = load_model(job.base_folder, device=place, half=device == "cuda")
     check_targets(model, job.lora)
     if job.start is None:
         return Session(model, load_tokenizer(job.base_folder), lora_config(job.lora), device)
@@ -54,7 +58,7 @@ def arguments(job: Job[Any, Any], session: Session) -> dict[str, Any]:
     return {
         "output_dir": str(job.scratch / SNAPSHOTS),
         "max_steps": settings.steps,
-        "per_device_train_batch_size": settings.batch_size,
+        "per_device_train_batch_size": settings.batch_size // job.scale.processes,
         "gradient_accumulation_steps": settings.gradient_accumulation,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": _SCHEDULES[settings.schedule],
@@ -74,6 +78,8 @@ def arguments(job: Job[Any, Any], session: Session) -> dict[str, Any]:
         "disable_tqdm": True,
         "save_strategy": "no",  # Snapshots decides when
         "eval_strategy": "no",
+        **(sharding.arguments(session.model) if job.scale.sharded else {}),
+        **({} if job.scale.processes == 1 else together.arguments(session.device)),
     }
 
 
@@ -98,12 +104,23 @@ def finish(
     snapshots = Snapshots(job.scratch / SNAPSHOTS, every=job.snapshot_every)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback(watch))
+    for tracker in callbacks(job):
+        trainer.add_callback(tracker)
+    if job.scale.sharded:
+        # Its snapshots would be pieces that only as many processes can put together: it begins again instead.
+        sharding.shard(trainer)
+        trainer.train()
+        save(trainer.model, job, state=sharding.whole(trainer.model_wrapped))
+        return Learned(job.out, proof)
     trainer.add_callback(snapshots.callback(stride=stride))
-    trainer.train(resume_from_checkpoint=snapshots.latest())
+    trainer.train(resume_from_checkpoint=together.agreed(snapshots.latest))
     save(trainer.model, job)
     return Learned(job.out, proof)
 
 
-def save(model: Any, job: Job[Any, Any]) -> None:
-    """The trained adapter alone: TRL keeps its reference in a second one, ``ref``."""
-    model.save_pretrained(str(job.out), safe_serialization=True, selected_adapters=["default"])
+def save(model: Any, job: Job[Any, Any], *, state: dict[str, Any] | None = None) -> None:
+    """The trained adapter alone: TRL keeps its reference in a second one, ``ref``. One process writes it."""
+    if together.leads():
+        model.save_pretrained(
+            str(job.out), safe_serialization=True, selected_adapters=["default"], state_dict=state
+        )

@@ -11,6 +11,7 @@ from trainer.learning.masks import prove
 from trainer.learning.packing import pack, unpacked
 from trainer.learning.rows import Row, make_rows
 from trainer.learning.session import Session, arguments, finish, open_session
+from trainer.learning.together import mine
 from trainer.recipes.methods import SftSettings
 from trainer.recipes.training import Training
 
@@ -55,7 +56,7 @@ def imitate(
         session.tokenizer,
         what,
         unpacked(batches) if packing else batches,
-        order=[row for one in packs for row in one],
+        order=[row for one in mine(packs, settings.batch_size) for row in one],
     )
     return finish(job, session, trainer, proof=proof.as_json(), cross_entropy=True)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from registry.digests import Digest
+from trainer.learning import together
 
 SNAPSHOTS: Final = "snapshots"
 _MARK: Final = "whole.json"
@@ -56,11 +57,13 @@ class Snapshots:
         class Callback(TrainerCallback):  # type: ignore[misc]  # transformers is not followed, so it is Any
             def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
                 between = state.global_step % stride == 0 and state.global_step < state.max_steps
-                if between and snapshots.due():
+                if between and together.agreed(snapshots.due):
                     control.should_save = True
 
             def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-                snapshots.mark(snapshots.place(state.global_step))
+                together.meet()  # every process writes the state of its random numbers
+                if together.leads():
+                    snapshots.mark(snapshots.place(state.global_step))
 
         return Callback()
 

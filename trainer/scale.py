@@ -1,0 +1,49 @@
+"""On how many processes a recipe learns. It can change the bytes of the adapter (sums run in another order),
+so it is a part of the plan's environment; the recipe's batch keeps its meaning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from trainer.errors import ScaleInvalid
+from trainer.recipes.methods import MethodName
+from trainer.recipes.training import Training
+
+SPREAD: Final[frozenset[MethodName]] = frozenset({"sft", "dpo"})
+"""Methods whose batches are proven to split over processes (tests/unit/trainer/test_scale.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    processes: int = 1
+    sharded: bool = False
+    """Whether each process holds a part of the frozen base (FSDP) instead of all of it."""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Scale":
+        """What a plan was made for."""
+        return cls(int(environment.get("processes", "1")), environment.get("sharding") == "fsdp")
+
+    def environment(self) -> dict[str, str]:
+        """Nothing for one process: its plans stay what they were."""
+        if self.processes == 1:
+            return {}
+        return {"processes": str(self.processes), **({"sharding": "fsdp"} if self.sharded else {})}
+
+    def check(self, method: MethodName, settings: Training) -> None:
+        """Raises ScaleInvalid."""
+        if self.processes < 1:
+            raise ScaleInvalid("there must be at least one process")
+        if self.sharded and self.processes == 1:
+            raise ScaleInvalid("a base can only be sharded over several processes")
+        if self.processes == 1:
+            return
+        if method not in SPREAD:
+            raise ScaleInvalid(
+                f"{method} learns in one process",
+                hint=f"leave out --devices; these methods spread: {', '.join(sorted(SPREAD))}",
+            )
+        if settings.batch_size % self.processes:
+            raise ScaleInvalid(
+                f"{method}.batch_size {settings.batch_size} does not divide by {self.processes} processes"
+            )
