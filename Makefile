@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint types unit engine chart bench docs clean
+.PHONY: help setup setup-dev demo methods test lint types unit engine chart bench docs clean
 PY := .venv/bin/python
 RUN := .venv/bin
 
@@ -30,6 +30,9 @@ unit: setup-dev ## The fast tests only
 
 engine: setup-dev ## The tests on a real vLLM
 	$(PY) -m pytest -m "engine"
+
+methods: setup-dev ## Train every method on the demo base, measure it, write docs/methods.md (30 min)
+	$(PY) -m bench.methods $(ARGS)
 
 bench: setup-dev ## Measure; writes bench/results
 	$(PY) -m bench

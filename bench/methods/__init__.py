@@ -1,0 +1,1 @@
+"""Every training method on the demo base, measured on generated answers: ``make methods``."""
