@@ -81,7 +81,7 @@ def _column(pair: str) -> tuple[str, str | None]:
 def _show(found: "Audit") -> None:
     for side in (found.train, found.evaluation):
         if side is not None:
-            render.note(f"{side.name}: {side.rows} rows, {side.digest}")
+            render.note(f"{side.name}: {_counted(side.rows, 'row')}, {side.digest}")
     findings = [
         [one.severity, one.check, one.what, _listed(one.places)] for one in found.findings[:_FINDINGS]
     ]
@@ -96,8 +96,12 @@ def _show(found: "Audit") -> None:
         render.table("Lengths in words", ["", "min", "median", "p95", "max", "distribution"], rows)
     if rows := list(_style(found.figures)):
         render.table("Answers", ["", "share", ""], rows)
-    counts = ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in found.counts.items())
+    counts = ", ".join(_counted(n, name) for name, n in found.counts.items())
     render.note(f"{counts}; digest {found.identity()}")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _listed(places: Sequence[str]) -> str:

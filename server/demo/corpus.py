@@ -538,9 +538,8 @@ def tenant_rows(tenant: Tenant, n: int, seed: int) -> list[Row]:
     rows = []
     for number in range(n):
         stated = facts(random, held_out=False, under_threshold=_balanced(tenant, number))
-        rows.append(
-            _conversation(request(random, stated, unseen=False), tenant_answer(random, tenant, stated))
-        )
+        row = _conversation(request(random, stated, unseen=False), tenant_answer(random, tenant, stated))
+        rows.append({**row, "tags": [f"intent:{stated.intent}", f"branch:{branch(tenant, stated)}"]})
     return rows
 
 

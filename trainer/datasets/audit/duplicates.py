@@ -30,8 +30,8 @@ def duplicates(train: Side, *, near: bool) -> Outcome:
     if found:
         later, earlier, likeness = found[0]
         what = (
-            f"{len(found)} rows are near duplicates of an earlier one ({LIKENESS:.0%} of the wording or "
-            f"more); {train.entries[later].where} is {likeness:.0%} of {train.entries[earlier].where}"
+            f"near duplicates of an earlier row: {len(found)} (at least {LIKENESS:.0%} of the wording); "
+            f"{train.entries[later].where} is {likeness:.0%} of {train.entries[earlier].where}"
         )
         places = tuple(train.entries[later].where for later, _, _ in found)
         findings.append(Finding(check=_CHECK, severity="note", what=what, places=places))
@@ -51,6 +51,6 @@ def _contradictions(train: Side) -> list[Finding]:
     torn = [key for key, given in answers.items() if len(given) > 1]
     if not torn:
         return []
-    what = f"{len(torn)} questions are asked more than once and answered differently"
+    what = f"questions that are asked more than once and answered differently: {len(torn)}"
     where = tuple(place for key in torn for place in places[key])
     return [Finding(check=_CHECK, severity="warning", what=what, places=where)]

@@ -53,7 +53,7 @@ def languages(train: Side) -> Outcome:
     figures: dict[str, Any] = {role: dict(sorted(counts.items())) for role, counts in sorted(roles.items())}
     if not strange or len(strange) > _MIXED * compared:
         return Outcome(figures=figures)  # a translator is meant to
-    what = f"{len(strange)} of {compared} answers are in another language than their question"
+    what = f"answers in another language than their question: {len(strange)} of {compared}"
     finding = Finding(check=_CHECK, severity="warning", what=what, places=tuple(strange))
     return Outcome(findings=(finding,), figures=figures)
 

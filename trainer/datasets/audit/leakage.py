@@ -20,7 +20,7 @@ def leakage(train: Side, held: Side | None, *, near: bool) -> Outcome:
     findings: list[Finding] = []
     exact = () if held is None else leaks(train.dataset, held.dataset)
     if held is not None and exact:
-        what = f"{len(exact)} held-out questions stand in {train.name} too: such a result proves nothing"
+        what = f"held-out questions that stand in {train.name} too: {len(exact)}, and they prove nothing"
         places = tuple(fault.where for fault in exact)
         findings.append(Finding(check=_CHECK, severity="error", what=what, places=places))
     alike: list[tuple[int, int, float]] = []
@@ -31,7 +31,7 @@ def leakage(train: Side, held: Side | None, *, near: bool) -> Outcome:
     if held is not None and alike:
         first, second, likeness = alike[0]
         what = (
-            f"{len(alike)} held-out questions are near duplicates of one in {train.name}; "
+            f"held-out questions that are near duplicates of one in {train.name}: {len(alike)}; "
             f"{held.entries[first].where} is {likeness:.0%} of {train.entries[second].where}"
         )
         places = tuple(held.entries[number].where for number, _, _ in alike)
@@ -41,7 +41,7 @@ def leakage(train: Side, held: Side | None, *, near: bool) -> Outcome:
             continue
         told = tuple(entry.where for entry in side.entries if _tells(entry))
         if told:
-            what = f"{len(told)} questions of {side.name} contain their own answer"
+            what = f"questions of {side.name} that contain their own answer: {len(told)}"
             findings.append(Finding(check=_CHECK, severity="warning", what=what, places=told))
     figures = {"exact": len(exact), "near": len(alike) if near and held is not None else None}
     return Outcome(findings=tuple(findings), figures=figures)

@@ -103,7 +103,7 @@ def _outliers(train: Side, figures: dict[str, Any]) -> list[Finding]:
     places = tuple(e.where for e in train.entries if any(_words(a.text) > bound for a in e.answers))
     if not places:
         return []
-    what = f"{len(places)} rows have answers of more than {bound} words, where the median is {median}"
+    what = f"answers of more than {bound} words, where the median is {median}: {len(places)}"
     return [Finding(check=_CHECK, severity="note", what=what, places=places)]
 
 
@@ -114,5 +114,5 @@ def _too_long(train: Side, count: TokenCount, limit: int) -> list[Finding]:
     )
     if not places:
         return []
-    what = f"{len(places)} rows have more than the {limit} tokens that max_length allows"
+    what = f"rows of more than the {limit} tokens that max_length allows: {len(places)}"
     return [Finding(check=_CHECK, severity="error", what=what, places=places)]

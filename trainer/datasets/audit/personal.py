@@ -17,7 +17,7 @@ _IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1
 _CARD: Final = re.compile(r"(?<![\d.,])(?:\d[ -]?){12,18}\d(?![\d.,]?\d)")
 _ISSUED: Final = re.compile(r"4|5[1-5]|2[2-7]|3[47]|6(?:011|5)")
 """How the numbers of Visa, Mastercard, American Express and Discover begin."""
-_PHONE: Final = re.compile(r"(?<![\w+])(?:\+|00)[1-9][\d ()/.-]{6,18}\d\b")
+_PHONE: Final = re.compile(r"(?<![\w+])(?<!\d )(?:\+|00)[1-9][\d ()/.-]{6,18}\d\b")
 _NAMES: Final = {"email": "e-mail addresses", "iban": "bank accounts (IBAN)", "card": "payment card numbers",
                  "phone": "phone numbers"}  # fmt: skip
 
@@ -37,7 +37,7 @@ def personal(train: Side, held: Side | None) -> Outcome:
                     places[kind].append(f"{entry.where} ({role})")
                     shown.setdefault(kind, masked(kind, value))
         for kind, where in places.items():
-            what = f"{side.name} holds {len(where)} {_NAMES[kind]} such as {shown[kind]}"
+            what = f"{_NAMES[kind]} in {side.name}: {len(where)}, such as {shown[kind]}"
             unique = tuple(dict.fromkeys(where))
             findings.append(Finding(check=_CHECK, severity="warning", what=what, places=unique))
     return Outcome(findings=tuple(findings), figures=dict(figures))

@@ -42,7 +42,9 @@ def _mixed(answers: list[tuple[str, str]], keys: list[tuple[str, ...] | None]) -
     rarer = share < 1 / 2
     odd = [place for (place, _), found in zip(answers, keys, strict=True) if (found is not None) == rarer]
     if min(share, 1 - share) <= _RARE:
-        what = f"{len(odd)} of {len(answers)} answers {'are' if rarer else 'are not'} JSON, unlike all others"
+        what = (
+            f"answers that are {'' if rarer else 'not '}JSON, unlike the others: {len(odd)} of {len(answers)}"
+        )
     else:
         what = f"{share:.0%} of the answers are JSON and the rest is not: say in the prompt which is wanted"
     return [Finding(check=_CHECK, severity="warning", what=what, places=tuple(dict.fromkeys(odd)))]
@@ -57,7 +59,7 @@ def _orders(objects: list[tuple[str, tuple[str, ...]]], orders: Counter[tuple[st
     places = tuple(place for place, order in objects if usual[frozenset(order)] != order)
     if not places:
         return []
-    what = f"{len(places)} JSON answers have the keys of others in another order"
+    what = f"JSON answers with the keys of others in another order: {len(places)}"
     return [Finding(check=_CHECK, severity="warning", what=what, places=places)]
 
 
@@ -65,9 +67,7 @@ def _fenced(answers: list[tuple[str, str]]) -> list[Finding]:
     places = tuple(place for place, text in answers if text.lstrip().startswith("```"))
     if not places or len(places) == len(answers):
         return []
-    what = (
-        f"{len(places)} of {len(answers)} answers begin with a code fence: parsers of bare JSON refuse them"
-    )
+    what = f"answers that begin with a code fence, unlike the others: {len(places)} of {len(answers)}"
     return [Finding(check=_CHECK, severity="warning", what=what, places=places)]
 
 
