@@ -42,6 +42,7 @@ from trainer.recipes.methods import ProcessRewardModelSettings
 from trainer.reporting.page import write_report
 from trainer.scale import Scale
 from trainer.shortages import named_shortages
+from trainer.trackers import Tracker
 from trainer.trained import TrainedRun, load_run
 
 CHECK, LEARN, PACKAGE, IDENTIFY = "check", "learn", "package", "fingerprint"
@@ -58,7 +59,7 @@ def train(
     sink: Progress,
     fresh: bool = False,
     snapshot_every: float = 60.0,
-    trackers: tuple[str, ...] = (),
+    trackers: tuple[Tracker, ...] = (),
     timer: Callable[[], float] = time.monotonic,
 ) -> TrainedRun:
     """Compute whatever of the plan ``run_folder`` does not hold yet, and return the finished run.
@@ -80,7 +81,7 @@ class _Watching:
     sink: Progress
     timer: Callable[[], float]
     snapshot_every: float
-    trackers: tuple[str, ...]
+    trackers: tuple[Tracker, ...]
 
 
 class _Execution:

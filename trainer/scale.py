@@ -47,3 +47,11 @@ class Scale:
             raise ScaleInvalid(
                 f"{method}.batch_size {settings.batch_size} does not divide by {self.processes} processes"
             )
+
+    def where_it_fits(self, method: MethodName, settings: Training) -> "Scale":
+        """This scale, or one process for what cannot be spread over it."""
+        try:
+            self.check(method, settings)
+        except ScaleInvalid:
+            return Scale()
+        return self

@@ -1,6 +1,11 @@
 """Which experiment trackers a training can tell. None is a dependency: who uses one has it installed."""
 
-from typing import Final
+from enum import StrEnum
 
-PACKAGES: Final = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
-"""Tracker -> the package that brings it."""
+
+class Tracker(StrEnum):
+    """The value is also the name of the package that brings it."""
+
+    TENSORBOARD = "tensorboard"
+    WANDB = "wandb"
+    MLFLOW = "mlflow"

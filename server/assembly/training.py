@@ -23,11 +23,14 @@ from trainer.evaluation.run import evaluate
 from trainer.evaluation.suite import load_suite
 from trainer.events import Progress
 from trainer.inputs import Inputs, wanted
+from trainer.memory import estimate, in_words, lora_parameters
 from trainer.plan import Plan, Planned, load_schema, make_plan
 from trainer.publish import Published, publish
 from trainer.recipes import LoadedRecipe, load_recipe
 from trainer.recipes.quick import quick_recipe
 from trainer.run import train
+from trainer.scale import Scale
+from trainer.trackers import Tracker
 from trainer.trained import TrainedRun, load_run
 
 
@@ -71,12 +74,16 @@ def prepare(
     overrides: Sequence[str] = (),
     *,
     before: Before,
+    scale: Scale | None = None,
     above: tuple[Path, ...] = (),
 ) -> Ready:
-    """Load and check everything. Recipes that this one builds on go through ``before`` first; ``above`` are
-    the recipes that asked for this one. Raises the trainer's errors, with line numbers."""
+    """Load and check everything. Recipes that this one builds on go through ``before`` first, each on as many
+    processes as it can of ``scale``; ``above`` are the recipes that asked for this one. Raises the trainer's
+    errors, with line numbers."""
     loaded = load_recipe(recipe, overrides=overrides) if isinstance(recipe, Path) else recipe
     above = (*above, loaded.file.resolve())
+    if above[:-1] and scale is not None:
+        scale = scale.where_it_fits(loaded.recipe.method, loaded.recipe.settings)
     _, base, _ = catalog.base(loaded.recipe.base)
     folder = bases.folder_of(workspace, base.name)
 
@@ -84,14 +91,15 @@ def prepare(
         path = loaded.path(relative)
         if path.resolve() in above:
             raise RecipeInvalid(loaded.file.name, (Fault(loaded.file.name, f"{relative} builds on itself"),))
-        return before(prepare(workspace, catalog, path, before=before, above=above))
+        return before(prepare(workspace, catalog, path, before=before, scale=scale, above=above))
 
     models = {
         role: find_model(workspace, catalog, source, base=base.name, trained=trained)
         for role, source in wanted(loaded.recipe)
     }
     inputs = Inputs(models, endpoint_key=endpoint_key())
-    return Ready(make_plan(loaded, catalog=catalog, base_folder=folder, inputs=inputs), folder)
+    planned = make_plan(loaded, catalog=catalog, base_folder=folder, inputs=inputs, scale=scale)
+    return Ready(planned, folder)
 
 
 def known(workspace: Workspace, ready: Ready) -> TrainedRun:
@@ -136,7 +144,13 @@ def quick_start(
 
 
 def run(
-    workspace: Workspace, ready: Ready, sink: Progress, *, fresh: bool, snapshot_every: float = 60.0
+    workspace: Workspace,
+    ready: Ready,
+    sink: Progress,
+    *,
+    fresh: bool,
+    snapshot_every: float = 60.0,
+    trackers: Sequence[Tracker] = (),
 ) -> TrainedRun:
     """Train, or pick up the run of an equal plan: a run folder is named by its plan."""
     folder = run_folder(workspace, ready)
@@ -147,6 +161,7 @@ def run(
         sink=sink,
         fresh=fresh,
         snapshot_every=snapshot_every,
+        trackers=tuple(trackers),
     )
 
 
@@ -216,6 +231,20 @@ def figures(metrics: Mapping[str, Metric], baseline: Mapping[str, Metric]) -> li
         for name, after in sorted(metrics.items())
         if name in baseline
     ]
+
+
+def memory(ready: Ready) -> list[list[str]]:
+    """Rows for a table: what takes memory, how much of it on a CPU and on a GPU. Estimates."""
+    cpu, gpu = (estimate(ready.planned, ready.base_folder, on_gpu=on_gpu) for on_gpu in (False, True))
+    parts = [(name, amount, dict(gpu.parts())[name]) for name, amount in cpu.parts() if amount]
+    return [
+        [name.replace("_", " "), in_words(one), in_words(other)]
+        for name, one, other in (*parts, ("together", cpu.total, gpu.total))
+    ]
+
+
+def trained_parameters(ready: Ready) -> int:
+    return lora_parameters(ready.planned.plan.lora, ready.planned.base.modules)
 
 
 def beside(run: TrainedRun, role: str) -> list[list[str]]:

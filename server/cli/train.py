@@ -8,6 +8,7 @@ import typer
 
 from server.cli import render
 from server.cli.options import At, Json, root
+from trainer.trackers import Tracker
 
 
 def install(app: typer.Typer) -> None:
@@ -36,6 +37,23 @@ def train(
     snapshot_every: Annotated[
         float, typer.Option("--snapshot-every", help="Seconds of training that a crash may cost")
     ] = 60.0,
+    track: Annotated[
+        list[Tracker] | None,
+        typer.Option("--track", help="Also tell an experiment tracker each step"),
+    ] = None,
+    devices: Annotated[
+        int, typer.Option("--devices", help="Processes that learn together, one for each GPU")
+    ] = 1,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Each of them holds only a part of the base (FSDP)")
+    ] = False,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", help="Train every variant: lora.rank=4,8,16; several keys make a grid"),
+    ] = None,
+    push_best: Annotated[
+        str | None, typer.Option("--push-best", help="Sweep: push the variant with the most of this metric")
+    ] = None,
     json: Json = False,
     workspace: At = None,
 ) -> None:
@@ -43,32 +61,52 @@ def train(
     from server.assembly import training
     from server.assembly.catalog import open_catalog
     from server.cli.progress import bars
+    from server.cli.sweep import sweep as sweep_over
     from server.workspace import find
     from trainer.methods import METHODS
     from trainer.recipes.quick import write_recipe
+    from trainer.scale import Scale
     from trainer.trained import TrainedRun
 
     place = find(root(workspace))
     catalog = open_catalog(place)
-    recipe: training.RecipeSource = Path(what)
-    if what in METHODS and not Path(what).exists():
-        if tenant is None or data is None:
-            raise typer.BadParameter("a quick start needs --tenant and --data")
-        recipe = training.quick_start(
-            place, what, tenant=tenant, adapter=adapter, base=base, data=data, evaluation=evaluation,
-            columns=column or (), overrides=override or (),
-        )  # fmt: skip
-        if save is not None:
-            write_recipe(recipe, save)
-            render.note(f"Recipe written to {save}")
+    quick = what in METHODS and not Path(what).exists()
+    for wrong, why in (
+        (quick and (tenant is None or data is None), "a quick start needs --tenant and --data"),
+        (bool(sweep) and plan, "--plan shows one plan and --sweep makes several: vary the recipe with -o"),
+        (push_best is not None and not sweep, "--push-best chooses among the variants of a --sweep"),
+    ):
+        if wrong:
+            raise typer.BadParameter(why)
+
+    def prepared(more: tuple[str, ...] = ()) -> training.Ready:
+        overrides = (*(override or ()), *more)
+        recipe: training.RecipeSource = Path(what)
+        if tenant is not None and data is not None and quick:
+            recipe = training.quick_start(
+                place, what, tenant=tenant, adapter=adapter, base=base, data=data, evaluation=evaluation,
+                columns=column or (), overrides=overrides,
+            )  # fmt: skip
+            if save is not None and not more:
+                write_recipe(recipe, save)
+                render.note(f"Recipe written to {save}")
+        before = partial(training.known, place) if plan else execute
+        return training.prepare(place, catalog, recipe, overrides, before=before, scale=Scale(devices, shard))
 
     def execute(ready: training.Ready) -> TrainedRun:
         with bars(str(ready.planned.name)) as sink:
-            return training.run(place, ready, sink, fresh=fresh, snapshot_every=snapshot_every)
+            return training.run(
+                place, ready, sink, fresh=fresh, snapshot_every=snapshot_every, trackers=track or ()
+            )
 
-    before = partial(training.known, place) if plan else execute
-    ready = training.prepare(place, catalog, recipe, override or (), before=before)
+    if sweep:
+        sweep_over(place, catalog, sweep, ready=prepared, execute=execute, push_best=push_best, json=json)
+        return
+    ready = prepared()
     if plan:
+        if not json:
+            titles = ["memory (estimated)", "on a CPU, float32", "on a GPU, bfloat16"]
+            render.table("", titles, training.memory(ready), stderr=True)
         render.data(ready.planned.plan.model_dump(mode="json"))
         return
     name = ready.planned.name

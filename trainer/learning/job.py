@@ -10,6 +10,7 @@ from trainer.recipes.sources import Endpoint
 from trainer.recipes.training import Training
 from trainer.rewards import Reward
 from trainer.scale import Scale
+from trainer.trackers import Tracker
 
 S = TypeVar("S", bound=Training)
 R = TypeVar("R")
@@ -51,7 +52,7 @@ class Job(Generic[S, R]):
     rewards: tuple[Reward, ...] = ()
     scale: Scale = field(default_factory=Scale)
     """``settings.batch_size`` is what all its processes learn from together."""
-    trackers: tuple[str, ...] = ()
+    trackers: tuple[Tracker, ...] = ()
     """Experiment trackers that are told each step; see ``trainer.learning.tracking``."""
     tracking: Path | None = None
     """Where those that write files write them."""

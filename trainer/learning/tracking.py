@@ -9,7 +9,7 @@ from trainer.errors import LibrariesMissing
 from trainer.learning import together
 from trainer.learning.base import needed_libraries
 from trainer.learning.job import Job
-from trainer.trackers import PACKAGES
+from trainer.trackers import Tracker
 
 
 def callbacks(job: Job[Any, Any]) -> list[Any]:
@@ -20,7 +20,7 @@ def callbacks(job: Job[Any, Any]) -> list[Any]:
         return [_start(name, job) for name in job.trackers]
 
 
-def _start(name: str, job: Job[Any, Any]) -> Any:
+def _start(name: Tracker, job: Job[Any, Any]) -> Any:
     assert job.tracking is not None
     job.tracking.mkdir(parents=True, exist_ok=True)
     try:
@@ -28,7 +28,7 @@ def _start(name: str, job: Job[Any, Any]) -> Any:
     except ModuleNotFoundError as error:
         raise LibrariesMissing(
             f"{error.name} is not installed, and --track {name} needs it",
-            hint=f"install it with: pip install {PACKAGES[name]}",
+            hint=f"install it with: pip install {name}",
             library=error.name,
         ) from None
 
@@ -66,10 +66,10 @@ def _mlflow(job: Job[Any, Any]) -> Any:
     return MLflowCallback()
 
 
-_STARTERS: Final[dict[str, Callable[[Job[Any, Any]], Any]]] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "mlflow": _mlflow,
+_STARTERS: Final[dict[Tracker, Callable[[Job[Any, Any]], Any]]] = {
+    Tracker.TENSORBOARD: _tensorboard,
+    Tracker.WANDB: _wandb,
+    Tracker.MLFLOW: _mlflow,
 }
 
 

@@ -23,6 +23,7 @@ from trainer.recipes.lora import LoraSettings
 from trainer.recipes.methods import MethodName, Settings
 from trainer.scale import Scale
 from trainer.shortages import named_shortages
+from trainer.trackers import Tracker
 
 _LINE: Final = 3500
 """Characters of an error. Two processes may write at once, and a pipe keeps 4,096 bytes in one piece."""
@@ -42,7 +43,7 @@ class Task(Document):
     scratch: str
     snapshot_every: float
     start: str | None
-    trackers: tuple[str, ...]
+    trackers: tuple[Tracker, ...]
     tracking: str | None
     processes: int
     sharded: bool

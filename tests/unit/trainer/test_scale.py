@@ -24,6 +24,7 @@ from trainer.recipes.methods import DpoSettings, GrpoSettings
 from trainer.run import train
 from trainer.scale import Scale
 from trainer.testing import InMemoryCatalog
+from trainer.trackers import Tracker
 
 TWO = Scale(2)
 
@@ -148,7 +149,7 @@ def test_a_task_carries_the_whole_job(tmp_path: Path) -> None:
         settings=SftSettings(steps=3, warmup_steps=1, packing="bfd"), rows=rows, file="rows.jsonl",
         base_folder=tmp_path, lora=LoraSettings(rank_pattern={"v_proj": 4}), seed=9, out=tmp_path / "out",
         scratch=tmp_path / "scratch", snapshot_every=5, start=tmp_path / "start",
-        scale=Scale(2, sharded=True), trackers=("tensorboard",), tracking=tmp_path / "tracking",
+        scale=Scale(2, sharded=True), trackers=(Tracker.TENSORBOARD,), tracking=tmp_path / "tracking",
     )  # fmt: skip
     for method, given in (("sft", job), ("dpo", pairs_of(job))):
         again = Task.model_validate_json(Task.of(method, given).model_dump_json()).job(None)  # type: ignore[arg-type]
