@@ -14,6 +14,7 @@ Conflict
 ├── BaseDiffers              the folder is not the base that the registry knows
 └── RunBusy                  two trainings in one run folder
 NotFound
+├── BuiltinNotFound          no recipe of that name ships with Tenon
 ├── SourceMissing            no such data set, file, bucket or object
 └── RunNotFinished           a run folder without a finished run in it
 Refused
@@ -199,6 +200,11 @@ class BaseDiffers(Conflict):
 class RunBusy(Conflict):
     code = "run_busy"
     hint = "another training writes to this run folder: wait for it, or choose another folder"
+
+
+class BuiltinNotFound(NotFound):
+    code = "builtin_not_found"
+    hint = "tenon recipe list shows them"
 
 
 class RunNotFinished(NotFound):

@@ -8,12 +8,13 @@ from bench.methods.measure import Interval, Row
 _INTRO: Final = """\
 # Training methods, measured
 
-Written by `make methods`: every built-in recipe (`trainer/recipes/builtin/`) trained on the demo base (1.8 million
-parameters, two CPU cores, float32), measured on **generated answers** to held-out prompts (greedy), never on
-training rewards. *Before* is the bare base, or (†) the adapter that training started from. Brackets are 95 %
-intervals: Wilson's for shares, the normal one for means; *change* is paired, case by case. A method counts as
-working when the interval of its change excludes zero and valid JSON loses at most 3 points. One run and one seed
-each: figures of a model this small say that a method works, not how well it will do on yours.
+Written by `make methods`: every built-in recipe (`trainer/recipes/builtin/`) trained on the demo base
+(1.8 million parameters, two CPU cores, float32) and measured on **generated answers** to held-out prompts
+(greedy), never on training rewards. *Before* is the bare base, or (†) the adapter that training started
+from. Brackets are 95 % intervals: Wilson's for shares, the normal one for means; *change* is paired, case
+by case. A method counts as working when the interval of its change excludes zero and valid JSON loses at
+most 3 points. One run, one seed each: figures of a model this small say that a method works, not how well
+it will do on yours.
 
 Every adapter was pushed as a version and loaded into a real vLLM, where its slot had to show its fingerprint
 (*attested*). `bench/results/methods.json` holds the figures.

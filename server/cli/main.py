@@ -32,6 +32,7 @@ def _assemble() -> None:
         policy,
         promote,
         receipt,
+        recipe,
         route,
         serve,
         tenant,
@@ -46,6 +47,7 @@ def _assemble() -> None:
     policy.install(app)
     route.install(app)
     data.install(app)
+    recipe.install(app)
     train.install(app)
     evaluate.install(app)
     adapter.install(app)

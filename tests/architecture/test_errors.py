@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 
 from registry.errors import TenonError
-from server.reference import errors_page, settings_page
+from server.reference import errors_page, recipes_page, settings_page
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,4 +33,5 @@ def test_codes_are_unique_and_spelled_alike() -> None:
 
 def test_the_reference_pages_are_up_to_date() -> None:
     assert (ROOT / "docs/reference/errors.md").read_text() == errors_page(), "run: make docs"
+    assert (ROOT / "docs/reference/recipes.md").read_text() == recipes_page(), "run: make docs"
     assert (ROOT / "docs/reference/settings.md").read_text() == settings_page(), "run: make docs"

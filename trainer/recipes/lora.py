@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from registry.canonical import Document
+from trainer.recipes.training import DOCUMENTED
 
 Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """``registry.bases.TARGETS``, as a type; intake refuses other layers (``lm_head`` among them)."""
@@ -33,8 +34,12 @@ def _in_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
 
 
 class LoraSettings(Document):
+    model_config = DOCUMENTED
+
     rank: Rank = 8
+    """Width of the adapter's matrices; engines serve up to 64."""
     alpha: Alpha = 16.0
+    """Its scale: what it adds is multiplied by alpha / rank."""
     targets: Annotated[
         tuple[Target, ...],
         Field(min_length=1),
@@ -47,7 +52,9 @@ class LoraSettings(Document):
     rank_pattern: dict[str, Rank] = Field(default_factory=dict)
     """Another rank for the modules whose name ends so: ``{"layers.0.self_attn.q_proj": 16, v_proj: 4}``."""
     alpha_pattern: dict[str, Alpha] = Field(default_factory=dict)
+    """Another scale, in the same way."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of inputs that the adapter does not see in a step."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) (arXiv:2312.03732) instead of alpha / rank."""
     quantization: Literal["none", "nf4"] = "none"

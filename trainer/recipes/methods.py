@@ -21,19 +21,22 @@ class SftSettings(Training):
 
 class DpoSettings(Training):
     method: Literal["dpo"] = "dpo"
-    steps: int = Field(default=48, ge=1, le=1_000_000)
-    learning_rate: float = Field(default=5e-4, gt=0, le=1)
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
     beta: float = Field(default=0.3, gt=0, le=100)
+    """How strongly the adapter is held to where it started: higher moves less."""
     sft_weight: float = Field(default=1.0, ge=0, le=100)
-    """Weight of the likelihood of the chosen answer beside the preference loss. At 0 the demo's valid JSON
-    fell from 97 % to 62 % while the training accuracy read 1.0."""
+    """Weight of the likelihood of the chosen answer beside the preference loss. Without it the demo's
+    adapters copied 1 % of the payees and amounts instead of 93 %, at a training accuracy of 1.0."""
     loss: Literal["sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down"] = "sigmoid"
+    """The preference loss, as TRL calls it."""
     label_noise: float = Field(default=0.1, ge=0, lt=0.5)
     """``robust``: the share of pairs expected to stand the wrong way round (arXiv:2403.00409)."""
 
 
 class OrpoSettings(Training):
     method: Literal["orpo"] = "orpo"
+    batch_size: int = Field(default=8, ge=1, le=4096)
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     beta: float = Field(default=0.1, gt=0, le=100)
     """Weight of the odds ratio beside the likelihood (lambda in the paper)."""
@@ -43,28 +46,39 @@ class KtoSettings(Training):
     method: Literal["kto"] = "kto"
     batch_size: int = Field(default=16, ge=2, le=4096)
     """At least 2: an answer's KL term is estimated with its neighbour's."""
-    learning_rate: float = Field(default=5e-4, gt=0, le=1)
-    beta: float = Field(default=0.1, gt=0, le=100)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    beta: float = Field(default=0.3, gt=0, le=100)
+    """How strongly the adapter is held to where it started: higher moves less."""
     desirable_weight: float = Field(default=1.0, gt=0, le=100)
+    """Of wanted answers; raise it when they are few."""
     undesirable_weight: float = Field(default=1.0, gt=0, le=100)
+    """Of unwanted ones."""
     loss: Literal["kto", "apo_zero_unpaired"] = "kto"
+    """The loss, as TRL calls it."""
 
 
 class CpoSettings(Training):
     method: Literal["cpo"] = "cpo"
-    learning_rate: float = Field(default=5e-4, gt=0, le=1)
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
     beta: float = Field(default=0.1, gt=0, le=100)
+    """Scale of the difference of the two log-probabilities; there is no reference."""
     sft_weight: float = Field(default=1.0, ge=0, le=100)
+    """Weight of the likelihood of the chosen answer."""
     loss: Literal["sigmoid", "hinge", "ipo"] = "sigmoid"
+    """The preference loss, as TRL calls it."""
 
 
 class SimpoSettings(Training):
     method: Literal["simpo"] = "simpo"
-    learning_rate: float = Field(default=5e-4, gt=0, le=1)
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
     beta: float = Field(default=2.0, gt=0, le=100)
+    """Scale of the difference of the mean log-probabilities; there is no reference."""
     gamma: float = Field(default=0.5, ge=0, le=100)
     """Target margin between the mean log-probabilities of chosen and rejected."""
     sft_weight: float = Field(default=1.0, ge=0, le=100)
+    """Weight of the likelihood of the chosen answer."""
 
 
 class RewardModelSettings(Training):
@@ -95,6 +109,7 @@ class _OnPolicy(Training):
     steps: int = Field(default=30, ge=1, le=1_000_000)
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     sampling: Sampling = Sampling()
+    """How answers are drawn."""
     kl: float = Field(default=0.02, ge=0, le=100)
     """Weight of the KL divergence from the reference, which is where training started."""
 
@@ -108,18 +123,22 @@ class _Grouped(_OnPolicy):
     def _whole_groups(cls, size: int, info: ValidationInfo) -> int:
         answers = info.data.get("batch_size", size) * info.data.get("gradient_accumulation", 1)
         if answers % size:
-            raise ValueError(f"must divide the answers of a step (batch_size * gradient_accumulation = {answers})")
+            text = f"batch_size * gradient_accumulation = {answers}"
+            raise ValueError(f"must divide the answers of a step ({text})")
         return size
 
 
 class GrpoSettings(_Grouped):
     method: Literal["grpo"] = "grpo"
     preset: Literal["grpo", "dr_grpo", "dapo", "gspo", "luffy"] = "dr_grpo"
+    """Which of the published losses, with its own clipping, scaling and sampling."""
     iterations: int = Field(default=1, ge=1, le=64)
     """Optimizer steps on one set of answers."""
     clip: float | None = Field(default=None, gt=0, lt=1)
+    """How far a token's (gspo: an answer's) probability may move in one step, downwards."""
     clip_high: float | None = Field(default=None, gt=0, lt=10)
-    """The preset decides where one is not given: 0.2 on both sides, dapo 0.28 above, gspo 3e-4 and 4e-4."""
+    """The same, upwards. The preset decides where one is not given: 0.2 on both sides, dapo 0.28 above, gspo
+    3e-4 and 4e-4."""
     resample: int = Field(default=4, ge=0, le=64)
     """dapo: further draws to replace groups whose rewards are all equal, before the step goes on without."""
     off_policy: int = Field(default=1, ge=1, le=64)
@@ -133,6 +152,7 @@ class GrpoSettings(_Grouped):
 class RlooSettings(_Grouped):
     method: Literal["rloo"] = "rloo"
     clip: float = Field(default=0.2, gt=0, lt=1)
+    """How far a token's probability may move on one set of answers."""
 
 
 class PpoSettings(_OnPolicy):
@@ -140,12 +160,19 @@ class PpoSettings(_OnPolicy):
     epochs: int = Field(default=2, ge=1, le=64)
     """Passes over one set of answers."""
     minibatches: int = Field(default=1, ge=1, le=256)
+    """Optimizer steps of one pass."""
     clip: float = Field(default=0.2, gt=0, lt=1)
+    """How far a token's probability may move on one set of answers."""
     value_clip: float = Field(default=0.2, gt=0, le=100)
+    """How far the predicted return of a token may move on one set of answers."""
     value_weight: float = Field(default=0.1, ge=0, le=100)
+    """Weight of the value loss beside the policy's."""
     discount: float = Field(default=1.0, gt=0, le=1)
+    """Worth of a reward one token later (gamma)."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    """Between one-step estimates (0) and whole returns (1) of how good a token was."""
     whiten: bool = True
+    """Bring the advantages of a step to mean 0 and deviation 1."""
 
 
 class _Taught(Training):
@@ -162,6 +189,7 @@ class GkdSettings(_Taught):
     on_policy: float = Field(default=0.0, ge=0, le=1)
     """Share of batches whose answers the student writes itself (lambda in the paper)."""
     sampling: Sampling = Sampling()
+    """How it writes them."""
 
 
 class DistillSettings(_Taught):
@@ -170,6 +198,7 @@ class DistillSettings(_Taught):
     method: Literal["distill"] = "distill"
     divergence: float = Field(default=1.0, ge=0, le=1)
     sampling: Sampling = Sampling()
+    """How the student's answers are drawn."""
 
 
 class GoldSettings(_Taught):
@@ -188,6 +217,7 @@ class BlackBoxSettings(Training):
     keep: Literal["all", "best", "shortest"] = "best"
     """Which of a question's accepted answers are learned."""
     sampling: Sampling = Sampling(temperature=0.7)
+    """How the teacher's answers are drawn."""
     least: int = Field(default=32, ge=1)
     """Fewer accepted answers than this stop the run."""
 
@@ -197,10 +227,13 @@ class StarSettings(Training):
 
     method: Literal["star"] = "star"
     rounds: int = Field(default=2, ge=1, le=100)
+    """Times that answers are drawn and learned. 1 is best-of-N fine-tuning."""
     samples: int = Field(default=8, ge=1, le=1024)
     """Answers drawn for each question and round."""
     keep: Literal["all", "best", "shortest"] = "best"
+    """Which of a question's accepted answers are learned."""
     sampling: Sampling = Sampling()
+    """How answers are drawn."""
     pass_rate: tuple[float, float] = (0.0, 1.0)
     """Questions are learned only if the share of their accepted answers lies between these (both included,
     but never 0): what is always right teaches little."""

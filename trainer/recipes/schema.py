@@ -33,6 +33,7 @@ from trainer.recipes.methods import (
     StarSettings,
 )
 from trainer.recipes.sources import AdapterSource, RewardSettings, Teacher
+from trainer.recipes.training import DOCUMENTED
 
 METRICS: Final = (
     "valid_json", "schema_valid", "copied", "policy", "verified", "exact", "words", "pair_accuracy",
@@ -53,10 +54,14 @@ class DataFiles(Document):
     """Where rows come from: files relative to the recipe (jsonl, csv, parquet), ``hf://datasets/owner/name/file``
     or ``s3://bucket/key``."""
 
+    model_config = DOCUMENTED
+
     train: str = Field(min_length=1)
+    """Rows of the shape that the method learns from (docs/guides/data.md)."""
     evaluation: str | None = Field(default=None, min_length=1)
     """Held-out cases. Without it, ``split`` of the training rows are held out and become the cases."""
     split: float = Field(default=0.1, gt=0, lt=1)
+    """The share that is held out: which rows depends on what they ask, and on nothing else."""
     columns: dict[str, str | None] = Field(default_factory=dict)
     """What the file calls a column -> what Tenon does: ``{question: prompt, answer: completion}``. ``null``
     drops a column, and ``"*": null`` all that Tenon has no name for."""
@@ -65,10 +70,14 @@ class DataFiles(Document):
 
 
 class EvaluationSettings(Document):
+    model_config = DOCUMENTED
+
     max_new_tokens: int = Field(default=128, ge=1, le=32768)
+    """Longer answers are cut, as serving would cut them."""
     json_schema: str | None = Field(default=None, alias="schema", min_length=1)
     """A JSON Schema file, relative to the recipe; gives the metric ``schema_valid``."""
     batch_size: int = Field(default=64, ge=1, le=4096)
+    """Answers made at a time."""
     verifiers: tuple[RewardSettings, ...] = ()
     """Measured of every held-out answer; the recipe's ``rewards`` when none are given."""
 
@@ -78,19 +87,31 @@ class GateSettings(Document):
 
 
 class Recipe(Document):
+    model_config = DOCUMENTED
+
     kind: Literal["tenon.recipe/v1"]
+    """Always ``tenon.recipe/v1``."""
     tenant: Name
+    """Whose adapter it will be."""
     adapter: Name
+    """Its name: ``assistant`` of ``bank_a`` is ``bank_a/assistant``."""
     base: str = Field(min_length=1, max_length=200)
+    """A registered base (``tenon base add``)."""
     method: MethodName
+    """One of those below."""
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """Decides order and initial weights."""
     data: DataFiles
+    """What is learned and what is asked afterwards."""
     start: AdapterSource | None = None
     """The adapter that training continues; without it, a fresh one on the bare base. It is also the reference
     from which preference and RL methods measure their KL divergence."""
     teacher: Teacher | None = None
+    """Who is imitated; distillation needs one."""
     rewards: tuple[RewardSettings, ...] = ()
+    """What makes an answer good; reinforcement, self-training and distillation from answers need some."""
     lora: LoraSettings = LoraSettings()
+    """The shape of the adapter."""
     sft: SftSettings | None = None
     dpo: DpoSettings | None = None
     orpo: OrpoSettings | None = None
@@ -108,6 +129,7 @@ class Recipe(Document):
     black_box: BlackBoxSettings | None = None
     star: StarSettings | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
+    """How held-out answers are made and measured."""
     gate: GateSettings | None = None
     """What the promotion will ask of this adapter. Without it, the registry's own gate decides."""
 

@@ -41,6 +41,7 @@ _UNSEEN_CORRECTIONS: Final = ("I meant {m}.", "The right figure is {m}.")
 def files() -> dict[str, str]:
     """File name -> content, of everything that these recipes read."""
     return {
+        "answer_schema.json": json.dumps(corpus.policy_schema("saas_c"), indent=2) + "\n",
         "question_answer.csv": question_answer(),
         "question_answer_cases.jsonl": corpus.to_jsonl(corpus.tenant_cases("saas_c", _CASES, _SEED)),
         "multi_turn.jsonl": corpus.to_jsonl(multi_turn()),
