@@ -41,10 +41,10 @@ def mask(
         return
     for sample in shown:
         head = f"line {sample.line}, {sample.part}: {sample.learned} of {sample.tokens} tokens are learned"
-        render.styled(_coloured(sample), title=head)
+        render.styled(coloured(sample), title=head)
 
 
-def _coloured(sample: "Supervised") -> "Text":
+def coloured(sample: "Supervised") -> "Text":
     from rich.text import Text
 
     text = Text()

@@ -8,7 +8,7 @@ from trainer.datasets.rows import Conversation, Dataset, Row
 from trainer.errors import DataLeak, Fault
 
 
-def refuse_leaks(train: Dataset[Row], evaluation: Dataset[Row]) -> None:
+def refuse_leaks(train: Dataset[Any], evaluation: Dataset[Any]) -> None:
     """Raise DataLeak, naming both lines of every question that training has seen.
 
     Near duplicates are ``tenon data audit``'s to find.

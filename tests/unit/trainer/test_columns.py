@@ -59,7 +59,8 @@ def test_a_column_that_every_row_has_is_told_once(tmp_path: Path) -> None:
 
 
 def test_a_column_that_one_row_has_names_its_line(tmp_path: Path) -> None:
-    rows = [{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": "b", "wieght": 2}]
+    rows: list[dict[str, Any]] = [{"prompt": "a", "completion": "b"}]
+    rows.append({"prompt": "a", "completion": "b", "wieght": 2})
     path = write_jsonl(tmp_path / "rows.jsonl", rows)
     assert faults(path, "conversations") == [
         "rows.jsonl:2: 'wieght' is not a known key; did you mean weight?"

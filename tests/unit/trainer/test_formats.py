@@ -5,8 +5,8 @@ import resource
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
+import pyarrow  # type: ignore[import-untyped]
+import pyarrow.parquet  # type: ignore[import-untyped]
 import pytest
 
 from registry.digests import Digest
@@ -185,7 +185,7 @@ def test_a_cell_may_be_longer_than_the_modules_own_limit(tmp_path: Path) -> None
 
 
 def test_nothing_in_a_parquet_cell_is_a_fault_of_its_row(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"prompt": "a", "completion": "b", "weight": 1.0},
         {"prompt": None, "completion": "b", "weight": None},
         {"prompt": "a", "completion": None, "weight": 2.0},
@@ -204,7 +204,7 @@ def test_nothing_in_a_parquet_cell_is_a_fault_of_its_row(tmp_path: Path) -> None
 def test_what_a_struct_of_another_row_has_is_not_in_this_one(tmp_path: Path) -> None:
     call = {"function": {"name": "rate", "arguments": {"to": "USD"}}}
     tool = {"function": {"name": "rate"}}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "messages": [
                 {"role": "user", "content": "a"},

@@ -16,6 +16,7 @@ from registry.names import AdapterName
 from tests.support.registries import signer
 from tests.support.tiny_model import RECIPE, case, conversation, write_jsonl, write_recipe
 from trainer import folder as layout
+from trainer.datasets.audit import Audit
 from trainer.errors import (
     BaseDiffers,
     ContractBroken,
@@ -380,3 +381,11 @@ def test_an_adapter_of_another_base_is_not_let_in(
             provenance=found.plan.provenance(),
             actor="t",
         )
+
+
+def test_a_run_keeps_the_audit_of_its_data(run: tuple[Planned, Path]) -> None:
+    planned, place = run
+    found = Audit.parse((place / layout.AUDIT).read_bytes())
+    assert found.train is not None
+    assert found.train.digest == planned.dataset.digest
+    assert RunFolder(place).done().files[layout.AUDIT] == found.identity()
