@@ -34,8 +34,8 @@ from trainer.plan import Plan, Planned, make_plan
 from trainer.publish import publish
 from trainer.recipes import load_recipe
 from trainer.run import STAGES, train
-from trainer.trained import TrainedRun, load_run
 from trainer.testing import InMemoryCatalog
+from trainer.trained import TrainedRun, load_run
 
 
 def plan(catalog: InMemoryCatalog, base_folder: Path, folder: Path, *overrides: str) -> Planned:
