@@ -76,11 +76,15 @@ class RunFolder:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.part")
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # on a full disk, half a file is room that somebody needs
+            raise
 
     def write_json(self, name: str, value: Any) -> None:
         """For people as well: indented, in the order given."""
@@ -161,8 +165,10 @@ class StepFigures:
     def close(self) -> None:
         """What was added is on the disk from now on."""
         if self._stream is not None:
-            os.fsync(self._stream.fileno())
-            self._stream.close()
+            try:
+                os.fsync(self._stream.fileno())
+            finally:
+                self._stream.close()
 
     def _lines(self) -> list[str]:
         try:

@@ -1,4 +1,4 @@
-"""Progress over the trainer's events, on stderr: bars and a live table, or lines where there is no terminal."""
+"""Progress over the trainer's events, on stderr: bars and a live table, or lines without a terminal."""
 
 import sys
 from collections import deque
@@ -38,7 +38,7 @@ def bars(title: str) -> Iterator[Callable[[Event], None]]:
 
         def sink(event: Event) -> None:
             if isinstance(event, Note):
-                console.print(f"{title}: {event.text}", markup=False)
+                console.print(f"{title}: {event.text}", markup=False, highlight=False)
                 return
             if event.stage not in tasks:
                 tasks[event.stage] = progress.add_task(f"{title}: {event.stage}", total=None, state="")
