@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
@@ -261,9 +261,13 @@ def beside(run: TrainedRun, role: str) -> list[list[str]]:
     ]
 
 
+_PLAIN: Final = frozenset({"words", "kl"})
+"""Metrics that are no shares: a number of words, nats a token."""
+
+
 def _shown(name: str, metric: Metric) -> str:
-    if name == "words":
-        return f"{metric.value:.1f} ± {metric.stderr:.1f}"
+    if name in _PLAIN:
+        return f"{metric.value:.3g} ± {metric.stderr:.2g}"
     return f"{metric.value:.1%} ± {metric.stderr:.1%}"
 
 
