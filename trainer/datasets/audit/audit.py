@@ -50,8 +50,8 @@ def audit(
     count: TokenCount | None = None,
     limit: int | None = None,
 ) -> Audit:
-    """``near`` looks for near duplicates, two thirds of the time that an audit takes (0.8 ms a row). ``count`` adds
-    lengths in tokens, and rows that alone exceed ``limit``."""
+    """``near`` looks for near duplicates, two thirds of an audit's time (0.8 ms a row in all).
+    ``count`` adds lengths in tokens, and rows that alone exceed ``limit``."""
     ours = Side.of(train)
     held = None if evaluation is None else Side.of(evaluation)
     outcomes = {
