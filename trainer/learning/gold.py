@@ -24,6 +24,7 @@ def learn(job: Job[GoldSettings, Conversation]) -> Learned:
     with surroundings(seed=job.seed):
         session = open_session(job)
         teacher = load_teacher(job, session)
+        _refuse_other_tokens(session, teacher)
         ready = arranged(job, session)
         read = make_rows(
             teacher.tokenizer, ready.examples, max_length=teacher.model.config.max_position_embeddings,
@@ -35,17 +36,21 @@ def learn(job: Job[GoldSettings, Conversation]) -> Learned:
         return finish(job, session, trainer, proof={**proof.as_json(), "borders": offsets.shared()})
 
 
+def _refuse_other_tokens(session: Session, teacher: OpenTeacher) -> None:
+    """Raise TokenizerUnaligned: byte offsets are read off tokens that are pieces of bytes."""
+    from trl.experimental.utils import is_byte_level_tokenizer
+
+    for who, tokenizer in (("student", session.tokenizer), ("teacher", teacher.tokenizer)):
+        if not is_byte_level_tokenizer(tokenizer.backend_tokenizer):
+            raise TokenizerUnaligned(f"the {who}'s tokens are no pieces of bytes")
+
+
 class _Offsets:
     """Where in the answer, in bytes, each token ends: for the student's and for the teacher's rows."""
 
     def __init__(
         self, session: Session, teacher: OpenTeacher, own: Sequence[Row], read: Sequence[Row]
     ) -> None:
-        from trl.experimental.utils import is_byte_level_tokenizer
-
-        for who, tokenizer in (("student", session.tokenizer), ("teacher", teacher.tokenizer)):
-            if not is_byte_level_tokenizer(tokenizer.backend_tokenizer):
-                raise TokenizerUnaligned(f"the {who}'s tokens are no pieces of bytes")
         self.own = [_offsets(session.tokenizer, row) for row in own]
         self.read = [_offsets(teacher.tokenizer, row) for row in read]
 

@@ -52,9 +52,10 @@ def _question(number: int, stated: Facts, text: str) -> Case:
     }
 
 
-FILES: Final = {
-    "distillation_questions.jsonl": questions,
-    "distillation_answered.jsonl": answered,
-    "distillation_cases.jsonl": cases,
-}
-"""File in ``trainer/recipes/builtin/data`` -> its rows."""
+def files() -> dict[str, list[Row]]:
+    """File name -> rows."""
+    return {
+        "distillation_questions.jsonl": questions(),
+        "distillation_answered.jsonl": answered(),
+        "distillation_cases.jsonl": cases(),
+    }
