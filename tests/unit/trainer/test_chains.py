@@ -1,0 +1,124 @@
+"""Recipes that build on recipes and on versions: trained first, pinned by digest, kept in the lineage."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from registry.digests import Digest
+from registry.models import Tenant
+from server.assembly import bases, training
+from server.assembly.catalog import initialise, open_catalog
+from server.workspace import Workspace
+from tests.support.tiny_model import RECIPE, write_recipe
+from trainer.errors import RecipeInvalid, RunNotFinished
+from trainer.events import ignore
+from trainer.inputs import adapter_digest
+from trainer.trained import TrainedRun
+
+FIRST = RECIPE.replace("steps: 6", "steps: 2")
+SECOND = FIRST.replace("seed: 7", "seed: 8\nstart: {recipe: recipe.yaml}")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, base_folder: Path) -> Workspace:
+    place = initialise(tmp_path / "work")
+    catalog = open_catalog(place)
+    catalog.create_tenant(Tenant(id="bank_a", display_name="Bank A"), actor="test")
+    bases.register(place, catalog, name="tiny", source=str(base_folder), revision=None, actor="test")
+    return place
+
+
+def run(workspace: Workspace, recipe: Path) -> tuple[TrainedRun, list[TrainedRun]]:
+    """The recipe's run, and those of the recipes before it."""
+    before: list[TrainedRun] = []
+
+    def execute(ready: training.Ready) -> TrainedRun:
+        before.append(training.run(workspace, ready, ignore, fresh=False))
+        return before[-1]
+
+    ready = training.prepare(workspace, open_catalog(workspace), recipe, before=execute)
+    return training.run(workspace, ready, ignore, fresh=False), before
+
+
+def test_the_recipe_before_is_trained_first_and_reused_afterwards(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    write_recipe(tmp_path, FIRST)
+    second = tmp_path / "second.yaml"
+    second.write_text(SECOND)
+    found, (first,) = run(workspace, second)
+    assert found.plan.inputs == {"start": adapter_digest(first.adapter)}
+    assert found.plan.parent is None  # it was never pushed
+    assert not first.reused
+    weights = "adapter_model.safetensors"
+    assert Digest.of_file(found.adapter / weights) != Digest.of_file(first.adapter / weights)
+    assert found.beside["start"].metrics["copied"].n == 7
+    again, (reused,) = run(workspace, second)
+    assert reused.reused
+    assert again.reused
+    assert again.plan.identity() == found.plan.identity()
+
+
+def test_a_change_of_the_first_recipe_changes_the_second_plan(workspace: Workspace, tmp_path: Path) -> None:
+    write_recipe(tmp_path, FIRST)
+    second = tmp_path / "second.yaml"
+    second.write_text(SECOND)
+    found, _ = run(workspace, second)
+    (tmp_path / "recipe.yaml").write_text(FIRST.replace("seed: 7", "seed: 70"))
+    other, _ = run(workspace, second)
+    assert other.plan.recipe == found.plan.recipe
+    assert other.plan.identity() != found.plan.identity()
+
+
+def test_a_version_that_is_continued_is_the_parent_of_the_new_one(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    catalog = open_catalog(workspace)
+    first, _ = run(workspace, write_recipe(tmp_path, FIRST))
+    version = training.push(workspace, catalog, first, actor="test").version
+    second = tmp_path / "second.yaml"
+    second.write_text(
+        SECOND.replace("recipe: recipe.yaml", f"version: '{AdapterName('bank_a', 'assistant')}@{version}'")
+    )
+    found, before = run(workspace, second)
+    assert before == []
+    assert found.plan.parent == version
+    pushed = training.push(workspace, catalog, found, actor="test").version
+    assert catalog.manifest(pushed).provenance.parent == version
+    assert catalog.manifest(version).provenance.parent is None
+
+
+def test_a_plan_of_a_chain_needs_its_inputs(workspace: Workspace, tmp_path: Path) -> None:
+    write_recipe(tmp_path, FIRST)
+    second = tmp_path / "second.yaml"
+    second.write_text(SECOND)
+    catalog, known = open_catalog(workspace), partial(training.known, workspace)
+    with pytest.raises(RunNotFinished, match="bank_a/assistant comes first"):
+        training.prepare(workspace, catalog, second, before=known)
+    run(workspace, second)
+    ready = training.prepare(workspace, catalog, second, before=known)
+    assert set(ready.planned.plan.inputs) == {"start"}
+
+
+def test_recipes_that_build_on_themselves_are_refused(workspace: Workspace, tmp_path: Path) -> None:
+    write_recipe(tmp_path, SECOND.replace("recipe: recipe.yaml", "recipe: other.yaml"))
+    (tmp_path / "other.yaml").write_text(SECOND)
+    with pytest.raises(RecipeInvalid, match=r"recipe\.yaml builds on itself"):
+        run(workspace, tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        ("{}", "must name exactly one of version, recipe"),
+        ("{version: 'bank_a/x:live', recipe: a.yaml}", "must name exactly one of version, recipe"),
+        ("{folder: x}", "is not a known key"),
+    ],
+)
+def test_a_start_is_named_in_exactly_one_way(
+    workspace: Workspace, tmp_path: Path, start: str, what: str
+) -> None:
+    write_recipe(tmp_path, FIRST.replace("seed: 7", f"start: {start}"))
+    with pytest.raises(RecipeInvalid, match=what):
+        run(workspace, tmp_path / "recipe.yaml")
