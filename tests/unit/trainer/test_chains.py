@@ -79,7 +79,7 @@ def test_a_version_that_is_continued_is_the_parent_of_the_new_one(
     version = training.push(workspace, catalog, first, actor="test").version
     second = tmp_path / "second.yaml"
     second.write_text(
-        SECOND.replace("recipe: recipe.yaml", f"version: '{AdapterName('bank_a', 'assistant')}@{version}'")
+        SECOND.replace("recipe: recipe.yaml", f"version: 'bank_a/assistant@{version}'")
     )
     found, before = run(workspace, second)
     assert before == []
