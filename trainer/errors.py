@@ -6,6 +6,7 @@ InvalidInput (registry)
 │   ├── DataInvalid          training rows, evaluation cases or the answers' schema
 │   └── DataLeak             a question is asked in training and again in the evaluation
 ├── ScaleInvalid             a training that cannot be spread over so many processes
+├── MergeRefused             an adapter that cannot be written into its base's weights, or not there
 ├── SweepInvalid             a sweep with nothing to vary or to compare by
 ├── SourceInvalid            what names no place to read rows from
 ├── FormatUnknown            a file that is neither JSON Lines, CSV nor Parquet
@@ -79,6 +80,11 @@ class DataLeak(FileFaulty):
 class ScaleInvalid(InvalidInput):
     code = "scale_invalid"
     hint = "choose --devices so that it divides the method's batch_size: a step then learns from the same rows"
+
+
+class MergeRefused(InvalidInput):
+    code = "merge_refused"
+    hint = "give a new folder, and a version that passed its checks"
 
 
 class SweepInvalid(InvalidInput):

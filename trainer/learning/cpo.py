@@ -9,7 +9,14 @@ from trainer.datasets import Pair
 from trainer.learning.base import needed_libraries, surroundings
 from trainer.learning.batches import arrange
 from trainer.learning.job import Job, Learned
-from trainer.learning.preferences import Displacement, Sides, make_sides, note_lengths, prove_pairs
+from trainer.learning.preferences import (
+    Displacement,
+    Sides,
+    make_sides,
+    note_lengths,
+    prove_pairs,
+    supervised,
+)
 from trainer.learning.session import Session, arguments, finish, open_session
 from trainer.recipes.methods import CpoSettings, SimpoSettings
 
@@ -100,7 +107,7 @@ def without_reference(job: Job[Any, Pair], make: Make, *, cure: str) -> Learned:
         proof = prove_pairs(
             session.tokenizer,
             examples,
-            trainer.get_train_dataloader(),
+            supervised(trainer.get_train_dataloader()),
             order=order,
             batch_size=settings.batch_size,
         )

@@ -13,6 +13,7 @@ from trainer.learning.preferences import (
     make_sides,
     note_lengths,
     prove_pairs,
+    supervised,
 )
 from trainer.learning.session import arguments, finish, open_session
 from trainer.learning.together import mine
@@ -67,7 +68,7 @@ def learn(job: Job[DpoSettings, Pair]) -> Learned:
         proof = prove_pairs(
             session.tokenizer,
             examples,
-            trainer.get_train_dataloader(),
+            supervised(trainer.get_train_dataloader()),
             order=mine(order, settings.batch_size),
             batch_size=settings.batch_size // job.scale.processes,
         )

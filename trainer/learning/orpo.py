@@ -1,7 +1,7 @@
 """Odds-ratio preference optimization (arXiv:2403.07691): likelihood of the chosen answer, and an odds ratio.
 
-TRL (like the paper's code) takes the likelihood of the prompt as well, so that the adapter learns to write the
-user's requests. Here only the answer counts, as everywhere else.
+TRL (like the paper's code) takes the likelihood of the prompt as well, so that the adapter learns to write
+the user's requests. Here only the answer counts, as everywhere else.
 """
 
 from typing import Any

@@ -70,8 +70,8 @@ def prove_pairs(
 ) -> MaskProof:
     """Check the trainer's own batches; ``order`` names the pair of each sample.
 
-    ``batches`` are those of DPO (``completion_mask``) or of ORPO and CPO (``chosen_labels``): all put the
-    chosen answers of a batch before the rejected ones. Raises MaskBroken.
+    In ``batches`` (as ``supervised`` gives them) the chosen answers stand before the rejected ones. Raises
+    MaskBroken.
     """
     flat = [
         2 * pair + side
@@ -79,11 +79,12 @@ def prove_pairs(
         for side in (0, 1)
         for pair in order[start : start + batch_size]
     ]
-    return prove(tokenizer, examples, supervised(batches), order=flat)
+    return prove(tokenizer, examples, batches, order=flat)
 
 
 def supervised(batches: Iterable[Mapping[str, Any]], prefix: str = "") -> Iterator[dict[str, Any]]:
-    """Batches of preference trainers with ``labels``, as a proof of masks reads them."""
+    """Batches of DPO and KTO (``completion_mask``) or ORPO and CPO (``chosen_labels``), with ``labels`` as a
+    proof of masks reads them."""
     for batch in batches:
         if "chosen_input_ids" in batch:
             for side in ("chosen", "rejected"):

@@ -52,7 +52,7 @@ def learn(job: Job[ProcessRewardModelSettings, Steps]) -> Learned:
             {**arguments(job, session), "train_sampling_strategy": "sequential"},
             [ready[place] for place in order],
             pad=pad,
-            wrong_weight=_wrong_weight(ready) if settings.balanced else 1.0,
+            weights=_weights(ready) if settings.balanced else (1.0, 1.0),
         )
         proof = _prove(session.tokenizer, job.rows, trainer.get_train_dataloader(), order, settings.separator)
         learned = finish(job, session, trainer, proof=proof)
@@ -87,14 +87,20 @@ def _example(row: Steps, separator: str) -> Example:
     return Example(row.prompt, Message("assistant", separator.join(row.completions)), row.line)
 
 
-def _wrong_weight(ready: Sequence[Ready]) -> float:
+def _weights(ready: Sequence[Ready]) -> tuple[float, float]:
+    """(of right, of wrong) steps, so that both kinds weigh the same in all and a step 1 on average.
+
+    Per file and not per batch: rows of similar length share a batch, and often a label.
+    """
     labels = [label for one in ready for label in one.labels]
-    wrong = labels.count(False)
-    return 1.0 if wrong in (0, len(labels)) else (len(labels) - wrong) / wrong
+    counts = labels.count(True), labels.count(False)
+    if not all(counts):
+        return 1.0, 1.0
+    return len(labels) / (2 * counts[0]), len(labels) / (2 * counts[1])
 
 
 def _trainer(
-    model: Any, config: dict[str, Any], rows: Sequence[Ready], *, pad: int, wrong_weight: float
+    model: Any, config: dict[str, Any], rows: Sequence[Ready], *, pad: int, weights: tuple[float, float]
 ) -> Any:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
@@ -119,11 +125,10 @@ def _trainer(
             )
             read = labels != UNSCORED
             scores, wanted = outputs.logits.squeeze(-1)[read].float(), labels[read]
-            weight = torch.where(wanted > 0, 1.0, wrong_weight)
-            loss = (binary_cross_entropy_with_logits(scores, wanted, reduction="none") * weight).sum()
+            weight = torch.where(wanted > 0, *weights)
+            loss = (binary_cross_entropy_with_logits(scores, wanted, reduction="none") * weight).mean()
             right = ((scores > 0) == (wanted > 0)).float().mean()
             self.step_figures = {"step_accuracy": float(right), "mean_score": float(scores.mean())}
-            loss = loss / weight.sum()
             return (loss, outputs) if return_outputs else loss
 
         def log(self, logs: dict[str, float], *rest: Any, **more: Any) -> None:

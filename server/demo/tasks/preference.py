@@ -140,27 +140,35 @@ def reviews(n: int, seed: int, *, held_out: bool = False) -> list[Row]:
 _WRONG_STEP: Final = 0.25
 
 
-def _payee(random: Random, stated: Facts, right: bool) -> str:
-    other = stated.payee
-    while not right and other == stated.payee:
-        other = corpus.vendor(random, held_out=False)
-    return f"payee: {other}"
+def _intent(random: Random, stated: Facts, right: bool) -> str:
+    others = [intent for intent in corpus.INTENTS if intent != stated.intent]
+    return f"intent: {stated.intent if right else random.choice(others)}"
 
 
-def _sum(random: Random, stated: Facts, right: bool) -> str:
-    amount = stated.amount if right else _other_amount(random, stated.amount)
-    return f"sum: {amount} {stated.currency}"
-
-
-def _under(random: Random, stated: Facts, right: bool) -> str:
-    return f"under {corpus.RETAIL_THRESHOLD}: {'yes' if stated.under_threshold is right else 'no'}"
+def _currency(random: Random, stated: Facts, right: bool) -> str:
+    others = [code for code in corpus.CURRENCIES if code != stated.currency]
+    return f"currency: {stated.currency if right else random.choice(others)}"
 
 
 def _approval(random: Random, stated: Facts, right: bool) -> str:
-    return f"approval: {'simplified' if stated.under_threshold is right else 'single_approval'}"
+    own = json.loads(corpus.tenant_answer(random, "retail_b", stated))["approval"]
+    others = [approval for approval in corpus.APPROVALS if approval != own]
+    return f"approval: {own if right else random.choice(others)}"
 
 
-_STEPS: Final[tuple[Callable[[Random, Facts, bool], str], ...]] = (_payee, _sum, _under, _approval)
+def _explanation(random: Random, stated: Facts, right: bool) -> str:
+    own = json.loads(corpus.tenant_answer(random, "retail_b", stated))["explanation"]
+    while not right and own.startswith(corpus.STYLES["retail_b"]):
+        own = json.loads(corpus.undecided_answer(random, stated))["explanation"]
+    return f"explanation: {own}"
+
+
+_STEPS: Final[tuple[Callable[[Random, Facts, bool], str], ...]] = (
+    _intent,
+    _currency,
+    _approval,
+    _explanation,
+)
 
 
 def files() -> dict[str, list[dict[str, Any]]]:
