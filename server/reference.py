@@ -78,7 +78,7 @@ def recipes_page() -> str:
         "(`--save` writes one).",
         "",
     ]
-    shared = [
+    shared: list[tuple[str, str, type[BaseModel]]] = [
         ("The recipe", "", Recipe),
         ("Data", "data.", DataFiles),
         ("Adapter", "lora.", LoraSettings),

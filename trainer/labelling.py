@@ -222,7 +222,8 @@ def _texts(value: Any) -> list[str] | None:
     if not isinstance(value, list):
         return None
     texts = [item.get("text") if isinstance(item, dict) else item for item in value]
-    return texts if all(isinstance(text, str) for text in texts) else None
+    found = [text for text in texts if isinstance(text, str)]
+    return found if len(found) == len(texts) else None
 
 
 def _read(kept: Path) -> dict[tuple[str, bool], str]:

@@ -24,8 +24,8 @@ def shard(trainer: Any) -> None:
     shards as well as NCCL does, and only so can this be tested without several GPUs.
     """
     with needed_libraries():
-        from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
-        from accelerate.utils import (  # type: ignore[import-untyped]
+        from accelerate.state import AcceleratorState
+        from accelerate.utils import (
             DistributedType,
             FullyShardedDataParallelPlugin,
         )

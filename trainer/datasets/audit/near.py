@@ -38,7 +38,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         try:
-            from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
+            from datasketch import MinHash, MinHashLSH
         except ModuleNotFoundError as error:
             raise LibrariesMissing(f"{error.name} is not installed", library=error.name) from None
         self._sketch: Any = MinHash

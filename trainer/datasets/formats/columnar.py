@@ -12,8 +12,8 @@ _BATCH: Final = 1024
 
 def read_columnar(path: Path, report: Report) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        import pyarrow  # type: ignore[import-untyped]
-        import pyarrow.parquet  # type: ignore[import-untyped]
+        import pyarrow
+        import pyarrow.parquet
     except ModuleNotFoundError as error:
         raise LibrariesMissing(f"{error.name} is not installed", library=error.name) from None
     if path.stat().st_size == 0:

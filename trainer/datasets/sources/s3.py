@@ -54,7 +54,7 @@ class S3Object:
 
     def _fetch(self, path: Path) -> None:
         try:
-            from botocore import exceptions as s3  # type: ignore[import-untyped]
+            from botocore import exceptions as s3
         except ModuleNotFoundError as error:
             raise LibrariesMissing(f"{error.name} is not installed", library=error.name) from None
         where = f"s3://{self.bucket}/{self.key}"
@@ -80,8 +80,8 @@ class S3Object:
 
 
 def _client() -> Any:
-    import boto3  # type: ignore[import-untyped]
-    from botocore.config import Config  # type: ignore[import-untyped]
+    import boto3
+    from botocore.config import Config
 
     # A region is part of every signature, and stores other than Amazon's do not care which.
     patient: dict[str, Any] = {
