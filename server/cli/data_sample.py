@@ -42,7 +42,7 @@ def sample(
     from server.assembly.catalog import open_catalog
     from server.assembly.sampling import Request, sample
     from server.workspace import find
-    from trainer.recipes.sources import Endpoint, Teacher
+    from trainer.recipes.sources import Teacher
     from trainer.recipes.training import Sampling
     from trainer.tried_file import to_lines
 
@@ -57,7 +57,7 @@ def sample(
             {
                 "version": version,
                 "base": base,
-                "endpoint": None if endpoint is None else Endpoint.build({"url": endpoint, "model": model}),
+                "endpoint": None if endpoint is None else {"url": endpoint, "model": model},
             }
         ),
         verifiers=tuple(verifier),
