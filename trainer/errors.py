@@ -79,7 +79,7 @@ class DataLeak(FileFaulty):
 
 class ScaleInvalid(InvalidInput):
     code = "scale_invalid"
-    hint = "choose --devices so that it divides the method's batch_size: a step then learns from the same rows"
+    hint = "choose --devices so that it divides the method's batch_size: then a step has the same rows"
 
 
 class MergeRefused(InvalidInput):

@@ -1,7 +1,7 @@
 """``tenon adapter``"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ def install(app: typer.Typer) -> None:
     group.command("pull")(pull)
     group.command("list")(list_)
     group.command("show")(show)
+    group.command("merge")(merge)
     app.add_typer(group, name="adapter")
 
 
@@ -66,6 +67,29 @@ def pull(
     catalog = open_catalog(find(root(workspace)))
     manifest = catalog.export(catalog.resolve(Ref.parse(ref)), folder)
     render.note(f"{len(manifest.files)} files of {manifest.identity().short} written to {folder}")
+
+
+def merge(
+    ref: Annotated[str, typer.Argument(help="tenant/adapter:alias or tenant/adapter@sha256:…")],
+    folder: Annotated[Path, typer.Argument(help="New folder to write")],
+    dtype: Annotated[
+        Literal["float32", "bfloat16"], typer.Option("--dtype", help="Precision of the written weights")
+    ] = "float32",
+    json: Json = False,
+    workspace: At = None,
+) -> None:
+    """Write the base with the version merged into its weights, as a folder that tenon base add takes."""
+    from registry.names import Ref
+    from server.assembly.catalog import open_catalog
+    from server.assembly.merging import merge_version
+    from server.workspace import find
+
+    place = find(root(workspace))
+    version = merge_version(place, open_catalog(place), Ref.parse(ref), folder, precision=dtype)
+    if json:
+        render.data({"version": version, "folder": str(folder), "dtype": dtype})
+    else:
+        render.note(f"{version.short} and its base written to {folder}; register it with: tenon base add")
 
 
 def list_(

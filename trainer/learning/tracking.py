@@ -11,6 +11,9 @@ from trainer.learning.base import needed_libraries
 from trainer.learning.job import Job
 from trainer.trackers import Tracker
 
+_DATABASE: Final = "/mlflow.db"
+"""MLflow 3.17 refuses its plain files ("in maintenance mode")."""
+
 
 def callbacks(job: Job[Any, Any]) -> list[Any]:
     """One for each of the job's trackers, in the leading process. Raises LibrariesMissing."""
@@ -56,13 +59,14 @@ def _wandb(job: Job[Any, Any]) -> Any:
 
 
 def _mlflow(job: Job[Any, Any]) -> Any:
-    """MLFLOW_TRACKING_URI says where; without it, files beside the run."""
+    """MLFLOW_TRACKING_URI says where; without it, a database beside the run."""
     mlflow = import_module("mlflow")
     from transformers.integrations import MLflowCallback
 
-    if not mlflow.is_tracking_uri_set():
+    # An earlier training of this process has set it, too.
+    if not mlflow.is_tracking_uri_set() or mlflow.get_tracking_uri().endswith(_DATABASE):
         assert job.tracking is not None
-        mlflow.set_tracking_uri(f"sqlite:///{job.tracking / 'mlflow.db'}")
+        mlflow.set_tracking_uri(f"sqlite:///{job.tracking.absolute()}{_DATABASE}")
     return MLflowCallback()
 
 

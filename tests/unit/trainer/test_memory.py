@@ -19,8 +19,8 @@ from trainer.testing import InMemoryCatalog
 
 LORAS = [
     LoraSettings(rank=8),
-    LoraSettings(rank=4, targets="attention"),
-    LoraSettings(rank=4, targets="mlp"),
+    LoraSettings.model_validate({"rank": 4, "targets": "attention"}),
+    LoraSettings.model_validate({"rank": 4, "targets": "mlp"}),
     LoraSettings(rank=4, rank_pattern={"v_proj": 16, "layers.0.self_attn.q_proj": 2}),
 ]
 

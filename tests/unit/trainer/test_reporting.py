@@ -3,7 +3,7 @@
 import json
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, Literal, cast
 
 import pytest
 
@@ -20,6 +20,7 @@ from trainer.reporting.sweep import rows, sweep_name, write_sweep
 from trainer.sweep import Swept, Variant, best, check_metric, variants
 from trainer.trained import TrainedRun
 
+ROWS: Final[dict[Literal["train", "evaluation"], int]] = {"train": 400, "evaluation": 96}
 ATTACK = '</pre><script>alert(1)</script><img src=x onerror="alert(2)">'
 
 
@@ -75,10 +76,11 @@ def run_in(
     ]  # fmt: skip
     (folder / SAMPLES).write_text(json.dumps(samples))
     digest = Digest.of(b"x")
-    data = (DataRef(role="train", digest=digest, rows=400), DataRef(role="evaluation", digest=digest, rows=96))
+    data = tuple(DataRef(role=role, digest=digest, rows=rows) for role, rows in ROWS.items())
     plan = Plan(
         tenant="bank_a", adapter="assistant", method="sft", seed=seed, base=digest, base_name="demo",
-        recipe=digest, data=data, inputs={}, parent=None, lora=LoraSettings(rank=rank), settings=SftSettings(),
+        recipe=digest, data=data, inputs={}, parent=None, lora=LoraSettings(rank=rank),
+        settings=SftSettings(),
         evaluation=PlannedEvaluation(max_new_tokens=8, batch_size=4, answer_schema=None), gate=GatePolicy(),
         environment={"torch": "2.13"},
     )  # fmt: skip

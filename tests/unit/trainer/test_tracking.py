@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,12 @@ def planned(catalog: InMemoryCatalog, base_folder: Path, tmp_path: Path) -> Plan
 def test_tensorboard_has_every_step_and_the_adapter_is_the_same(
     planned: Planned, base_folder: Path, tmp_path: Path
 ) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+    events = import_module("tensorboard.backend.event_processing.event_accumulator")  # it has no types
     folders = {}
     for name, trackers in (("plain", ()), ("told", (Tracker.TENSORBOARD,))):
         folders[name] = tmp_path / name
         train(planned, base_folder=base_folder, run_folder=folders[name], sink=ignore, trackers=trackers)
-    told = EventAccumulator(str(folders["told"] / TRACKING)).Reload()
+    told = events.EventAccumulator(str(folders["told"] / TRACKING)).Reload()
     lines = [json.loads(line) for line in (folders["told"] / METRICS).read_text().splitlines()]
     seen = [(event.step, event.value) for event in told.Scalars("train/loss")]
     assert seen == [(line["step"], pytest.approx(line["loss"], rel=1e-5)) for line in lines]

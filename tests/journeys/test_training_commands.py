@@ -1,0 +1,102 @@
+"""``tenon train`` as a person types it: a quick start, the recipe it writes, a sweep, a merged base."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from registry.models import Tenant
+from server.assembly import bases
+from server.assembly.catalog import initialise, open_catalog
+from server.workspace import Workspace
+from tests.journeys.commands import Done, tenon
+from tests.support.tiny_model import conversation, write_jsonl, write_tiny_base
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A tenant, the tiny base and a file of rows."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "tiny").mkdir()
+    write_tiny_base(folder / "tiny")
+    made = initialise(folder / "workspace")
+    catalog = open_catalog(made)
+    catalog.create_tenant(Tenant(id="bank_a", display_name="Bank A"), actor="test")
+    bases.register(made, catalog, name="tiny", source=str(folder / "tiny"), revision=None, actor="test")
+    write_jsonl(folder / "rows.jsonl", [conversation(number) for number in range(24)])
+    return made
+
+
+def quick(workspace: Workspace, *more: str) -> Done:
+    data = workspace.root.parent / "rows.jsonl"
+    return tenon(
+        "train", "sft", "--tenant", "bank_a", "--data", str(data), "-o", "sft.steps=2",
+        "-o", "sft.batch_size=4", "-o", "sft.max_length=120", "-o", "evaluation.max_new_tokens=4", "-w", str(workspace.root), *more,
+    )  # fmt: skip
+
+
+def test_a_quick_start_writes_a_recipe_that_plans_the_same(workspace: Workspace) -> None:
+    saved = workspace.root.parent / "mine.yaml"
+    done = quick(workspace, "--plan", "--save", str(saved))
+    assert done.code == 0, done.err
+    for words in ("memory (estimated)", "activations", "together"):
+        assert words in done.err
+    plan = json.loads(done.out)
+    learned, held_out = (ref["rows"] for ref in plan["data"])
+    assert (learned + held_out, 0 < held_out < 6) == (24, True)  # about a tenth
+    again = tenon("train", str(saved), "--plan", "--json", "-w", str(workspace.root))
+    assert again.code == 0, again.err
+    assert again.err == ""
+    assert json.loads(again.out) == plan
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        (("--devices", "3"), 1, "does not divide by 3 processes [scale_invalid]"),
+        (("--sweep", "lora.rank"), 1, "names no values [sweep_invalid]"),
+        (("--sweep", "lora.rank=4,x"), 1, "lora.rank: must be a whole number"),
+        (("--sweep", "lora.rank=4,8", "--push-best", "words"), 1, "no variant is best by words"),
+        (("--push-best", "exact"), 2, "--push-best chooses among the variants of a --sweep"),
+        (("--track", "excel"), 2, "excel"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_anything_is(
+    workspace: Workspace, more: tuple[str, ...], code: int, words: str
+) -> None:
+    before = sorted(workspace.runs.iterdir())
+    done = quick(workspace, *more)
+    assert done.code == code, done.err
+    assert words in " ".join(done.err.replace("│", " ").split())
+    assert "Traceback" not in done.err
+    assert sorted(workspace.runs.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_the_best_of_a_sweep_is_pushed_and_merged_into_a_base(workspace: Workspace) -> None:
+    done = quick(
+        workspace, "--sweep", "lora.rank=2,4", "--sweep", "seed=1", "--push-best", "valid_json", "--json"
+    )
+    assert done.code == 0, done.err
+    for words in ("lora.rank=2 seed=1", "lora.rank=4 seed=1", "Best by valid_json", "95 % interval"):
+        assert words in done.err
+    said = json.loads(done.out)
+    assert len(said["runs"]) == 2
+    report = Path(said["report"])
+    assert report.is_file()
+    sweep = json.loads(report.with_name("sweep.json").read_text())
+    ranks = [one["trained_parameters"] for one in sweep["variants"]]
+    assert ranks[1] == 2 * ranks[0]
+    listed = json.loads(tenon("adapter", "list", "bank_a", "--json", "-w", str(workspace.root)).out)
+    assert [row["version"] for row in listed] == [said["version"]]  # one of them, not both
+
+    out = workspace.root.parent / "merged"
+    merged = tenon(
+        "adapter", "merge", f"bank_a/assistant@{said['version']}", str(out), "-w", str(workspace.root)
+    )
+    assert merged.code == 0, merged.err
+    added = tenon("base", "add", "merged", str(out), "-w", str(workspace.root))
+    assert added.code == 0, added.err
+    assert (
+        open_catalog(workspace).base("merged")[1].modules == open_catalog(workspace).base("tiny")[1].modules
+    )
