@@ -12,7 +12,7 @@ from trainer.learning.session import Session
 _REFERENCE: Final = "ref"
 _STATE: Final = "state.pt"
 _LARGEST_GRADIENT: Final = 1.0
-HEAD_RATE: Final = 10.0
+HEAD_RATE: Final = 3.0
 """Times the learning rate, for the value head: it starts at nought, and a baseline that lags behind the
 policy is noise."""
 
@@ -51,7 +51,9 @@ class Policy:
         logits, hidden, said = self._run(batch)
         log_probs = torch.log_softmax(logits, dim=-1)
         entropies = -(log_probs.exp() * log_probs).sum(-1)
-        values = self.head(hidden.float()).squeeze(-1)
+        # Of unit length: one step of Adam moves a value by about the head's rate, whatever the base's norms.
+        seen = torch.nn.functional.normalize(hidden.float(), dim=-1)
+        values = self.head(seen).squeeze(-1)
         return log_probs.gather(-1, said.unsqueeze(-1)).squeeze(-1), values, entropies
 
     def reference(self, batch: dict[str, Any]) -> Any:
