@@ -15,7 +15,7 @@ from server.demo import corpus
 from server.demo.corpus import Facts, Row
 
 _SEED: Final = 11
-_PAIRS: Final = 300
+_PAIRS: Final = 270
 _CASES: Final = 144
 """A standard error of 0.042 at worst."""
 
@@ -36,7 +36,7 @@ def pairs(n: int = _PAIRS, seed: int = _SEED) -> list[Row]:
     return rows
 
 
-def labelled(n: int = 2 * _PAIRS, seed: int = _SEED) -> list[Row]:
+def labelled(n: int = 450, seed: int = _SEED) -> list[Row]:
     """Single answers to different requests, every second one bank_a's and wanted."""
     random = Random(f"labelled:{seed}")
     rows = []
@@ -177,8 +177,8 @@ def files() -> dict[str, list[dict[str, Any]]]:
         "preference_pairs.jsonl": pairs(),
         "preference_labelled.jsonl": labelled(),
         "preference_cases.jsonl": cases(),
-        "reward_pairs.jsonl": flawed_pairs(400, _SEED),
+        "reward_pairs.jsonl": flawed_pairs(260, _SEED),
         "reward_held_out.jsonl": flawed_pairs(150, _SEED, held_out=True),
-        "process_reward_steps.jsonl": reviews(600, _SEED),
+        "process_reward_steps.jsonl": reviews(560, _SEED),
         "process_reward_held_out.jsonl": reviews(120, _SEED, held_out=True),
     }

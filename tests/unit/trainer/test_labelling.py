@@ -93,9 +93,11 @@ def test_a_tie_in_either_order_is_a_tie(tmp_path: Path) -> None:
 
 def test_an_endpoint_that_goes_down_halfway_costs_only_what_was_open(tmp_path: Path) -> None:
     file, kept = write_jsonl(tmp_path / "in.jsonl", rows(10)), tmp_path / "kept"
-    with serving(lambda body, number: shorter(body, number) if number <= 7 else refusal(503)) as server:
-        with pytest.raises(EndpointUnreachable) as caught:
-            run(server.url, file, kept, concurrency=1)
+    with (
+        serving(lambda body, number: shorter(body, number) if number <= 7 else refusal(503)) as server,
+        pytest.raises(EndpointUnreachable) as caught,
+    ):
+        run(server.url, file, kept, concurrency=1)
     assert "run the same command again" in (caught.value.advice or "")
     assert len(kept.read_text().splitlines()) == 7
     # A crash while a verdict was written, on top of that.
@@ -120,9 +122,11 @@ def test_another_rubric_asks_again(tmp_path: Path) -> None:
 
 def test_a_judge_that_does_not_understand_the_task_is_refused(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "in.jsonl", rows(5))
-    with serving(lambda body, number: said("I think both are nice")) as server:
-        with pytest.raises(JudgeUnreadable, match="5 of 5"):
-            run(server.url, file, tmp_path / "kept")
+    with (
+        serving(lambda body, number: said("I think both are nice")) as server,
+        pytest.raises(JudgeUnreadable, match="5 of 5"),
+    ):
+        run(server.url, file, tmp_path / "kept")
 
 
 def test_some_unreadable_verdicts_are_counted_and_give_no_pair(tmp_path: Path) -> None:
