@@ -45,7 +45,7 @@ def test_no_training_row_shows_a_held_out_vendor_or_case(tenant: corpus.Tenant) 
 
 
 def test_unseen_phrasings_are_never_used_in_training() -> None:
-    seen, unseen = corpus._SEEN, corpus._UNSEEN
+    seen, unseen = SEEN, UNSEEN
     for intent in corpus.INTENTS:
         assert not set(seen.do[intent]) & set(unseen.do[intent])
         assert not set(seen.say[intent]) & set(unseen.say[intent])
