@@ -16,6 +16,7 @@ import pytest
 from registry.errors import TenonError
 from server.demo import build_base, corpus
 from server.demo.errors import BaseBelowQuality
+from server.demo.phrasings import SEEN, UNSEEN
 
 TENANTS = pytest.mark.parametrize("tenant", corpus.TENANTS)
 
