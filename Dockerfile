@@ -1,6 +1,7 @@
-# Two images from one wheel:
-#   docker build --target tenon  -t tenon:0.1.0 .          control plane, router, migrations (the default)
-#   docker build --target engine -t tenon-engine:0.1.0 .   vLLM with the agent beside it
+# Three images from one wheel:
+#   docker build --target tenon   -t tenon:0.1.0 .           control plane, router, migrations (the default)
+#   docker build --target engine  -t tenon-engine:0.1.0 .    vLLM with the agent beside it
+#   docker build --target trainer -t tenon-trainer:0.1.0 .   with the training libraries, for GPUs and CPUs
 # An engine for CPUs is the same target over vLLM's own CPU image of the same version:
 #   docker build --target engine --build-arg VLLM_IMAGE=... -t tenon-engine-cpu:0.1.0 .
 # Pin by digest what you publish: --build-arg PYTHON_IMAGE=python@sha256:... and VLLM_IMAGE likewise.
@@ -34,6 +35,20 @@ ENV HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 8410 8411
+ENTRYPOINT ["tenon"]
+
+FROM ${PYTHON_IMAGE} AS trainer
+# The lock pins all but torch, which the package pins itself; PyPI's build of it carries its own CUDA.
+RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
+    --mount=type=bind,source=requirements/demo.txt,target=/locked.txt \
+    python -m venv /opt/tenon \
+    && wheel=$(echo /wheel/*.whl) \
+    && /opt/tenon/bin/pip install --no-cache-dir --constraint /locked.txt "$wheel[train,qlora]" \
+    && groupadd --gid 10001 tenon \
+    && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin tenon
+ENV PATH=/opt/tenon/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /tmp
+USER 10001:10001
 ENTRYPOINT ["tenon"]
 
 FROM ${PYTHON_IMAGE} AS tenon

@@ -37,7 +37,7 @@ class Release:
     @cached_property
     def pods(self) -> dict[str, Document]:
         """Pod templates (and the bare test pod) by component."""
-        owners = [*self.of("Deployment"), *self.of("StatefulSet")]
+        owners = [*self.of("Deployment"), *self.of("StatefulSet"), *self.of("Job")]
         found = {
             labels_of(owner)["app.kubernetes.io/component"]: owner["spec"]["template"] for owner in owners
         }
@@ -58,6 +58,8 @@ class Release:
         container = self.container(name)
         found: dict[str, str] = {}
         for source in container.get("envFrom", []):
+            if "secretRef" in source:
+                continue  # what is in it is the cluster's affair
             (data,) = (
                 config["data"]
                 for config in self.of("ConfigMap")

@@ -10,6 +10,7 @@ from tests.chart.charts import ROOT, Chart
 from tests.chart.schema import at, schema
 from tests.chart.test_pods import SECRET_KEYS
 from tests.chart.test_processes import KEPT_OUT
+from trainer.recipes import parse_recipe
 
 GUIDE = (ROOT / "docs" / "guides" / "kubernetes.md").read_text()
 
@@ -58,3 +59,24 @@ def test_the_seeding_pod_writes_what_the_control_plane_mounts(chart: Chart) -> N
     assert f"mkdir -p {release.environment('control')['TENON_WORKSPACE']}\n" in GUIDE
     for field in ("runAsUser", "runAsGroup", "fsGroup"):
         assert pod["spec"]["securityContext"][field] == control["securityContext"][field]
+
+
+def test_its_training_renders_a_job_whose_recipe_parses(chart: Chart, tmp_path: Path) -> None:
+    (mine,) = [block for block in blocks("yaml") if block.startswith("# my-values.yaml")]
+    (training,) = [block for block in blocks("yaml") if block.startswith("# trainer-values.yaml")]
+    files = []
+    for name, text in (("my", mine), ("trainer", training)):
+        files += ["-f", str(tmp_path / f"{name}.yaml")]
+        (tmp_path / f"{name}.yaml").write_text(text)
+    done = subprocess.run(
+        [chart.helm, "template", "tenon", ROOT / "helm" / "tenon", "--kube-version", "1.32.0", *files],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    documents = [document for document in yaml.safe_load_all(done.stdout) if document]
+    assert [document["kind"] for document in documents].count("Job") == 1
+    (text,) = [
+        document["data"]["recipe.yaml"] for document in documents if "recipe.yaml" in document.get("data", {})
+    ]
+    recipe = parse_recipe(text)
+    assert recipe.settings.batch_size % 2 == 0

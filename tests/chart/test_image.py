@@ -33,6 +33,13 @@ def test_the_engine_is_the_vllm_that_the_project_names() -> None:
     assert defaults()["VLLM_IMAGE"] == "vllm/vllm-openai:v" + pinned.removeprefix("vllm==")
 
 
+def test_the_trainer_has_the_training_libraries_of_the_lock() -> None:
+    (extras,) = re.findall(r"\"\$wheel\[([a-z,]+)\]\"", stage("trainer"))
+    assert set(extras.split(",")) == {"train", "qlora"}
+    assert set(extras.split(",")) <= PROJECT["project"]["optional-dependencies"].keys()
+    assert "--constraint /locked.txt" in stage("trainer")
+
+
 def test_python_is_one_the_project_supports() -> None:
     (minor,) = re.findall(r"python:3\.(\d+)\.", defaults()["PYTHON_IMAGE"])
     assert PROJECT["project"]["requires-python"] == ">=3.11"
@@ -47,7 +54,7 @@ def test_the_wheel_is_made_of_the_packages() -> None:
 
 
 def test_images_run_as_the_user_of_the_chart(release: Release) -> None:
-    for name in ("tenon", "engine"):
+    for name in ("tenon", "engine", "trainer"):
         assert re.findall(r"^USER (\S+)$", stage(name), re.MULTILINE)[-1] == "10001:10001"
         # a name for the number: torch asks for the user's name
         assert "useradd --uid 10001 --gid 10001" in stage(name)
@@ -57,7 +64,7 @@ def test_images_run_as_the_user_of_the_chart(release: Release) -> None:
 
 
 def test_home_is_on_the_scratch_volume(release: Release) -> None:
-    for name in ("tenon", "engine"):
+    for name in ("tenon", "engine", "trainer"):
         assert "HOME=/tmp " in stage(name)
     for component in ("control", "router", "engine"):
         assert {"name": "scratch", "mountPath": "/tmp"} in release.container(component)["volumeMounts"]

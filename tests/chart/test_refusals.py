@@ -31,6 +31,10 @@ BY_SCHEMA = [
     (["router.connectTimeout=0"], "router.connectTimeout: Must be greater than 0"),
     (["logLevel=trace"], "logLevel must be one of the following"),
     (["networkPolicy.enabled=false"], "networkPolicy: Additional property enabled is not allowed"),
+    (["trainer.image.tag=latest"], "trainer.image.tag: Must not validate the schema (not)"),
+    (["trainer.devices=0"], "trainer.devices: Must be greater than or equal to 1"),
+    (["trainer.overrides[0]=--fresh"], "trainer.overrides.0: Does not match pattern"),
+    (["trainer.egress[0].ports[0].port=443"], "trainer.egress.0: to is required"),
     (["replicaCount=2"], "(root): Additional property replicaCount is not allowed"),
 ]
 
@@ -79,6 +83,25 @@ BY_CHECK = [
         "gpu",
         ["monitoring.namespace="],
         "monitoring.namespace is empty: the NetworkPolicies would keep Prometheus out",
+    ),
+    ("trainer", ["trainer.recipe="], "trainer.recipe or trainer.recipeConfigMap must be given"),
+    ("trainer", ["trainer.recipeConfigMap=mine"], "trainer.recipe or trainer.recipeConfigMap must be given"),
+    ("trainer", ["trainer.workspaceClaim="], "trainer.workspaceClaim is empty"),
+    (
+        "trainer",
+        ["trainer.workspaceClaim=tenon-workspace"],
+        "trainer.workspaceClaim must not be the control plane's: two writers",
+    ),
+    (
+        "trainer",
+        ["trainer.workspaceClaim=mine", "control.persistence.existingClaim=mine"],
+        "trainer.workspaceClaim must not be the control plane's: two writers",
+    ),
+    ("trainer", ["trainer.devices=1"], "trainer.shard needs trainer.devices above 1"),
+    (
+        "trainer",
+        ["trainer.resources.limits.nvidia\\.com/gpu=1"],
+        "trainer.resources.limits must not name nvidia.com/gpu: trainer.devices says how many",
     ),
     (
         "minimal",

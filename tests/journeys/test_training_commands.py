@@ -31,7 +31,8 @@ def quick(workspace: Workspace, *more: str) -> Done:
     data = workspace.root.parent / "rows.jsonl"
     return tenon(
         "train", "sft", "--tenant", "bank_a", "--data", str(data), "-o", "sft.steps=2",
-        "-o", "sft.batch_size=4", "-o", "sft.max_length=120", "-o", "evaluation.max_new_tokens=4", "-w", str(workspace.root), *more,
+        "-o", "sft.batch_size=4", "-o", "sft.max_length=120", "-o", "evaluation.max_new_tokens=4",
+        "-w", str(workspace.root), *more,
     )  # fmt: skip
 
 

@@ -41,6 +41,27 @@ Included by the control plane's ConfigMap, which every release has.
 {{- $faults = append $faults (printf "%s.gracePeriodSeconds must be longer than %s.drainSeconds, or requests in flight are cut" $part $part) -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.trainer -}}
+{{- if .enabled -}}
+{{- if eq (empty .recipe) (empty .recipeConfigMap) -}}
+{{- $faults = append $faults "trainer.recipe or trainer.recipeConfigMap must be given, and not both: a Job trains one recipe" -}}
+{{- end -}}
+{{- if not .workspaceClaim -}}
+{{- $faults = append $faults "trainer.workspaceClaim is empty: the Job trains in a workspace where tenant and base are registered" -}}
+{{- end -}}
+{{- if and .workspaceClaim (eq .workspaceClaim (default (printf "%s-workspace" $name) $.Values.control.persistence.existingClaim)) -}}
+{{- $faults = append $faults "trainer.workspaceClaim must not be the control plane's: two writers would damage its SQLite database" -}}
+{{- end -}}
+{{- if and .shard (eq (int .devices) 1) -}}
+{{- $faults = append $faults "trainer.shard needs trainer.devices above 1: a base can only be spread over several processes" -}}
+{{- end -}}
+{{- range $kind := list "requests" "limits" -}}
+{{- if hasKey (default dict (index $.Values.trainer.resources $kind)) $.Values.trainer.gpuResource -}}
+{{- $faults = append $faults (printf "trainer.resources.%s must not name %s: trainer.devices says how many the Job gets" $kind $.Values.trainer.gpuResource) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.ingress -}}
 {{- if .enabled -}}
 {{- if not .host -}}
