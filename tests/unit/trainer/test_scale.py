@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from registry.models import Base
 from tests.support.tiny_model import write_recipe
 from trainer.datasets import Conversation, Message, Pair
 from trainer.datasets.messages import ToolCall
@@ -20,7 +19,7 @@ from trainer.learning.spread import _error, _fate
 from trainer.learning.worker import Task
 from trainer.plan import Plan, Planned, make_plan
 from trainer.recipes import LoraSettings, SftSettings, load_recipe
-from trainer.recipes.methods import DpoSettings, GrpoSettings
+from trainer.recipes.methods import DpoSettings, GrpoSettings, MethodName
 from trainer.run import train
 from trainer.scale import Scale
 from trainer.testing import InMemoryCatalog
@@ -95,35 +94,51 @@ def test_two_processes_learn_from_the_rows_of_one_and_survive_the_death_of_eithe
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_sharded_base_teaches_the_same(base_folder: Path, base: Base, tmp_path: Path) -> None:
-    """FSDP over gloo: what is saved is whole, and learned from the same first loss."""
+@pytest.mark.parametrize(
+    ("method", "scale"), [("sft", Scale(2, sharded=True)), ("dpo", TWO)], ids=["sharded sft", "dpo"]
+)
+def test_what_two_processes_save_is_what_one_saves(
+    base_folder: Path, tmp_path: Path, method: MethodName, scale: Scale
+) -> None:
+    """Sharded (FSDP over gloo), the saved tensors are whole. ``SPREAD`` says why dpo has no SFT term here."""
     from safetensors.numpy import load_file
 
-    from trainer.learning.sft import learn
+    from trainer.learning.methods import LEARN
     from trainer.learning.spread import learn_together
 
-    losses: dict[str, list[float]] = {"alone": [], "sharded": []}
-    saved = {}
-    for name, scale in (("alone", Scale()), ("sharded", Scale(2, sharded=True))):
-        job = job_of(base_folder, tmp_path / name, scale, losses[name])
-        learned = learn(job) if scale.processes == 1 else learn_together("sft", job)
-        saved[name] = load_file(learned.folder / "adapter_model.safetensors")
-    assert losses["sharded"] == pytest.approx(losses["alone"], rel=1e-4)
-    assert saved["sharded"].keys() == saved["alone"].keys()
-    for tensor, expected in saved["alone"].items():
-        assert saved["sharded"][tensor].shape == expected.shape
-        assert abs(saved["sharded"][tensor] - expected).max() < 1e-4, tensor
+    steps: dict[str, list[dict[str, float]]] = {"alone": [], "together": []}
+    alone = LEARN[method](job_of(method, base_folder, tmp_path / "alone", Scale(), steps["alone"]))
+    together = learn_together(
+        method, job_of(method, base_folder, tmp_path / "together", scale, steps["together"])
+    )
+    losses = {name: [figures["loss"] for figures in seen] for name, seen in steps.items()}
+    assert len(losses["alone"]) == 3
+    assert losses["together"] == pytest.approx(losses["alone"], rel=1e-4)
+    expected = load_file(alone.folder / "adapter_model.safetensors")
+    saved = load_file(together.folder / "adapter_model.safetensors")
+    assert saved.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert saved[name].shape == tensor.shape
+        assert abs(saved[name] - tensor).max() < 1e-4, name
 
 
-def job_of(base_folder: Path, place: Path, scale: Scale, losses: list[float]) -> Job[Any, Any]:
+def job_of(
+    method: MethodName, base_folder: Path, place: Path, scale: Scale, steps: list[dict[str, float]]
+) -> Job[Any, Any]:
     settings = SftSettings(steps=3, batch_size=4, learning_rate=0.01, max_length=120)
+    pairwise = DpoSettings(steps=3, batch_size=4, learning_rate=0.01, max_length=120, sft_weight=0.0)
     return Job(
-        settings=settings, rows=CONVERSATIONS, file="t", base_folder=base_folder, lora=LoraSettings(rank=4),
-        seed=3, out=place / "raw", scratch=place / "scratch", scale=scale,
-        on_step=lambda step, seen: losses.append(seen["loss"]),
+        settings=settings if method == "sft" else pairwise,
+        rows=CONVERSATIONS if method == "sft" else PAIRS, file="t", base_folder=base_folder,
+        lora=LoraSettings(rank=4), seed=3, out=place / "raw", scratch=place / "scratch", scale=scale,
+        on_step=lambda step, seen: steps.append(seen),
     )  # fmt: skip
 
 
+PAIRS = tuple(
+    Pair((Message("user", f"Pay {number}.50 EUR"),), f"{number}.50", f"{number} or so, EUR", number + 1)
+    for number in range(12)
+)
 CONVERSATIONS = tuple(
     Conversation(
         (
