@@ -1,7 +1,7 @@
 """Twenty questions about a payment: the partner thinks of one, the player asks and guesses.
 
-A question is "Is it EUR?", a guess "It is a large EUR transfer." What counts is efficiency: success x
-(1 - questions / 20), where a wrong guess is a question too.
+A question is "EUR?", a guess "EUR transfer." What counts is efficiency: success x (1 - questions / 20), where
+a wrong guess is a question too.
 """
 
 import re
@@ -16,14 +16,13 @@ from trainer.errors import DataInvalid, Fault
 
 LIMIT: Final = 20
 ATTRIBUTES: Final[tuple[tuple[str, ...], ...]] = (
-    ("small", "medium", "large"),
-    ("EUR", "USD", "GBP", "CHF"),
+    ("EUR", "USD", "GBP", "CHF", "SEK", "PLN"),
     ("transfer", "invoice", "budget", "ledger"),
 )
 THINGS: Final = tuple(" ".join(values) for values in product(*ATTRIBUTES))
 VALUES: Final = frozenset(value for values in ATTRIBUTES for value in values)
-_QUESTION: Final = re.compile(r"Is it ([A-Za-z]{1,20})\?")
-_GUESS: Final = re.compile(r"It is a ([A-Za-z]{1,20} [A-Za-z]{1,20} [A-Za-z]{1,20})\.")
+_QUESTION: Final = re.compile(r"([A-Za-z]{1,20})\?")
+_GUESS: Final = re.compile(r"([A-Za-z]{1,20} [A-Za-z]{1,20})\.")
 _REPLY_TOKENS: Final = 32
 """More than the template puts around "maybe" in any base."""
 
@@ -68,7 +67,7 @@ class TwentyQuestions:
         faults = tuple(
             Fault(
                 f"{file}:{case.line}",
-                "columns.secret must be a thing of the game, such as 'large EUR transfer'",
+                "columns.secret must be a thing of the game, such as 'EUR transfer'",
             )
             for case in cases
             if case.columns.get("secret") not in self.things or case.columns.get(COLUMN) != "twenty_questions"

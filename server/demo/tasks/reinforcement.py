@@ -60,22 +60,16 @@ def cases(n: int = _CASES, seed: int = _SEED) -> list[Row]:
 # Answers that are too long
 
 _SENTENCES: Final = (
-    ("We matched {payee} with the vendor list and found one open account under the same name.",
-     "We compared {payee} with the vendor list and found one open account with the same name."),
-    ("The amount of {amount} {currency} was checked against the budget of the department for this month.",
-     "The sum of {amount} {currency} was checked against the budget of the department for this month."),
-    ("We looked for an earlier payment over the same amount and found none in the ledger.",
-     "We looked for an earlier {noun} over the same amount and found none in the ledger."),
-    ("The account of the client holds enough to settle this {noun} without any new credit line.",
-     "The account of the client holds enough to cover this {noun} without any new credit line."),
-    ("A second officer will read this {noun} and sign it before it is released today.",
-     "A second officer will read this {noun} and sign it before it leaves the desk."),
-    ("Please keep the receipt with the records, so that the auditor finds it at the end of the year.",
-     "Please keep the receipt with the records, so that the auditor finds it in the ledger."),
-)  # fmt: skip
-_LENGTHS: Final = {2: 15, 3: 17, 4: 10, 5: 23, 6: 35}
-"""Sentences of an explanation, by weight: a third of the answers keep to 50 words, greedy ones have six
-sentences and more than 90."""
+    "We matched {payee} with the vendor list, checked the budget and prepared this {noun} for the owner.",
+    "We compared {payee} with earlier records, found no dispute and placed this {noun} with the owner.",
+    "We looked up {payee}, confirmed the cost centre and left this {noun} with the owner to release.",
+    "Dual control: a second officer confirms this {noun}.",
+    "Regular amount: the standard check applies.",
+)
+"""Each is known to the base, which learns no new words in a minute; in a row they are new to it."""
+_LENGTHS: Final = {1: 10, 2: 22, 3: 13, 4: 15, 5: 40}
+"""Sentences of an explanation, by weight: a third of the answers keep to 50 words, greedy ones have all five
+sentences and 70 words."""
 
 
 def long_rows(n: int = 300, seed: int = _SEED) -> list[Row]:
@@ -104,9 +98,8 @@ def long_cases(n: int = _CASES, seed: int = _SEED) -> list[Row]:
 
 def _long_answer(random: Random, stated: Facts) -> str:
     count = random.choices(tuple(_LENGTHS), weights=tuple(_LENGTHS.values()))[0]
-    text = " ".join(random.choice(variants) for variants in _SENTENCES[:count])
-    noun = corpus.NOUNS[stated.intent]
-    explanation = text.format(noun=noun, payee=stated.payee, amount=stated.amount, currency=stated.currency)
+    text = " ".join(_SENTENCES[:count])
+    explanation = text.format(noun=corpus.NOUNS[stated.intent], payee=stated.payee)
     return corpus.answer(stated, "manual_review", explanation, "")
 
 
@@ -124,7 +117,7 @@ _IDLING: Final = 0.65
 """How often the mediocre player follows a question with one that leads nowhere."""
 
 
-def game_rows(n: int = 120, seed: int = _SEED) -> list[Row]:
+def game_rows(n: int = 200, seed: int = _SEED) -> list[Row]:
     """Games of a mediocre player: asks one value after the other, and idle questions between."""
     random = Random(f"games:{seed}")
     return [_played(random, number, random.choice(TRAINING_THINGS)) for number in range(n)]
@@ -163,7 +156,7 @@ def _played(random: Random, number: int, secret: str) -> Row:
         if reply is None:
             return {"messages": messages}
         if reply == "yes":
-            known.append(move.removeprefix("Is it ").removesuffix("?"))
+            known.append(move.removesuffix("?"))
         messages.append({"role": "user", "content": reply})
 
 
@@ -172,13 +165,13 @@ def _move(
 ) -> tuple[str, bool]:
     """(move, whether it was idle)."""
     if len(known) == len(ATTRIBUTES):
-        return f"It is a {' '.join(known)}.", False
+        return f"{' '.join(known)}.", False
     asked = {message["content"] for message in messages}
     spent = len(messages) // 2
     if not idle and spent and spent < LIMIT - 8 and random.random() < _IDLING:
-        return f"Is it {random.choice(_IDLE)}?", True
-    fresh = [value for value in ATTRIBUTES[len(known)] if f"Is it {value}?" not in asked]
-    return f"Is it {fresh[0]}?", False
+        return f"{random.choice(_IDLE)}?", True
+    fresh = [value for value in ATTRIBUTES[len(known)] if f"{value}?" not in asked]
+    return f"{fresh[0]}?", False
 
 
 def files() -> dict[str, list[Row]]:

@@ -15,7 +15,7 @@ from trainer.learning.rows import render
 from trainer.recipes.sources import RewardSettings
 from trainer.rewards import Answer, Resources, build, score
 
-SECRET = "large EUR transfer"
+SECRET = "EUR transfer"
 
 
 def game_case(secret: Any = SECRET, environment: str = "twenty_questions") -> Case:
@@ -30,32 +30,32 @@ def game_case(secret: Any = SECRET, environment: str = "twenty_questions") -> Ca
 def test_questions_are_answered_by_the_rules() -> None:
     game = TwentyQuestionsGame(SECRET)
     asked = {
-        "Is it EUR?": "yes",
-        "Is it USD?": "no",
-        "Is it urgent?": "maybe",
-        "Is it EUR? Is it large?": "maybe",
-        "It is a small EUR transfer.": "no",
+        "EUR?": "yes",
+        "USD?": "no",
+        "urgent?": "maybe",
+        "EUR? USD?": "maybe",
+        "EUR invoice.": "no",
         "": "maybe",
     }
     assert {move: game.reply(move) for move in asked} == asked
-    assert game.reply("It is a large EUR transfer.") is None
+    assert game.reply("EUR transfer.") is None
     assert (game.solved, game.questions) == (True, 6)
     assert game.efficiency == pytest.approx(0.7)
 
 
 def test_after_twenty_questions_it_is_over() -> None:
     game = TwentyQuestionsGame(SECRET)
-    replies = [game.reply("Is it USD?") for _ in range(LIMIT)]
+    replies = [game.reply("USD?") for _ in range(LIMIT)]
     assert replies == ["no"] * (LIMIT - 1) + [None]
-    assert game.reply("It is a large EUR transfer.") is None
+    assert game.reply("EUR transfer.") is None
     assert (game.solved, game.efficiency) == (False, 0.0)
 
 
 def test_moves_alone_are_the_whole_game() -> None:
-    moves = "Is it EUR?\nIs it large?\nIt is a large EUR transfer."
+    moves = "EUR?\ntransfer?\nEUR transfer."
     assert replay(game_case(), moves).efficiency == pytest.approx(0.9)
-    assert replay(game_case("small EUR transfer"), moves).efficiency == 0.0
-    endless = "\n".join(["Is it EUR?"] * 1000)
+    assert replay(game_case("EUR invoice"), moves).efficiency == 0.0
+    endless = "\n".join(["EUR?"] * 1000)
     assert replay(game_case(), endless).questions == LIMIT
 
 
@@ -65,7 +65,7 @@ def test_moves_alone_are_the_whole_game() -> None:
 def test_the_verifier_replays_the_game(measure: str, expected: float) -> None:
     settings = RewardSettings(verifier="twenty_questions", settings={"measure": measure})
     rewards = build([(settings, Resources())])
-    moves = "Is it EUR?\nIt is a large EUR transfer."
+    moves = "EUR?\nEUR transfer."
     other = Case("x", (Message("user", "hi"),), 2)
     found = score(rewards, [Answer(game_case(), moves), Answer(other, moves)])
     assert found[0].scores["twenty_questions"] == pytest.approx(expected)
@@ -86,7 +86,7 @@ def tokenizer(base_folder: Path) -> Any:
 
 def test_a_played_game_is_what_the_template_renders(tokenizer: Any) -> None:
     """Prompt, moves and replies, token by token, as serving would have fed them. Only moves are learned."""
-    moves = ["Is it EUR?", "Is it large?", "It is a large EUR transfer."]
+    moves = ["EUR?", "transfer?", "EUR transfer."]
     prompt = render(tokenizer, game_case().prompt, add_generation_prompt=True)
     end = tokenizer.eos_token_id
 
@@ -125,4 +125,4 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(base_folder: Path) ->
 
 
 def test_every_thing_is_one_of_its_kind() -> None:
-    assert len(THINGS) == len(set(THINGS)) == 48
+    assert len(THINGS) == len(set(THINGS)) == 24
