@@ -17,8 +17,8 @@ from trainer.plan import load_schema
 from trainer.recipes.sources import RewardSettings, Teacher
 from trainer.recipes.training import Sampling
 from trainer.rewards import Resources, Reward, build
-from trainer.trained import TrainedRun
 from trainer.selection import Tally, Tried, select, try_answers
+from trainer.trained import TrainedRun
 
 
 @dataclass(frozen=True, slots=True)
