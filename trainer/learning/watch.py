@@ -40,11 +40,13 @@ class Watch:
             raise TrainingDiverged(f"step {step}: the loss is {loss} and the gradient {gradient}", step=step)
         # Divergence often shows no NaN: logits go flat, the loss sits at ln(vocabulary), nothing moves.
         flat = self._uniform is not None and loss > 0.9 * self._uniform and gradient < 1e-3
-        self._dead = self._dead + 1 if flat else 0
+        # Likelihoods always pull somewhere: a gradient of nought means that nothing trained is connected.
+        still = self._uniform is not None and gradient == 0.0
+        self._dead = self._dead + 1 if flat or still else 0
         if self._dead >= _PATIENCE:
+            where = f"that of a model which knows nothing ({self._uniform:.2f})" if flat else "wherever it was"
             raise TrainingDiverged(
-                f"step {step}: the loss sits at {loss:.2f}, that of a model which knows nothing "
-                f"({self._uniform:.2f}), and there is no gradient to leave it",
+                f"step {step}: the loss sits at {loss:.2f}, {where}, and there is no gradient to leave it",
                 step=step,
             )
         self._on_step(step, figures)

@@ -165,6 +165,14 @@ def test_dead_and_broken_runs_are_told_apart_from_slow_ones() -> None:
     watch.saw(2, {"loss": uniform, "grad_norm": 0.0})
     with pytest.raises(TrainingDiverged, match=r"step 3: the loss sits at 5\.77"):
         watch.saw(3, {"loss": uniform, "grad_norm": 0.0})
+    watch = fresh()
+    for step in (1, 2):
+        watch.saw(step, {"loss": 1.0, "grad_norm": 0.0})
+    with pytest.raises(TrainingDiverged, match=r"step 3: the loss sits at 1\.00, wherever it was"):
+        watch.saw(3, {"loss": 1.0, "grad_norm": 0.0})
+    rewards = Watch(None, lambda step, figures: None)  # equal rewards give no gradient, and that is no death
+    for step in range(1, 9):
+        rewards.saw(step, {"loss": 0.0, "grad_norm": 0.0})
     for loss, gradient in ((math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0)):
         with pytest.raises(TrainingDiverged, match="step 1"):
             fresh().saw(1, {"loss": loss, "grad_norm": gradient})
