@@ -44,7 +44,8 @@ class Watch:
         still = self._uniform is not None and gradient == 0.0
         self._dead = self._dead + 1 if flat or still else 0
         if self._dead >= _PATIENCE:
-            where = f"that of a model which knows nothing ({self._uniform:.2f})" if flat else "wherever it was"
+            nothing = f"that of a model which knows nothing ({self._uniform:.2f})"
+            where = nothing if flat else "wherever it was"
             raise TrainingDiverged(
                 f"step {step}: the loss sits at {loss:.2f}, {where}, and there is no gradient to leave it",
                 step=step,
