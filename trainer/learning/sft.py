@@ -46,9 +46,7 @@ def imitate(
             weights=weights,
         )
     else:
-        order = arrange(
-            lengths, steps=passes, batch_size=settings.batch_size, seed=job.seed, weights=weights
-        )
+        order = arrange(lengths, steps=passes, batch_size=settings.batch_size, seed=job.seed, weights=weights)
         packs = [[row] for row in order]
     trainer = _trainer(job, session, ready, packs, packing=packing)
     batches = trainer.get_train_dataloader()

@@ -17,9 +17,7 @@ _MARK: Final = "whole.json"
 class Snapshots:
     """A snapshot without its mark was cut off while it was written, and is not looked at."""
 
-    def __init__(
-        self, folder: Path, *, every: float, timer: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, folder: Path, *, every: float, timer: Callable[[], float] = time.monotonic) -> None:
         self.folder = folder
         self._every = every
         self._timer = timer

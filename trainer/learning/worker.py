@@ -6,7 +6,9 @@ libraries print goes to standard error.
 
 import json
 import os
+import select
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -95,10 +97,15 @@ def _rows(method: MethodName) -> TypeAdapter[Any]:
 
 
 class Parent:
-    """The process that started this one. Were it gone, writing to its pipe would end us too."""
+    """The process that started this one, at the other end of a pipe."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
+
+    def follow(self) -> None:
+        """End when it ends, however that happens: nobody would hear of what is learned, and the run folder's
+        lock died with it."""
+        threading.Thread(target=_wait_for_end, args=(self._stream.fileno(),), daemon=True).start()
 
     def step(self, step: int, figures: dict[str, float]) -> None:
         self.tell({"step": step, "figures": figures})
@@ -111,9 +118,18 @@ class Parent:
         self._stream.flush()
 
 
+def _wait_for_end(pipe: int) -> None:
+    """Until nobody can read ``pipe`` any more: then poll reports an error, which need not be asked for."""
+    watched = select.poll()
+    watched.register(pipe, 0)
+    watched.poll()
+    os._exit(1)
+
+
 def main(file: Path) -> None:
     parent = Parent(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
+    parent.follow()
     task = Task.model_validate_json(file.read_bytes())
     try:
         with named_shortages(task.method):

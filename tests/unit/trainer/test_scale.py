@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,24 @@ CONVERSATIONS = tuple(
     )
     for number in range(12)
 )
+
+
+def test_a_worker_ends_with_its_parent() -> None:
+    """Without writing a word: it may be loading a base for minutes."""
+    code = """\
+import os, time
+from trainer.learning.worker import Parent
+parent = Parent(os.fdopen(os.dup(1), "w"))
+parent.follow()
+print("there", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"there\n"
+        assert worker.poll() is None
+        worker.stdout.close()  # what the kernel does when a parent is killed
+        assert worker.wait(20) == 1
 
 
 def test_a_task_carries_the_whole_job(tmp_path: Path) -> None:
