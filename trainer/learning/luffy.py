@@ -2,7 +2,7 @@
 through policy shaping, so that tokens it finds unlikely still teach."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.datasets import Case, Message
@@ -26,7 +26,7 @@ class Mixed:
         free = [place for place in range(len(prompts)) if not self.given(place)]
         said = iter(self.sampler.answer(model, [prompts[place] for place in free]))
         return [
-            self.sampler.rollout(prompt, self.demonstrations[prompt.case.line])
+            replace(self.sampler.rollout(prompt, self.demonstrations[prompt.case.line]), given=True)
             if self.given(place)
             else next(said)
             for place, prompt in enumerate(prompts)

@@ -66,24 +66,24 @@ def undecided(group: Sequence[Rewarded]) -> bool:
 
 
 def figures(rewarded: Sequence[Rewarded], *, group_size: int) -> dict[str, float]:
-    """What one draw came to. ``reward.<name>`` is the mean where that verifier applies."""
-    totals = [one.total for one in rewarded]
-    lengths = [one.rollout.length for one in rewarded]
+    """What one draw came to, of the model's own answers. ``reward.<name>`` is the mean where that verifier
+    applies."""
+    own = [one for one in rewarded if not one.rollout.given]
+    totals = [one.total for one in own]
+    lengths = [one.rollout.length for one in own]
     found = {
         "reward": statistics.fmean(totals),
         "reward_std": statistics.pstdev(totals),
         "length": statistics.fmean(lengths),
         "length_min": float(min(lengths)),
         "length_max": float(max(lengths)),
-        "truncated": statistics.fmean(not one.rollout.answer.finished for one in rewarded),
-        "valid_json": statistics.fmean(
-            parse_answer(one.rollout.answer.text) is not NOT_JSON for one in rewarded
-        ),
+        "truncated": statistics.fmean(not one.rollout.answer.finished for one in own),
+        "valid_json": statistics.fmean(parse_answer(one.rollout.answer.text) is not NOT_JSON for one in own),
     }
     if group_size > 1:
         found["zero_variance"] = statistics.fmean(undecided(group) for group in groups(rewarded, group_size))
     for name in rewarded[0].scored.scores:
-        given = [value for one in rewarded if (value := one.scored.scores[name]) is not None]
+        given = [value for one in own if (value := one.scored.scores[name]) is not None]
         if given:
             found[f"reward.{name}"] = statistics.fmean(given)
     return found

@@ -31,6 +31,8 @@ class Rollout:
     said: tuple[int, ...]
     own: tuple[int, ...]
     answer: Answer
+    given: bool = False
+    """Whether somebody else said it (LUFFY)."""
 
     @property
     def length(self) -> int:

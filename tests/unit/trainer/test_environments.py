@@ -1,10 +1,12 @@
 """Twenty questions: the rules, and a game that a model really plays."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.drawn import learn
 from trainer.datasets import Case, Message
 from trainer.environments import ENVIRONMENTS
 from trainer.environments.twenty_questions import LIMIT, THINGS, TwentyQuestionsGame, replay
@@ -12,7 +14,9 @@ from trainer.errors import DataInvalid, TemplateBroken
 from trainer.learning.base import load_tokenizer
 from trainer.learning.games import play_games, reply_tokens
 from trainer.learning.rows import render
+from trainer.recipes.methods import GrpoSettings
 from trainer.recipes.sources import RewardSettings
+from trainer.recipes.training import Sampling
 from trainer.rewards import Answer, Resources, build, score
 
 SECRET = "EUR transfer"
@@ -126,3 +130,51 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(base_folder: Path) ->
 
 def test_every_thing_is_one_of_its_kind() -> None:
     assert len(THINGS) == len(set(THINGS)) == 24
+
+
+# Learning from games
+
+
+def test_replies_are_read_but_not_learned(
+    base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of noise never ends a move by itself: here its every third token does."""
+    from trainer.learning.rollouts import Sampler
+
+    original = Sampler.draw
+
+    def ending(sampler: Any, model: Any, prompts: Any, *, room: int | None = None) -> list[list[int]]:
+        drawn = original(sampler, model, prompts, room=2)
+        return [[*ids[:2], sampler.tokenizer.eos_token_id] for ids in drawn]
+
+    seen: list[Any] = []
+
+    def watched(drawn: Any) -> Any:
+        masks = [list(one.rollout.own) for one in drawn.newest]
+        seen.append((masks, [one.rollout.length for one in drawn.newest]))
+        return masks
+
+    monkeypatch.setattr(Sampler, "draw", ending)
+    monkeypatch.setattr("trainer.learning.drawing.Drawn.own", watched)
+    rewards = build(
+        [(RewardSettings(verifier="twenty_questions", settings={"measure": "questions"}), Resources())]
+    )
+    settings = GrpoSettings(
+        environment="twenty_questions", steps=1, batch_size=4, group_size=2, max_length=900,
+        sampling=Sampling(max_new_tokens=8),
+    )  # fmt: skip
+    rows = (game_case(), replace(game_case("USD invoice"), line=2))
+    learning = learn(settings, base_folder, tmp_path, rows=rows, rewards=rewards)
+    masks, lengths = seen[0]
+    assert all(mask[:3] == [1, 1, 1] and 0 in mask for mask in masks)
+    assert lengths == [3 * LIMIT] * 4  # twenty moves of three tokens, whatever the partner said
+    assert learning.steps[0]["length"] == 3 * LIMIT
+    assert learning.steps[0]["reward"] == LIMIT
+
+
+def test_rows_without_a_secret_never_reach_a_step(base_folder: Path, tmp_path: Path) -> None:
+    settings = GrpoSettings(
+        environment="twenty_questions", steps=1, batch_size=4, group_size=2, max_length=900
+    )
+    with pytest.raises(DataInvalid, match=r"questions\.jsonl:1: columns\.secret"):
+        learn(settings, base_folder, tmp_path)
