@@ -43,5 +43,6 @@ ENTRIES: Final = (
     Entry("distill", "on-policy white-box distillation", "policy"),
     Entry("gold", "GOLD, across tokenizers", "policy"),
     Entry("star", "STaR, self-training", "policy"),
+    Entry("best_of_n", "best-of-N data, then SFT", "policy"),
     Entry("student", "student on a base half the size", "policy"),
 )
