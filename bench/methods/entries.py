@@ -28,7 +28,8 @@ ENTRIES: Final = (
     Entry("simpo", "SimPO", "policy"),
     Entry("reward", "outcome reward model", "pair_accuracy"),
     Entry("process_reward", "process reward model", "step_accuracy"),
-    Entry("grpo", "GRPO (Dr. GRPO)", "policy"),
+    Entry("grpo_original", "GRPO", "policy"),
+    Entry("grpo", "Dr. GRPO", "policy"),
     Entry("dapo", "DAPO, dynamic sampling", "policy"),
     Entry("gspo", "GSPO", "policy"),
     Entry("luffy", "LUFFY, off-policy members", "policy"),
@@ -43,6 +44,7 @@ ENTRIES: Final = (
     Entry("distill", "on-policy white-box distillation", "policy"),
     Entry("gold", "GOLD, across tokenizers", "policy"),
     Entry("star", "STaR, self-training", "policy"),
+    Entry("best_of_n", "best of N, learned", "policy"),
     Entry("best_of_n", "best-of-N data, then SFT", "policy"),
     Entry("student", "student on a base half the size", "policy"),
 )
