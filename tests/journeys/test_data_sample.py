@@ -12,9 +12,9 @@ from tests.support.tiny_model import write_jsonl
 from trainer.datasets import load_rows
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    workspace = tmp_path / "workspace"
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = tmp_path_factory.mktemp("sampling") / "workspace"
     for command in (("init", str(workspace)), ("base", "add", "demo", "demo", "-w", str(workspace))):
         done = tenon(*command)
         assert done.code == 0, done.err
