@@ -12,7 +12,7 @@ from trainer.learning.session import Session
 _REFERENCE: Final = "ref"
 _STATE: Final = "state.pt"
 _LARGEST_GRADIENT: Final = 1.0
-HEAD_RATE: Final = 3.0
+HEAD_RATE: Final = 10.0
 """Times the learning rate, for the value head: it starts at nought, and a baseline that lags behind the
 policy is noise."""
 
@@ -25,6 +25,8 @@ class Policy:
     optimizer: Any
     temperature: float
     learning_rate: float
+    value_weight: float
+    """Share of the value loss's gradient that reaches the adapter behind the head."""
     pad: int
 
     def batch(self, rollouts: Sequence[Rollout]) -> tuple[dict[str, Any], Any]:
@@ -51,8 +53,9 @@ class Policy:
         logits, hidden, said = self._run(batch)
         log_probs = torch.log_softmax(logits, dim=-1)
         entropies = -(log_probs.exp() * log_probs).sum(-1)
-        # Of unit length: one step of Adam moves a value by about the head's rate, whatever the base's norms.
+        # Of unit length: how far one step of Adam moves a value does not depend on the base's norms.
         seen = torch.nn.functional.normalize(hidden.float(), dim=-1)
+        seen = seen.detach() + self.value_weight * (seen - seen.detach())
         values = self.head(seen).squeeze(-1)
         return log_probs.gather(-1, said.unsqueeze(-1)).squeeze(-1), values, entropies
 
@@ -151,7 +154,16 @@ def make_policy(job: Job[Any, Any], session: Session) -> Policy:
     tokenizer = session.tokenizer
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     model.train()
-    return Policy(model, head, optimizer, job.settings.sampling.temperature, job.settings.learning_rate, pad)
+    settings = job.settings
+    return Policy(
+        model,
+        head,
+        optimizer,
+        settings.sampling.temperature,
+        settings.learning_rate,
+        settings.value_weight,
+        pad,
+    )
 
 
 def pick(batch: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:

@@ -149,10 +149,10 @@ class _Run:
             value = value_loss(
                 values, experience.values[part], experience.returns[part], mask, clip=settings.value_clip
             )
-            loss = (policy + settings.value_weight * value) / len(parts)
+            loss = (policy + value) / len(parts)
             loss.backward()
             for name, one in (
-                ("loss", policy + settings.value_weight * value),
+                ("loss", policy + value),
                 ("policy_loss", policy),
                 ("value_loss", value),
                 ("entropy", masked_mean(entropy, mask)),
