@@ -154,6 +154,11 @@ class ContractBroken(TrainingRefused):
     hint = "train and serve with the same tokenizer and chat template: register the base again"
 
 
+class ForeignModel(TrainingRefused):
+    code = "foreign_model"
+    hint = "tenants share bases, never adapters: start, teacher and judges must be the tenant's own"
+
+
 class ZeroEffect(TrainingRefused):
     code = "zero_effect"
     hint = "the adapter answers as the base does: train longer or with a higher learning rate"

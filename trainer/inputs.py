@@ -20,6 +20,8 @@ class ModelInput:
 
     digest: Digest
     """A version's id, a base's digest, or the digest over an unpublished adapter's files."""
+    base: Digest
+    """The base that it is, or that its adapter is for."""
     base_folder: Path
     adapter_folder: Path | None = None
     version: bool = False

@@ -131,6 +131,8 @@ def make_plan(
     named = recipe.evaluation.json_schema
     schema, schema_digest = (None, None) if named is None else load_schema(loaded.path(named))
     start = inputs.get(START)
+    if start is not None and start.base != digest:
+        raise BaseDiffers(f"the adapter to start from is for another base than {base.name}", base=base.name)
     plan = Plan(
         tenant=recipe.tenant,
         adapter=recipe.adapter,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
+from registry.names import Ref
 from server.assembly.models import find_model
 from server.settings import endpoint_key
 from server.workspace import Workspace
@@ -73,7 +74,8 @@ def _source(
 ) -> tuple[TeacherModel, Digest | str]:
     if source.endpoint is not None:
         return TeacherModel(endpoint=source.endpoint, endpoint_key=endpoint_key()), ""
-    model = find_model(workspace, catalog, source, base=source.base or "", trained=_untrained)
+    owner = "" if source.version is None else Ref.parse(source.version).name.tenant
+    model = find_model(workspace, catalog, source, tenant=owner, trained=_untrained)
     return TeacherModel(model.base_folder, model.adapter_folder), model.digest
 
 

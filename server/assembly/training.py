@@ -82,6 +82,7 @@ def prepare(
     errors, with line numbers."""
     loaded = load_recipe(recipe, overrides=overrides) if isinstance(recipe, Path) else recipe
     above = (*above, loaded.file.resolve())
+    owner = [override for override in overrides if override.startswith("tenant=")]  # of the whole chain
     if above[:-1] and scale is not None:
         scale = scale.where_it_fits(loaded.recipe.method, loaded.recipe.settings)
     _, base, _ = catalog.base(loaded.recipe.base)
@@ -91,10 +92,10 @@ def prepare(
         path = loaded.path(relative)
         if path.resolve() in above:
             raise RecipeInvalid(loaded.file.name, (Fault(loaded.file.name, f"{relative} builds on itself"),))
-        return before(prepare(workspace, catalog, path, before=before, scale=scale, above=above))
+        return before(prepare(workspace, catalog, path, owner, before=before, scale=scale, above=above))
 
     models = {
-        role: find_model(workspace, catalog, source, base=base.name, trained=trained)
+        role: find_model(workspace, catalog, source, tenant=loaded.recipe.tenant, trained=trained)
         for role, source in wanted(loaded.recipe)
     }
     inputs = Inputs(models, endpoint_key=endpoint_key())

@@ -50,7 +50,7 @@ def test_a_run_reports_the_student_beside_its_teacher(
 ) -> None:
     digest = catalog.base("tiny")[0]
     recipe = write_recipe(tmp_path / "recipe", GKD)
-    inputs = Inputs({"teacher": ModelInput(digest, base_folder)})
+    inputs = Inputs({"teacher": ModelInput(digest, digest, base_folder)})
     planned = make_plan(load_recipe(recipe), catalog=catalog, base_folder=base_folder, inputs=inputs)
     assert planned.plan.provenance().teacher == digest
     run = train(planned, base_folder=base_folder, run_folder=tmp_path / "run", sink=ignore)
@@ -116,7 +116,7 @@ def test_digests_of_teachers_are_a_part_of_the_plan(
     plans = [
         make_plan(
             recipe, catalog=catalog, base_folder=base_folder,
-            inputs=Inputs({"teacher": ModelInput(Digest.of(name), base_folder)}),
+            inputs=Inputs({"teacher": ModelInput(Digest.of(name), Digest.of(name), base_folder)}),
         ).plan.identity()
         for name in (b"one", b"other")
     ]  # fmt: skip

@@ -1,5 +1,7 @@
 """Recipes that build on recipes and on versions: trained first, pinned by digest, kept in the lineage."""
 
+import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from server.assembly import bases, training
 from server.assembly.catalog import initialise, open_catalog
 from server.workspace import Workspace
 from tests.support.tiny_model import RECIPE, write_recipe
-from trainer.errors import RecipeInvalid, RunNotFinished
+from trainer.errors import BaseDiffers, ForeignModel, RecipeInvalid, RunNotFinished
 from trainer.events import ignore
 from trainer.inputs import adapter_digest
 from trainer.trained import TrainedRun
@@ -78,9 +80,7 @@ def test_a_version_that_is_continued_is_the_parent_of_the_new_one(
     first, _ = run(workspace, write_recipe(tmp_path, FIRST))
     version = training.push(workspace, catalog, first, actor="test").version
     second = tmp_path / "second.yaml"
-    second.write_text(
-        SECOND.replace("recipe: recipe.yaml", f"version: 'bank_a/assistant@{version}'")
-    )
+    second.write_text(SECOND.replace("recipe: recipe.yaml", f"version: 'bank_a/assistant@{version}'"))
     found, before = run(workspace, second)
     assert before == []
     assert found.plan.parent == version
@@ -122,3 +122,54 @@ def test_a_start_is_named_in_exactly_one_way(
     write_recipe(tmp_path, FIRST.replace("seed: 7", f"start: {start}"))
     with pytest.raises(RecipeInvalid, match=what):
         run(workspace, tmp_path / "recipe.yaml")
+
+
+def test_another_tenants_adapter_is_no_start_whether_it_exists_or_not(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    catalog = open_catalog(workspace)
+    catalog.create_tenant(Tenant(id="retail_b", display_name="Retail B"), actor="test")
+    first, _ = run(workspace, write_recipe(tmp_path, FIRST))
+    version = training.push(workspace, catalog, first, actor="test").version
+    theirs = FIRST.replace("tenant: bank_a", "tenant: retail_b")
+    for start in (
+        f"version: 'bank_a/assistant@{version}'",
+        "version: 'bank_a/nothing:live'",
+        "recipe: recipe.yaml",
+    ):
+        other = tmp_path / "other.yaml"
+        other.write_text(theirs.replace("seed: 7", f"start: {{{start}}}"))
+        with pytest.raises(ForeignModel, match=r"bank_a/\w+ is not an adapter of retail_b"):
+            run(workspace, other)
+
+
+def test_the_owner_that_is_given_on_the_command_line_owns_the_whole_chain(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    catalog = open_catalog(workspace)
+    catalog.create_tenant(Tenant(id="retail_b", display_name="Retail B"), actor="test")
+    write_recipe(tmp_path, FIRST)
+    second = tmp_path / "second.yaml"
+    second.write_text(SECOND)
+    before: list[TrainedRun] = []
+
+    def execute(ready: training.Ready) -> TrainedRun:
+        before.append(training.run(workspace, ready, ignore, fresh=False))
+        return before[-1]
+
+    ready = training.prepare(workspace, catalog, second, ["tenant=retail_b"], before=execute)
+    assert [one.name.tenant for one in before] == [ready.planned.name.tenant] == ["retail_b"]
+
+
+def test_an_adapter_for_another_base_is_no_start(workspace: Workspace, tmp_path: Path) -> None:
+    catalog = open_catalog(workspace)
+    other = tmp_path / "other-base"
+    shutil.copytree(bases.folder_of(workspace, "tiny"), other)
+    settings = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**settings, "rope_theta": 5000.0}))
+    bases.register(workspace, catalog, name="other", source=str(other), revision=None, actor="test")
+    write_recipe(tmp_path, FIRST.replace("base: tiny", "base: other"))
+    second = tmp_path / "second.yaml"
+    second.write_text(SECOND)
+    with pytest.raises(BaseDiffers, match="is for another base than tiny"):
+        run(workspace, second)
