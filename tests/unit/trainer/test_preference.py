@@ -100,6 +100,7 @@ def test_the_same_plan_gives_the_same_bytes(base_folder: Path, tmp_path: Path, m
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_wanted_answers_become_likelier_than_the_others(
     base_folder: Path, tmp_path: Path, method: str
