@@ -262,7 +262,7 @@ def beside(run: TrainedRun, role: str) -> list[list[str]]:
     ]
 
 
-_PLAIN: Final = frozenset({"words", "kl"})
+_PLAIN: Final = frozenset({"words", "kl", "score_margin"})
 """Metrics that are no shares: a number of words, nats a token."""
 
 

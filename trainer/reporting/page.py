@@ -16,7 +16,7 @@ _SAMPLES: Final = 12
 _TAG_METRICS: Final = ("policy", "schema_valid", "verified", "pair_accuracy")
 _HALF: Final = 1.96
 """Half a 95 % interval in standard errors."""
-_LESS_IS_NEITHER: Final = frozenset({"words", "kl"})
+_LESS_IS_NEITHER: Final = frozenset({"words", "kl", "score_margin"})
 
 
 def write_report(run: TrainedRun) -> Path:
