@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -67,8 +67,22 @@ class Row:
         sides = self.side.get("valid_json")
         return None if sides is None else 100 * (sides[1] - sides[0])
 
+    @property
+    def works(self) -> bool:
+        """Beyond its interval, and at a price of at most three points of valid JSON."""
+        return self.reached and (self.json_points is None or self.json_points >= -3)
+
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "reached": self.reached}
+        return {**asdict(self), "works": self.works}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Row":
+        fields = {name: part for name, part in value.items() if name != "works"}
+        for name in ("before", "after", "moved"):
+            fields[name] = Interval(**fields[name])
+        fields["side"] = {name: (pair[0], pair[1]) for name, pair in fields["side"].items()}
+        fields["alarms"] = tuple(fields["alarms"])
+        return cls(**fields)
 
 
 def run(workspace: Workspace, catalog: LocalCatalog, recipe: str, *, fresh: bool) -> TrainedRun:

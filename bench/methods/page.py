@@ -22,7 +22,7 @@ Every adapter was pushed as a version and loaded into a real vLLM, where its slo
 
 
 def page(rows: Sequence[Row], *, seconds: float) -> str:
-    worked = [row for row in rows if row.reached and not _costly(row)]
+    worked = [row for row in rows if row.works]
     lines = [
         _INTRO,
         f"{len(worked)} of {len(rows)} recipes reach their target; all took {seconds / 60:.0f} min.\n",
@@ -40,7 +40,7 @@ def page(rows: Sequence[Row], *, seconds: float) -> str:
                 _change(row.moved),
                 str(row.n),
                 f"{row.seconds:.0f} s",
-                "yes" if row in worked else "**no**",
+                "yes" if row.works else "**no**",
             ]
             for row in rows
         ],
@@ -76,10 +76,6 @@ def page(rows: Sequence[Row], *, seconds: float) -> str:
     if remarks := [f"* `{row.recipe}`: {row.remark}" for row in rows if row.remark]:
         lines += ["", "## Remarks", "", *remarks]
     return "\n".join(lines) + "\n"
-
-
-def _costly(row: Row) -> bool:
-    return row.json_points is not None and row.json_points < -3
 
 
 def _figure(one: Interval) -> str:
