@@ -37,6 +37,8 @@ def learn(job: Job[PpoSettings, Case]) -> Learned:
     with surroundings(seed=job.seed):
         session = open_session(job)
         settings = job.settings
+        if job.trackers:
+            job.note("trackers follow TRL's trainers, and ppo is not one: see metrics.jsonl and report.html")
         prompts = make_prompts(
             session.tokenizer,
             job.rows,
