@@ -94,8 +94,9 @@ class Monitor:
         first, last = self._seen[:WINDOW], self._seen[-WINDOW:]
         if len(self._seen) >= WINDOW:
             yield from _silent(last)
-        if len(self._seen) >= 2 * WINDOW:
+        if len(self._seen) > WINDOW:
             yield from _drifted(first, last)
+        if len(self._seen) >= 2 * WINDOW:
             yield from _hacked(first, last, self._uncounted)
 
 
@@ -110,7 +111,9 @@ def _silent(last: Steps) -> Iterator[tuple[str, str]]:
 
 
 def _drifted(first: Steps, last: Steps) -> Iterator[tuple[str, str]]:
-    before, after = _mean(first, "length"), _mean(last, "length")
+    # The first step alone: only its answers are those of an untouched start, and some rewards need two more
+    # to halve them.
+    before, after = _mean(first[:1], "length"), _mean(last, "length")
     if before > 0 and abs(after / before - 1) > DRIFT:
         way = "shorter" if after < before else "longer"
         text = f"answers became {abs(after / before - 1):.0%} {way} ({before:.0f} -> {after:.0f} tokens)"

@@ -6,12 +6,13 @@ does not, so that what was learned shows in generated answers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from server.demo import corpus
 from server.demo.corpus import Facts, Row
-from trainer.environments.twenty_questions import ATTRIBUTES, LIMIT, THINGS, TwentyQuestionsGame
+from trainer.environments.twenty_questions import ATTRIBUTES, THINGS, TwentyQuestionsGame
 
 _SEED: Final = 13
 _CASES: Final = 128
@@ -61,14 +62,15 @@ def cases(n: int = _CASES, seed: int = _SEED) -> list[Row]:
 
 _SENTENCES: Final = (
     "We matched {payee} with the vendor list, checked the budget and prepared this {noun} for the owner.",
-    "We compared {payee} with earlier records, found no dispute and placed this {noun} with the owner.",
-    "We looked up {payee}, confirmed the cost centre and left this {noun} with the owner to release.",
     "Dual control: a second officer confirms this {noun}.",
+    "We compared {payee} with earlier records, found no dispute and placed this {noun} with the owner.",
     "Regular amount: the standard check applies.",
+    "We looked up {payee}, confirmed the cost centre and left this {noun} with the owner to release.",
+    "Note: keep the receipt.",
 )
 """Each is known to the base, which learns no new words in a minute; in a row they are new to it."""
-_LENGTHS: Final = {1: 10, 2: 22, 3: 13, 4: 15, 5: 40}
-"""Sentences of an explanation, by weight: a third of the answers keep to 50 words, greedy ones have all five
+_LENGTHS: Final = {1: 8, 3: 20, 6: 72}
+"""Sentences of an explanation, by weight: a quarter of the answers keep to 50 words, greedy ones have all six
 sentences and 70 words."""
 
 
@@ -112,13 +114,12 @@ def _facts(stated: Facts) -> dict[str, str]:
 HELD_OUT_THINGS: Final = tuple(THINGS[place] for place in range(0, len(THINGS), 3))
 """Never the secret of a training game: a player must ask, not recall."""
 TRAINING_THINGS: Final = tuple(thing for thing in THINGS if thing not in HELD_OUT_THINGS)
-_IDLE: Final = ("urgent", "new", "due")
-_IDLING: Final = 0.65
-"""How often the mediocre player follows a question with one that leads nowhere."""
+_HESITATING: Final = 0.55
+"""How often the mediocre player asks again what was just denied. Above a half: greedy, it asks forever."""
 
 
 def game_rows(n: int = 200, seed: int = _SEED) -> list[Row]:
-    """Games of a mediocre player: asks one value after the other, and idle questions between."""
+    """Games of a mediocre player: asks one value after the other, most of them twice and more."""
     random = Random(f"games:{seed}")
     return [_played(random, number, random.choice(TRAINING_THINGS)) for number in range(n)]
 
@@ -147,31 +148,24 @@ def _opening(number: int) -> str:
 def _played(random: Random, number: int, secret: str) -> Row:
     game = TwentyQuestionsGame(secret)
     messages = [{"role": "user", "content": _opening(number)}]
-    known: list[str] = []
-    idle = False
-    while True:
-        move, idle = _move(random, known, messages, idle=idle)
+    for move in _moves(random, secret):
         messages.append({"role": "assistant", "content": move})
         reply = game.reply(move)
         if reply is None:
-            return {"messages": messages}
-        if reply == "yes":
-            known.append(move.removesuffix("?"))
+            break
         messages.append({"role": "user", "content": reply})
+    return {"messages": messages}
 
 
-def _move(
-    random: Random, known: list[str], messages: list[dict[str, Any]], *, idle: bool
-) -> tuple[str, bool]:
-    """(move, whether it was idle)."""
-    if len(known) == len(ATTRIBUTES):
-        return f"{' '.join(known)}.", False
-    asked = {message["content"] for message in messages}
-    spent = len(messages) // 2
-    if not idle and spent and spent < LIMIT - 8 and random.random() < _IDLING:
-        return f"{random.choice(_IDLE)}?", True
-    fresh = [value for value in ATTRIBUTES[len(known)] if f"{value}?" not in asked]
-    return f"{fresh[0]}?", False
+def _moves(random: Random, secret: str) -> Iterator[str]:
+    for values, wanted in zip(ATTRIBUTES, secret.split(), strict=True):
+        for value in values:
+            yield f"{value}?"
+            if value == wanted:
+                break
+            while random.random() < _HESITATING:
+                yield f"{value}?"
+    yield f"{secret}."
 
 
 def files() -> dict[str, list[Row]]:

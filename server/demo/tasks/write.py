@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from server.demo import corpus
-from server.demo.tasks import distillation, preference, supervised
+from server.demo.tasks import distillation, preference, reinforcement, supervised
 
-_FAMILIES: tuple[Any, ...] = (distillation, supervised, preference)
+_FAMILIES: tuple[Any, ...] = (distillation, supervised, preference, reinforcement)
 
 
 def contents() -> Iterator[tuple[str, str]]:

@@ -34,23 +34,24 @@ def game_case(secret: Any = SECRET, environment: str = "twenty_questions") -> Ca
 def test_questions_are_answered_by_the_rules() -> None:
     game = TwentyQuestionsGame(SECRET)
     asked = {
-        "EUR?": "yes",
-        "USD?": "no",
+        "EUR?": "yes, EUR",
+        "USD?": "no, not USD",
         "urgent?": "maybe",
         "EUR? USD?": "maybe",
         "EUR invoice.": "no",
+        "transfer?": "yes, EUR transfer",
         "": "maybe",
     }
     assert {move: game.reply(move) for move in asked} == asked
     assert game.reply("EUR transfer.") is None
-    assert (game.solved, game.questions) == (True, 6)
-    assert game.efficiency == pytest.approx(0.7)
+    assert (game.solved, game.questions) == (True, 7)
+    assert game.efficiency == pytest.approx(0.65)
 
 
 def test_after_twenty_questions_it_is_over() -> None:
     game = TwentyQuestionsGame(SECRET)
     replies = [game.reply("USD?") for _ in range(LIMIT)]
-    assert replies == ["no"] * (LIMIT - 1) + [None]
+    assert replies == ["no, not USD"] * (LIMIT - 1) + [None]
     assert game.reply("EUR transfer.") is None
     assert (game.solved, game.efficiency) == (False, 0.0)
 
@@ -102,8 +103,8 @@ def test_a_played_game_is_what_the_template_renders(tokenizer: Any) -> None:
     played = play_games(tokenizer, [prompt], [TwentyQuestionsGame(SECRET)], draw)[0]
     conversation = [
         *game_case().prompt,
-        Message("assistant", moves[0]), Message("user", "yes"),
-        Message("assistant", moves[1]), Message("user", "yes"),
+        Message("assistant", moves[0]), Message("user", "yes, EUR"),
+        Message("assistant", moves[1]), Message("user", "yes, EUR transfer"),
         Message("assistant", moves[2]),
     ]  # fmt: skip
     whole = render(tokenizer, conversation)
