@@ -45,6 +45,5 @@ ENTRIES: Final = (
     Entry("gold", "GOLD, across tokenizers", "policy"),
     Entry("star", "STaR, self-training", "policy"),
     Entry("best_of_n", "best of N, learned", "policy"),
-    Entry("best_of_n", "best-of-N data, then SFT", "policy"),
     Entry("student", "student on a base half the size", "policy"),
 )
