@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +30,6 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], metavar="RECIPE", help="print these, write nothing")
     parser.add_argument("--fresh", action="store_true", help="train again what is trained")
     arguments = parser.parse_args()
-    began = time.monotonic()
     workspace = _workspace()
     catalog = open_catalog(workspace)
     rows: list[Row] = []
@@ -49,21 +47,18 @@ def main() -> None:
     render.table("", ["recipe", "attested"], [[row.recipe, row.attested] for row in rows])
     if arguments.only:
         return
-    seconds = time.monotonic() - began
-    RESULTS.write_text(
-        json.dumps({"seconds": round(seconds, 1), "rows": [row.as_json() for row in rows]}, indent=1) + "\n"
-    )
-    PAGE.write_text(page(rows, seconds=seconds))
+    RESULTS.write_text(json.dumps({"rows": [row.as_json() for row in rows]}, indent=1) + "\n")
+    PAGE.write_text(page(rows))
     render.note(f"Written: {PAGE.relative_to(ROOT)} and {RESULTS.relative_to(ROOT)}")
 
 
 def _workspace() -> Workspace:
-    if PLACE.exists():
-        return find(PLACE)
-    workspace = initialise(PLACE)
+    workspace = find(PLACE) if PLACE.exists() else initialise(PLACE)
     catalog = open_catalog(workspace)
+    known = {tenant.id for tenant in catalog.tenants()}
     for tenant in TENANTS:
-        catalog.create_tenant(Tenant(id=tenant, display_name=tenant), actor="make methods")
+        if tenant not in known:
+            catalog.create_tenant(Tenant(id=tenant, display_name=tenant), actor="make methods")
     for base in BASES:
         bases.register(workspace, catalog, name=base, source=base, revision=None, actor="make methods")
     return workspace

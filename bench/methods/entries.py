@@ -17,7 +17,7 @@ class Entry:
 
 ENTRIES: Final = (
     Entry("sft", "SFT, single turn (CSV)", "policy"),
-    Entry("multi_turn", "SFT, several turns", "policy"),
+    Entry("multi_turn", "SFT, several turns", "copied"),
     Entry("tools", "SFT, tool trajectories, weighted", "policy"),
     Entry("safety", "SFT, refusal and style, packed (bfd)", "policy"),
     Entry("qlora", "QLoRA (nf4), attention only, rslora", "policy"),
@@ -27,7 +27,7 @@ ENTRIES: Final = (
     Entry("cpo", "CPO", "policy"),
     Entry("simpo", "SimPO", "policy"),
     Entry("reward", "outcome reward model", "pair_accuracy"),
-    Entry("process_reward", "process reward model", "step_accuracy"),
+    Entry("process_reward", "process reward model", "step_balanced"),
     Entry("grpo_original", "GRPO", "policy"),
     Entry("grpo", "Dr. GRPO", "policy"),
     Entry("dapo", "DAPO, dynamic sampling", "policy"),

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from server.assembly import training
 from server.cli.progress import bars
 from server.workspace import Workspace
 from trainer import recipes
+from trainer.evaluation.compare import metric
 from trainer.folder import PROOF, SAMPLES
 from trainer.inputs import START
 from trainer.trained import TrainedRun
@@ -109,12 +110,7 @@ def read(entry: Entry, run: TrainedRun, version: Digest) -> Row:
         recipe=entry.recipe,
         shows=entry.shows,
         method=run.plan.method,
-        settings={
-            "steps": run.plan.settings.steps,
-            "batch_size": run.plan.settings.batch_size,
-            "learning_rate": run.plan.settings.learning_rate,
-            **settings,
-        },
+        settings=settings,
         start=before_role == START,
         seconds=run.seconds.get("learn", 0.0),
         total_seconds=sum(run.seconds.values()),
@@ -159,14 +155,8 @@ def _moved(run: TrainedRun, name: str, role: str) -> Interval:
     if not pairs:  # reward models: rows are scored, not answered
         before, after = run.baseline[name], run.metrics[name]
         return _normal(after.value - before.value, math.hypot(before.stderr, after.stderr))
-    changes = [after - before for before, after in pairs]
-    return _normal(*_mean(changes))
-
-
-def _mean(values: Sequence[float]) -> tuple[float, float]:
-    mean = math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / len(values)
-    return mean, math.sqrt(variance / len(values))
+    change = metric([after - before for before, after in pairs])
+    return _normal(change.value, change.stderr)
 
 
 def _normal(value: float, stderr: float) -> Interval:

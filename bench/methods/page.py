@@ -21,7 +21,7 @@ Every adapter was pushed as a version and loaded into a real vLLM, where its slo
 """
 
 
-def page(rows: Sequence[Row], *, seconds: float) -> str:
+def page(rows: Sequence[Row]) -> str:
     worked = [row for row in rows if row.works]
     lines = [
         _INTRO,

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.methods.entries import ENTRIES
+from bench.methods.entries import ENTRIES, Entry
 from bench.methods.measure import Interval, Row, interval
 from bench.methods.page import page
 from registry.evidence import Metric
+from trainer.recipes import builtin
 
 ROOT = Path(__file__).parents[3]
 RESULTS = json.loads((ROOT / "bench/results/methods.json").read_text())
@@ -17,12 +18,25 @@ ROWS = [Row.from_json(row) for row in RESULTS["rows"]]
 
 
 def test_the_page_is_what_the_results_say() -> None:
-    assert (ROOT / "docs/methods.md").read_text() == page(ROWS, seconds=RESULTS["seconds"])
+    assert (ROOT / "docs/methods.md").read_text() == page(ROWS)
 
 
 def test_every_entry_was_measured_once() -> None:
-    assert [row.recipe for row in ROWS] == [entry.recipe for entry in ENTRIES]
+    names = [entry.recipe for entry in ENTRIES]
+    assert [row.recipe for row in ROWS] == names
+    assert len(set(names)) == len(names)
     assert [row["works"] for row in RESULTS["rows"]] == [row.works for row in ROWS]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.recipe)
+def test_what_is_measured_is_what_the_recipe_says_that_it_is_for(entry: Entry) -> None:
+    comment = " ".join(
+        line.lstrip("# ")
+        for line in (builtin.FOLDER / f"{entry.recipe}.yaml").read_text().splitlines()
+        if line.startswith("#")
+    )
+    targets = comment.partition("Target")[2].partition(". ")[0]
+    assert f"`{entry.target}`" in targets
 
 
 @pytest.mark.parametrize(
