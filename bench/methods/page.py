@@ -23,10 +23,8 @@ Every adapter was pushed as a version and loaded into a real vLLM, where its slo
 
 def page(rows: Sequence[Row]) -> str:
     worked = [row for row in rows if row.works]
-    lines = [
-        _INTRO,
-        f"{len(worked)} of {len(rows)} recipes reach their target; all took {seconds / 60:.0f} min.\n",
-    ]
+    minutes = f"{sum(row.total_seconds for row in rows) / 60:.0f} minutes"
+    lines = [_INTRO, f"{len(worked)} of {len(rows)} recipes reach their target, in {minutes} altogether.", ""]
     lines += ["## Effect", ""]
     lines += _table(
         ["method", "recipe", "target", "before", "after", "change", "n", "learning", "works"],
