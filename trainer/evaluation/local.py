@@ -6,7 +6,14 @@ from typing import Any
 
 from trainer.datasets import Case
 from trainer.environments import ENVIRONMENTS, environment_of
-from trainer.learning.base import best_device, load_model, load_tokenizer, surroundings, with_adapter
+from trainer.learning.base import (
+    best_device,
+    load_model,
+    load_tokenizer,
+    padding_id,
+    surroundings,
+    with_adapter,
+)
 from trainer.learning.games import play_games
 from trainer.learning.rows import render
 
@@ -112,9 +119,7 @@ class LocalModel:
         import torch
 
         width = max(len(prompt) for prompt in prompts)
-        pad = self._tokenizer.pad_token_id
-        if pad is None:
-            pad = self._tokenizer.eos_token_id
+        pad = padding_id(self._tokenizer)
         ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
         attention = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         bare = self._adapted and not adapter

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from jsonschema import Draft202012Validator
 
 from trainer.datasets import Case
-from trainer.evaluation.answers import NOT_JSON, parse_answer
+from trainer.evaluation.answers import NOT_JSON, facts_in, parse_answer, satisfies
 from trainer.rewards import Answer, Reward, score
 from trainer.rewards.length import count_words
 
@@ -19,30 +19,6 @@ Scorer: TypeAlias = Callable[[Sequence[Case], Sequence[str]], list[Scores]]
 VERIFIED = "verified"
 
 
-def valid_json(text: str) -> bool:
-    return parse_answer(text) is not NOT_JSON
-
-
-def schema_valid(text: str, schema: Mapping[str, Any]) -> bool:
-    """Whether the answer satisfies the policy's schema, which every tenant's answers must."""
-    return _satisfies(parse_answer(text), schema)
-
-
-def policy(text: str, expect: Mapping[str, Any]) -> bool:
-    """Whether the answer satisfies what this case expects: the tenant's own rule."""
-    return _satisfies(parse_answer(text), expect)
-
-
-def copied(text: str, facts: Mapping[str, str]) -> bool:
-    """Whether every fact stands in the field of its name, character by character."""
-    answer = parse_answer(text)
-    return isinstance(answer, dict) and all(answer.get(name) == fact for name, fact in facts.items())
-
-
-def _satisfies(answer: Any, schema: Mapping[str, Any]) -> bool:
-    return answer is not NOT_JSON and bool(Draft202012Validator(schema).is_valid(answer))
-
-
 def scorer(schema: Mapping[str, Any] | None, rewards: Sequence[Reward] = ()) -> Scorer:
     """All metrics of each case. ``schema`` adds ``schema_valid``; ``rewards`` add ``verified`` (all binary
     ones passed) and ``verifier.<name>``."""
@@ -52,11 +28,11 @@ def scorer(schema: Mapping[str, Any] | None, rewards: Sequence[Reward] = ()) -> 
         answer = parse_answer(text)
         scores: Scores = {"valid_json": answer is not NOT_JSON, "words": float(count_words(text))}
         if validator is not None:
-            scores["schema_valid"] = answer is not NOT_JSON and bool(validator.is_valid(answer))
+            scores["schema_valid"] = satisfies(answer, validator)
         if case.facts:
-            scores["copied"] = copied(text, case.facts)
+            scores["copied"] = all(found == fact for found, fact in facts_in(answer, case.facts))
         if case.expect is not None:
-            scores["policy"] = _satisfies(answer, case.expect)
+            scores["policy"] = satisfies(answer, Draft202012Validator(case.expect))
         if case.answer is not None:
             scores["exact"] = text.strip() == case.answer.strip()
         return scores

@@ -26,6 +26,12 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
+def padding_id(tokenizer: Any) -> int:
+    """What fills a batch. Masks keep it out of everything, so the end of turn will do where none is set."""
+    pad = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if pad is None else pad)
+
+
 def load_model(folder: Path, *, device: str = "cpu", half: bool = False) -> Any:
     """The bare base in evaluation mode, float32 unless ``half`` (bfloat16, for training on a GPU)."""
     with needed_libraries():

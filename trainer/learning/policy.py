@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from trainer.learning.base import padding_id
 from trainer.learning.job import Job
 from trainer.learning.rollouts import Rollout
 from trainer.learning.session import Session
@@ -152,7 +153,7 @@ def make_policy(job: Job[Any, Any], session: Session) -> Policy:
         weight_decay=0.0,
     )  # fmt: skip
     tokenizer = session.tokenizer
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    pad = padding_id(tokenizer)
     model.train()
     settings = job.settings
     return Policy(

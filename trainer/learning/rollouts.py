@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from trainer.datasets import Case
 from trainer.errors import EndOfTurnMissing, RowTooLong, TemplateBroken, TrainingRefused
+from trainer.learning.base import padding_id
 from trainer.learning.rows import refuse_special_tokens, render
 from trainer.recipes.training import Sampling
 from trainer.rewards import Answer
@@ -77,7 +78,7 @@ class Sampler:
     def __init__(self, tokenizer: Any, sampling: Sampling) -> None:
         self.tokenizer = tokenizer
         self._sampling = sampling
-        self._pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self._pad = padding_id(tokenizer)
 
     def answer(self, model: Any, prompts: Sequence[Prompt]) -> list[Rollout]:
         """One answer to each prompt, in their order. Cut answers have no end of turn."""

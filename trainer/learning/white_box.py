@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.datasets import Conversation, Example, examples
+from trainer.learning.base import padding_id
 from trainer.learning.batches import arrange
 from trainer.learning.job import Job
 from trainer.learning.rows import IGNORED, Row, make_rows
@@ -35,7 +36,7 @@ def arranged(job: Job[Any, Conversation], session: Session) -> Arranged:
 
 
 def pad_token(tokenizer: Any) -> int:
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    pad = padding_id(tokenizer)
     return int(pad)
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from registry.canonical import Document
 from trainer.datasets.schemas import schema_fault
-from trainer.evaluation.answers import NOT_JSON, parse_answer
+from trainer.evaluation.answers import NOT_JSON, facts_in, parse_answer, satisfies
 from trainer.rewards.kind import Kind, NoSettings, Resources
 from trainer.rewards.verifier import Answer, Score, Verifier, each
 
@@ -31,14 +31,14 @@ def _schema_valid(settings: SchemaSettings, resources: Resources) -> Verifier:
     if (trouble := schema_fault(schema)) is not None:
         raise ValueError(f"schema_valid: json_schema {trouble}")
     validator = Draft202012Validator(schema)
-    return each(lambda answer: float(_satisfies(validator, parse_answer(answer.text))))
+    return each(lambda answer: float(satisfies(parse_answer(answer.text), validator)))
 
 
 def _policy(settings: NoSettings, resources: Resources) -> Verifier:
     def judge(answer: Answer) -> Score:
         if answer.case.expect is None:
             return None
-        return float(_satisfies(Draft202012Validator(answer.case.expect), parse_answer(answer.text)))
+        return float(satisfies(parse_answer(answer.text), Draft202012Validator(answer.case.expect)))
 
     return each(judge)
 
@@ -57,16 +57,10 @@ def _field_equal(settings: FieldSettings, resources: Resources) -> Verifier:
         }
         if not facts:
             return None
-        found = parse_answer(answer.text)
-        if not isinstance(found, dict):
-            return 0.0
-        return sum(bool(found.get(name) == fact) for name, fact in facts.items()) / len(facts)
+        found = facts_in(parse_answer(answer.text), facts)
+        return sum(bool(said == fact) for said, fact in found) / len(facts)
 
     return each(judge)
-
-
-def _satisfies(validator: Draft202012Validator, answer: Any) -> bool:
-    return answer is not NOT_JSON and bool(validator.is_valid(answer))
 
 
 class JournalSettings(Document):

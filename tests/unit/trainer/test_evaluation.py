@@ -40,33 +40,41 @@ def a_case(number: int = 1, *, tags: tuple[str, ...] = ()) -> Case:
     )
 
 
+def scores(case: Case, text: str) -> dict[str, bool | float]:
+    return scorers.scorer(SCHEMA)([case], [text])[0]
+
+
 @pytest.mark.parametrize("text", ['{"a":1}', "[]", "null", '"x"', " {} \n"])
 def test_json_is_valid_json(text: str) -> None:
-    assert scorers.valid_json(text)
+    assert scores(a_case(), text)["valid_json"] is True
 
 
 @pytest.mark.parametrize(
     "text", ["", '{"a":1', '{"a":1} and more', '{"a":1,"a":2}', "NaN", "```json\n{}\n```"]
 )
-def test_what_only_looks_like_json_is_not(text: str) -> None:
-    assert not scorers.valid_json(text)
-    assert not scorers.schema_valid(text, {})
-    assert not scorers.policy(text, {})
-    assert not scorers.copied(text, {})
+def test_what_only_looks_like_json_is_not_and_satisfies_nothing(text: str) -> None:
+    anything = Case("id", (Message("user", "?"),), 1, facts={"a": "1"}, expect={})
+    found = scorers.scorer({})([anything], [text])[0]
+    assert [found[name] for name in ("valid_json", "schema_valid", "policy", "copied")] == [False] * 4
 
 
-def test_facts_must_be_equal_character_by_character() -> None:
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('{"payee":"Norvik Ltd","amount":"840.50","more":1}', True),
+        ('{"payee":"Norvik Ltd","amount":"840.5"}', False),
+        ('{"payee":"Norvik Ltd","amount":840.50}', False),
+        ('{"amount":"840.50"}', False),
+        ('["840.50","Norvik Ltd"]', False),
+    ],
+)
+def test_facts_must_be_equal_character_by_character(text: str, same: bool) -> None:
     facts = {"amount": "840.50", "payee": "Norvik Ltd"}
-    assert scorers.copied('{"payee":"Norvik Ltd","amount":"840.50","more":1}', facts)
-    assert not scorers.copied('{"payee":"Norvik Ltd","amount":"840.5"}', facts)
-    assert not scorers.copied('{"payee":"Norvik Ltd","amount":840.50}', facts)
-    assert not scorers.copied('{"amount":840}', {"amount": "840"})
-    assert not scorers.copied('["840.50","Norvik Ltd"]', facts)
+    assert scores(Case("id", (Message("user", "?"),), 1, facts=facts), text)["copied"] is same
 
 
 def test_schema_and_policy_are_two_questions() -> None:
-    assert scorers.schema_valid('{"amount":"x"}', SCHEMA)
-    assert not scorers.schema_valid('{"amount":"1","extra":2}', SCHEMA)
+    assert scores(a_case(), '{"amount":"1","extra":2}')["schema_valid"] is False
     (score,) = scorers.scorer(SCHEMA)([a_case()], ['{"amount":"x"}'])
     assert score == {
         "valid_json": True, "schema_valid": True, "copied": False, "policy": False, "words": 1.0,
