@@ -174,8 +174,8 @@ class ScoreUndefined(TrainingRefused):
 
     code = "score_undefined"
     hint = (
-        "a reward model needs a base with the tokens 0 and 1 whose logits are its last hidden state times its "
-        "output layer: Qwen and Llama bases do"
+        "a reward model needs a base with the tokens 0 and 1 whose logits are its last hidden state times "
+        "its output layer: Qwen and Llama bases do"
     )
 
 
@@ -244,7 +244,7 @@ class OutOfMemory(TrainingFailed):
 
 class DiskFull(TrainingFailed):
     code, status = "disk_full", 507
-    hint = "make room and run it again: finished stages and the last snapshot are kept"
+    hint = "make room (or raise the quota) and run it again: finished stages and the last snapshot are kept"
 
 
 class WorkerDied(TrainingFailed):
@@ -282,7 +282,9 @@ class EndpointRefused(EndpointFailed):
 
 class JudgeUnreadable(TrainingFailed):
     code = "judge_unreadable"
-    hint = "a larger judge or a plainer rubric answers with one letter; its verdicts lie beside the output file"
+    hint = (
+        "a larger judge or a plainer rubric answers with one letter; its verdicts lie beside the output file"
+    )
 
 
 class LibrariesMissing(TrainingFailed):

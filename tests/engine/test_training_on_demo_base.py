@@ -21,8 +21,8 @@ from trainer.plan import Planned, make_plan
 from trainer.publish import publish
 from trainer.recipes import load_recipe
 from trainer.run import train
-from trainer.trained import TrainedRun
 from trainer.testing import InMemoryCatalog
+from trainer.trained import TrainedRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
