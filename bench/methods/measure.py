@@ -15,6 +15,7 @@ from server.assembly import training
 from server.cli.progress import bars
 from server.workspace import Workspace
 from trainer import recipes
+from trainer.alarms import alarms_in
 from trainer.evaluation.compare import metric
 from trainer.folder import PROOF, SAMPLES
 from trainer.inputs import START
@@ -125,7 +126,7 @@ def read(entry: Entry, run: TrainedRun, version: Digest) -> Row:
             for name in ("valid_json", "words", "kl", "copied")
             if name in before and name in run.metrics and name != entry.target
         },
-        alarms=tuple(str(alarm) for alarm in proof.get("alarms", ())),
+        alarms=tuple(str(alarm) for alarm in alarms_in(proof)),
         version=str(version),
         remark=entry.remark,
     )

@@ -50,9 +50,7 @@ def bars(title: str) -> Iterator[Callable[[Event], None]]:
                     live.update(Group(progress, _table(steps)))
             elif isinstance(event, StageFinished):
                 total = progress.tasks[task].total or 1
-                progress.update(
-                    task, completed=total, total=total, state="reused" if event.reused else ""
-                )
+                progress.update(task, completed=total, total=total, state="reused" if event.reused else "")
 
         yield sink
 
