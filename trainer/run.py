@@ -11,6 +11,7 @@ from registry.errors import InvalidDocument
 from registry.intake import inspect
 from trainer.datasets.audit import audit
 from trainer.datasets.messages import read_messages
+from trainer.effect import explained
 from trainer.errors import BaseDiffers, RunChanged, RunNotFinished
 from trainer.evaluation.beside import Answers, answers_of
 from trainer.evaluation.judges import judge_rows
@@ -69,7 +70,7 @@ def train(
     Raises RunBusy, BaseDiffers, the leaves of TrainingRefused and IntakeRefused, and TrainingDiverged.
     """
     folder = RunFolder(run_folder)
-    with folder.locked():
+    with named_shortages(planned.plan.method), folder.locked():
         watching = _Watching(sink, timer, snapshot_every, trackers)
         return _Execution(planned, folder, base_folder, watching).run(fresh=fresh)
 
@@ -148,8 +149,7 @@ class _Execution:
             return marker
         self._sink(StageStarted(stage))
         began = self._timer()
-        with named_shortages(self._plan.method):
-            work()
+        work()
         seconds = self._timer() - began
         marker = self._folder.finish(stage, plan=self._identity, names=names, seconds=seconds)
         self._sink(StageFinished(stage, seconds))
@@ -221,7 +221,8 @@ class _Execution:
             base=self._plan.base,
             base_name=self._plan.base_name,
         )
-        inspect(self._folder.path / ADAPTER, base=self._planned.base)
+        with explained(self._plan.method, self._folder.read_json(PROOF)):
+            inspect(self._folder.path / ADAPTER, base=self._planned.base)
 
     def _evaluate(self) -> None:
         if METHODS[self._plan.method].scores:
@@ -286,9 +287,10 @@ class _Execution:
             for sample in _changed(self._folder.read_json(SAMPLES))
             if (text := sample["adapter"]["text"])
         ]
-        fingerprint = make_fingerprint(
-            self._plan.base, self._base_folder, self._folder.path / ADAPTER, prompts
-        )
+        with explained(self._plan.method, self._folder.read_json(PROOF)):
+            fingerprint = make_fingerprint(
+                self._plan.base, self._base_folder, self._folder.path / ADAPTER, prompts
+            )
         self._folder.write(FINGERPRINT, fingerprint.canonical())
 
 

@@ -1,8 +1,11 @@
 """Memory or disk that runs out ends in a sentence that says what to lower, and in a folder to go on from."""
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -92,6 +95,71 @@ def test_pythons_own_and_a_gpus_shortage_are_the_same_error() -> None:
         with pytest.raises(OutOfMemory, match="dpo needs more memory") as failed, named_shortages("dpo"):
             raise shortage
         assert "dpo.batch_size" in (failed.value.advice or "")
+
+
+SAVERS: Final = {
+    "safetensors": "safetensors.torch.save_file({'a': torch.zeros(99999)}, place)",
+    "torch": "torch.save(torch.zeros(99999), place)",
+    "torch into a file": "torch.save(torch.zeros(99999), open(place, 'wb'))",
+    "torch, its old format": "torch.save(torch.zeros(99999), place, _use_new_zipfile_serialization=False)",
+    "plain": "open(place, 'wb').write(bytes(99999))",
+}
+_SAVE = """
+import os, resource, sys
+import safetensors.torch, torch
+from trainer.errors import DiskFull
+from trainer.shortages import named_shortages
+
+place = sys.argv[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    with named_shortages("sft"):
+        exec(sys.argv[2])
+except DiskFull as error:
+    print(error.message, flush=True)
+    os._exit(7)  # a file that could not be flushed complains once more when it is closed
+"""
+
+
+@pytest.mark.parametrize("saver", SAVERS)
+def test_every_saver_that_meets_a_full_disk_or_a_limit_ends_in_the_same_error(
+    saver: str, tmp_path: Path
+) -> None:
+    """In a process of its own: the limit is on files of the process, as a quota is on those of a user.
+
+    Not into
+    /dev/full: safetensors writes beside its target and renames, which would replace the device for all.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _SAVE, str(tmp_path / "file"), SAVERS[saver]],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 7, done.stderr
+    assert "no space left while sft was writing (" in done.stdout
+
+
+def test_what_a_full_disk_says_inside_other_libraries_errors_is_heard() -> None:
+    """safetensors 0.8 and torch 2 as they say it; neither error carries the operating system's number."""
+    from safetensors import SafetensorError
+
+    full: tuple[Exception, ...] = (
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),
+        RuntimeError("write(): fd 3 failed with No space left on device"),
+    )
+    for shortage in full:
+        with pytest.raises(DiskFull), named_shortages("sft"):
+            raise shortage
+    damaged = SafetensorError("Error while deserializing header: header too small")
+    with pytest.raises(SafetensorError), named_shortages("sft"):
+        raise damaged
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_quota_is_a_full_disk(number: int) -> None:
+    with pytest.raises(DiskFull) as failed, named_shortages("sft"):
+        raise OSError(number, os.strerror(number))
+    assert os.strerror(number).lower() in failed.value.message
 
 
 @pytest.mark.parametrize(
