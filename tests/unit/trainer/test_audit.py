@@ -184,6 +184,31 @@ def test_an_unwanted_example_wins_nothing(tmp_path: Path) -> None:
     assert ("error", "coverage") in told(report)
 
 
+def test_a_branch_that_is_only_ever_wrong_is_an_error_without_cases_too(tmp_path: Path) -> None:
+    rows = [{**one, "label": "branch:large" not in one["tags"]} for one in ROWS]
+    unasked = [one for one in CASES if "branch:large" not in one["tags"]]
+    for cases in (None, unasked):
+        (finding,) = [one for one in audited(tmp_path, rows, cases, shape="labelled").findings
+                      if one.check == "coverage"]  # fmt: skip
+        assert finding.severity == "error"
+        assert (
+            finding.what
+            == "the branch large is never shown right, and wrong 12 times: add winning examples of it"
+        )
+        assert len(finding.places) == 12
+    for mended in ([*rows, {**row(2, prompt="Once more"), "label": True}], rows[:2]):
+        assert ("error", "coverage") not in told(audited(tmp_path, mended, shape="labelled"))
+
+
+def test_rows_that_are_all_wrong_are_tagged_nevertheless(tmp_path: Path) -> None:
+    rows = [{**one, "label": False} for one in ROWS]
+    found = [
+        one for one in audited(tmp_path, rows, CASES, shape="labelled").findings if one.check == "coverage"
+    ]
+    assert [one.severity for one in found] == ["error", "error"]
+    assert {one.what.split(" is ")[0] for one in found} == {"the branch small", "the branch large"}
+
+
 def test_rows_without_tags_cannot_be_judged(tmp_path: Path) -> None:
     bare = [{key: value for key, value in one.items() if key != "tags"} for one in ROWS]
     assert told(audited(tmp_path, bare, CASES)) == [("warning", "coverage")]

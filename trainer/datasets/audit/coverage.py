@@ -1,6 +1,7 @@
 """Whether every branch of the policy that is asked for was shown: tags ``intent:x`` and ``branch:y``."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 from trainer.datasets.audit.finding import Finding, Outcome
@@ -14,7 +15,7 @@ Cell = tuple[str, str]
 
 
 def coverage(train: Side, held: Side | None) -> Outcome:
-    shown = _cells(train, winning=True)
+    shown, said = _cells(train, winning=True), _cells(train, winning=False)
     asked = Counter[Cell]() if held is None else _cells(held, winning=False)
     figures = {
         "cells": [
@@ -28,15 +29,18 @@ def coverage(train: Side, held: Side | None) -> Outcome:
         ]
     }
     wanted = {cell for cell in asked if cell != (NONE, NONE)}
+    lost = tuple(_lost(train, said, {branch for _, branch in shown} | {branch for _, branch in wanted}))
     if held is None or not wanted:
-        return Outcome(figures=figures)
-    if set(shown) <= {(NONE, NONE)}:
+        return Outcome(findings=lost, figures=figures)
+    if set(said) <= {(NONE, NONE)}:
         what = (
             f"{train.name} has no tags, so nobody can tell whether every branch of {held.name} is shown: "
             f"tag its rows intent:… and branch:…"
         )
-        return Outcome(findings=(Finding(check=_CHECK, severity="warning", what=what),), figures=figures)
-    findings = []
+        return Outcome(
+            findings=(Finding(check=_CHECK, severity="warning", what=what), *lost), figures=figures
+        )
+    findings = list(lost)
     branches = {branch for _, branch in shown}
     missing = sorted({branch for _, branch in wanted if branch not in branches and branch != NONE})
     for branch in missing:
@@ -51,6 +55,18 @@ def coverage(train: Side, held: Side | None) -> Outcome:
             )
             findings.append(Finding(check=_CHECK, severity="warning", what=what, places=places))
     return Outcome(findings=tuple(findings), figures=figures)
+
+
+def _lost(train: Side, said: Counter[Cell], known: set[str]) -> Iterator[Finding]:
+    """Branches that the training file itself knows, and only as something to avoid. Not those in ``known``:
+    they are shown, or the cases ask for them and say so."""
+    for branch in sorted({branch for _, branch in said} - known - {NONE}):
+        places = tuple(entry.where for entry in train.entries if branch in entry.tagged("branch"))
+        what = (
+            f"the branch {branch} is never shown right, and wrong {len(places)} times: "
+            f"add winning examples of it"
+        )
+        yield Finding(check=_CHECK, severity="error", what=what, places=places)
 
 
 def _cells(side: Side, *, winning: bool) -> Counter[Cell]:
