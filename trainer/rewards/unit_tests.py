@@ -28,8 +28,9 @@ class UnitTestSettings(Document):
     """Seconds of computing, for one answer."""
     memory_mb: int = Field(default=512, ge=64, le=65_536)
     isolation: Literal["required", "best_effort"] = "required"
-    """Namespaces take network and writable files away from the answer's code. Where the system does not allow
-    them, ``best_effort`` runs it under limits of time and memory only: with this user's files and network."""
+    """Namespaces take network and files away from the answer's code. ``required``, the default, refuses the
+    recipe where the system does not allow them; ``best_effort`` runs it there under limits of time and memory
+    only: with this user's files and network, so that an answer that means harm can do it."""
 
 
 def _unit_tests(settings: UnitTestSettings, resources: Resources) -> Verifier:

@@ -227,29 +227,6 @@ def test_only_tests_that_ran_to_their_end_count(code: str, expected: float) -> N
     assert judged("unit_tests", code, ADD, timeout=1, isolation="best_effort") == expected
 
 
-def allowed() -> bool:
-    """Whether this machine lets the code of answers be locked in; otherwise the verifier must say so."""
-    try:
-        build([(RewardSettings(verifier="unit_tests"), Resources())])
-    except RecipeInvalid as error:
-        if "isolation: best_effort" in str(error):
-            return False
-        raise
-    return True
-
-
-def test_the_answers_code_has_neither_network_nor_files_to_write(tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.write_text("kept")
-    add = "\ndef add(a, b): return a + b"
-    write = f"open({str(victim)!r}, 'w').write('x')" + add
-    own = "open('own', 'w').write('x')" + add
-    interfaces = "import socket\nassert [name for _, name in socket.if_nameindex()] == ['lo']" + add
-    if allowed():
-        found = [judged("unit_tests", code, ADD) for code in (write, own, interfaces)]
-        assert (found, victim.read_text()) == ([0.0, 1.0, 1.0], "kept")
-
-
 # From a recipe
 
 
