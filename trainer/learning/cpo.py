@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from trainer.datasets import Pair
@@ -10,12 +9,12 @@ from trainer.learning.base import needed_libraries, surroundings
 from trainer.learning.batches import arrange
 from trainer.learning.job import Job, Learned
 from trainer.learning.preferences import (
-    Displacement,
     Sides,
     make_sides,
     note_lengths,
     prove_pairs,
     supervised,
+    watched,
 )
 from trainer.learning.session import Session, arguments, finish, open_session
 from trainer.recipes.methods import CpoSettings, SimpoSettings
@@ -39,6 +38,8 @@ def learn(job: Job[CpoSettings, Pair]) -> Learned:
             rows,
         ),
         cure="raise cpo.sft_weight",
+        # A hinge rests once every margin is wide enough.
+        may_rest=settings.loss == "hinge" and not settings.sft_weight,
     )
 
 
@@ -81,7 +82,7 @@ def as_it_is(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def without_reference(job: Job[Any, Pair], make: Make, *, cure: str) -> Learned:
+def without_reference(job: Job[Any, Pair], make: Make, *, cure: str, may_rest: bool = False) -> Learned:
     """What these three have in common: TRL's rows, their order, the proof and the watching."""
     settings = job.settings
     with surroundings(seed=job.seed), needed_libraries():
@@ -89,7 +90,7 @@ def without_reference(job: Job[Any, Pair], make: Make, *, cure: str) -> Learned:
         examples, sides = make_sides(
             session.tokenizer, job.rows, max_length=settings.max_length, file=job.file
         )
-        note_lengths(job, [side.chosen for side in sides], [side.rejected for side in sides])
+        known = note_lengths(job, [side.chosen for side in sides], [side.rejected for side in sides])
         order = arrange(
             [side.width for side in sides],
             steps=settings.steps * settings.gradient_accumulation,
@@ -111,11 +112,15 @@ def without_reference(job: Job[Any, Pair], make: Make, *, cure: str) -> Learned:
             order=order,
             batch_size=settings.batch_size,
         )
-        watched = Displacement(job.on_step, key="logps")
-        learned = finish(replace(job, on_step=watched), session, trainer, proof=proof.as_json())
-        if said := watched.said(cure):
-            job.note(said)
-        return learned
+        return watched(
+            job,
+            lambda watching: finish(
+                watching, session, trainer, proof=proof.as_json(), cross_entropy="nll_loss", may_rest=may_rest
+            ),
+            key="logps",
+            cure=cure,
+            known=known,
+        )
 
 
 @contextmanager

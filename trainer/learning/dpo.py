@@ -1,6 +1,5 @@
 """Direct preference optimization (arXiv:2305.18290), with the likelihood of the chosen answer beside it."""
 
-from dataclasses import replace
 from typing import Any
 
 from trainer.datasets import Pair
@@ -8,12 +7,12 @@ from trainer.learning.base import needed_libraries, surroundings
 from trainer.learning.batches import arrange
 from trainer.learning.job import Job, Learned
 from trainer.learning.preferences import (
-    Displacement,
     answer_ids,
     make_sides,
     note_lengths,
     prove_pairs,
     supervised,
+    watched,
 )
 from trainer.learning.session import arguments, finish, open_session
 from trainer.learning.together import mine
@@ -31,7 +30,7 @@ def learn(job: Job[DpoSettings, Pair]) -> Learned:
         examples, sides = make_sides(
             session.tokenizer, job.rows, max_length=settings.max_length, file=job.file
         )
-        note_lengths(job, [side.chosen for side in sides], [side.rejected for side in sides])
+        known = note_lengths(job, [side.chosen for side in sides], [side.rejected for side in sides])
         order = arrange(
             [side.width for side in sides],
             steps=settings.steps * settings.gradient_accumulation,
@@ -72,8 +71,12 @@ def learn(job: Job[DpoSettings, Pair]) -> Learned:
             order=mine(order, settings.batch_size),
             batch_size=settings.batch_size // job.scale.processes,
         )
-        watched = Displacement(job.on_step, key="rewards")
-        learned = finish(replace(job, on_step=watched), session, trainer, proof=proof.as_json())
-        if said := watched.said("raise dpo.sft_weight or dpo.beta"):
-            job.note(said)
-        return learned
+        # A hinge rests once every margin is wide enough.
+        may_rest = settings.loss == "hinge" and not with_sft
+        return watched(
+            job,
+            lambda watching: finish(watching, session, trainer, proof=proof.as_json(), may_rest=may_rest),
+            key="rewards",
+            cure="raise dpo.sft_weight or dpo.beta",
+            known=known,
+        )

@@ -16,7 +16,8 @@ from trainer.learning.games import Table
 from trainer.learning.job import Job, Learned
 from trainer.learning.luffy import Mixed, demonstrations, luffy_trainer
 from trainer.learning.monitors import Monitor
-from trainer.learning.on_policy import MONITORED, drawn_trainer, prompt_dataset
+from trainer.learning.on_policy import drawn_trainer, prompt_dataset
+from trainer.learning.remembered import MONITORED
 from trainer.learning.rewarding import Overlong
 from trainer.learning.rollouts import Prompt, Sampler, make_prompts
 from trainer.learning.session import Session, arguments, finish, open_session
@@ -55,11 +56,11 @@ def learn(job: Job[GrpoSettings, Case]) -> Learned:
         mixed = _mixed(job, sampler, session) if job.settings.preset == "luffy" else None
         draw = _draw(job, sampler, prompts, mixed, counts)
         trainer = _trainer(job, session, prompts, draw, monitor, mixed)
-        learned = finish(job, session, trainer, proof={}, stride=job.settings.iterations)
+        learned = finish(job, session, trainer, proof={}, stride=job.settings.iterations, may_rest=True)
     proof: dict[str, Any] = {
         "preset": job.settings.preset,
         "prompts": len(prompts),
-        "alarms": monitor.proof(),
+        **monitor.proof(),
     }
     if job.settings.preset == "dapo":
         proof["groups"] = counts

@@ -1,7 +1,6 @@
 """Kahneman-Tversky optimization (arXiv:2402.01306): single answers, each wanted or not."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
@@ -11,11 +10,11 @@ from trainer.learning.base import needed_libraries, surroundings
 from trainer.learning.job import Job, Learned
 from trainer.learning.masks import prove
 from trainer.learning.preferences import (
-    Displacement,
     answer_ids,
     labelled_example,
     note_lengths,
     supervised,
+    watched,
 )
 from trainer.learning.rows import Row, make_rows
 from trainer.learning.session import Session, arguments, finish, open_session
@@ -37,7 +36,7 @@ def learn(job: Job[KtoSettings, Labelled]) -> Learned:
         wanted, others = (
             [row for row, label in zip(rows, labels, strict=True) if label is side] for side in (True, False)
         )
-        note_lengths(job, wanted, others)
+        known = note_lengths(job, wanted, others)
         order = interleave(
             labels,
             wanted=settings.steps * settings.gradient_accumulation * settings.batch_size,
@@ -58,11 +57,13 @@ def learn(job: Job[KtoSettings, Labelled]) -> Learned:
                 supervised(trainer.get_train_dataloader(), prefix="KL_"),
                 order=range(len(order)),
             )
-        watched = Displacement(job.on_step, key="rewards")
-        learned = finish(replace(job, on_step=watched), session, trainer, proof=proof.as_json())
-        if said := watched.said("lower kto.undesirable_weight or raise kto.beta"):
-            job.note(said)
-        return learned
+        return watched(
+            job,
+            lambda watching: finish(watching, session, trainer, proof=proof.as_json()),
+            key="rewards",
+            cure="lower kto.undesirable_weight or raise kto.beta",
+            known=known,
+        )
 
 
 def interleave(labels: Sequence[bool], *, wanted: int, seed: int) -> list[int]:

@@ -4,13 +4,13 @@ None of them stops a run: whether shorter answers are what was wanted, only a pe
 when they are raised, and stand in the run's proof.
 """
 
-import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from trainer.alarms import Alarm, as_proof
+from trainer.learning.remembered import Remembered
 from trainer.rewards import Reward
 
 WINDOW: Final = 3
@@ -28,16 +28,6 @@ RUNAWAY: Final = 1.0
 Steps: TypeAlias = Sequence[Mapping[str, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    name: str
-    step: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"step {self.step}: {self.text}"
-
-
 class Monitor:
     """Sees every step's figures; raises each alarm once.
 
@@ -49,39 +39,26 @@ class Monitor:
     ) -> None:
         self._uncounted = (*(f"reward.{one.name}" for one in rewards if not one.weight), "valid_json")
         self._note = note
-        self._file = file
-        self._seen: list[dict[str, float]] = []
+        self._remembered = Remembered(file)
+        self._seen: list[Mapping[str, float]] = []
         self.alarms: list[Alarm] = []
-        self._loaded = False
 
     def saw(self, step: int, figures: Mapping[str, float]) -> None:
         """``step`` counts from 1."""
         self._recall(step)
-        self._remember(step, figures)
+        self._remembered.add(step, figures)
+        self._seen.append(dict(figures))
         for alarm in self._raised(step):
             self._note(str(alarm))
 
-    def proof(self) -> list[dict[str, object]]:
-        return [asdict(alarm) for alarm in self.alarms]
+    def proof(self) -> dict[str, list[dict[str, Any]]]:
+        """The alarms, as they stand in the proof of the run."""
+        self._recall(None)  # of a run that had nothing left to do but to save
+        return as_proof(self.alarms)
 
-    def _remember(self, step: int, figures: Mapping[str, float]) -> None:
-        self._seen.append(dict(figures))
-        if self._file is not None:
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"step": step, **figures}) + "\n")
-
-    def _recall(self, step: int) -> None:
-        """The steps before the first one seen here, from the run that was cut off."""
-        if self._loaded:
-            return
-        self._loaded = True
-        if self._file is None:
-            return
-        kept = {int(one["step"]): one for one in _lines(self._file) if one["step"] < step}
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._file.write_text("".join(json.dumps(one) + "\n" for _, one in sorted(kept.items())))
-        for number, one in sorted(kept.items()):
-            self._seen.append({name: value for name, value in one.items() if name != "step"})
+    def _recall(self, step: int | None) -> None:
+        for number, figures in self._remembered.before(step):
+            self._seen.append(figures)
             self._raised(number)
 
     def _raised(self, step: int) -> list[Alarm]:
@@ -94,6 +71,7 @@ class Monitor:
         first, last = self._seen[:WINDOW], self._seen[-WINDOW:]
         if len(self._seen) >= WINDOW:
             yield from _silent(last)
+            yield from _ran_away(last)
         if len(self._seen) > WINDOW:
             yield from _drifted(first, last)
         if len(self._seen) >= 2 * WINDOW:
@@ -105,6 +83,9 @@ def _silent(last: Steps) -> Iterator[tuple[str, str]]:
         share = f"for {WINDOW} steps, more than {SILENT_GROUPS:.0%} of the groups had equal rewards"
         advice = "filter the questions by pass rate, raise the temperature or use a finer reward"
         yield "zero_variance", f"{share} and taught nothing: {advice}"
+
+
+def _ran_away(last: Steps) -> Iterator[tuple[str, str]]:
     if all(one.get("kl", 0.0) > RUNAWAY for one in last):
         text = f"the model is more than {RUNAWAY:g} nats a token away from its reference"
         yield "kl_runaway", f"{text}: raise kl or lower learning_rate"
@@ -131,15 +112,6 @@ def _hacked(first: Steps, last: Steps, uncounted: Sequence[str]) -> Iterator[tup
             yield f"reward_hacking.{what}", f"the reward rose while {fell}"
 
 
-def _mean(steps: Sequence[Mapping[str, float]], name: str) -> float:
+def _mean(steps: Steps, name: str) -> float:
     values = [one[name] for one in steps if name in one]
     return statistics.fmean(values) if values else 0.0
-
-
-def _lines(file: Path) -> list[dict[str, float]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError:
-        return []
-    # A crash may leave half a line.
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("}\n")]

@@ -8,7 +8,6 @@ from trainer.learning.drawing import Draw, Drawn
 from trainer.learning.monitors import Monitor
 from trainer.learning.rollouts import Prompt
 
-MONITORED: Final = "monitored.jsonl"
 _OF_TRL: Final = {"kl": "kl", "entropy": "entropy", "clip_ratio/region_mean": "clipped"}
 """Figures of TRL that are kept, under our names. The rest is computed from the draw itself."""
 

@@ -22,8 +22,8 @@ from trainer.learning.base import surroundings
 from trainer.learning.drawing import Drawing, arrange_prompts
 from trainer.learning.job import Job, Learned
 from trainer.learning.monitors import Monitor
-from trainer.learning.on_policy import MONITORED
 from trainer.learning.policy import Policy, make_policy, pick
+from trainer.learning.remembered import MONITORED
 from trainer.learning.rewarding import Rewarded, figures
 from trainer.learning.rollouts import Prompt, Sampler, make_prompts
 from trainer.learning.session import Session, open_session, save
@@ -50,7 +50,7 @@ def learn(job: Job[PpoSettings, Case]) -> Learned:
         policy = make_policy(job, session)
         _Run(job, session, policy, prompts, monitor).run()
         save(policy.model, job)
-    return Learned(job.out, {"prompts": len(prompts), "alarms": monitor.proof()})
+    return Learned(job.out, {"prompts": len(prompts), **monitor.proof()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class _Run:
         self._prompts = prompts
         self._monitor = monitor
         self._drawing = Drawing(Sampler(session.tokenizer, job.settings.sampling).answer, job.rewards)
-        self._watch = Watch(None, job.on_step)
+        self._watch = Watch(session.uniform, job.on_step, may_rest=True)
         self._snapshots = Snapshots(job.scratch / SNAPSHOTS, every=job.snapshot_every)
 
     def run(self) -> None:

@@ -4,13 +4,17 @@ TRL would render them itself, with the traps of :mod:`trainer.learning.rows` and
 that both answers begin with for a part of the prompt when they merge with its end. So its trainers get ids.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
+from trainer.alarms import Alarm, as_proof
 from trainer.datasets import Example, Labelled, Message, Pair
-from trainer.learning.job import Job, StepDone
+from trainer.learning import together
+from trainer.learning.job import Job, Learned, StepDone
 from trainer.learning.masks import MaskProof, prove
+from trainer.learning.remembered import MONITORED, Remembered
 from trainer.learning.rows import IGNORED, Row, make_rows
 
 LENGTH_BIAS: Final = 1.5
@@ -102,15 +106,20 @@ def supervised(batches: Iterable[Mapping[str, Any]], prefix: str = "") -> Iterat
         }
 
 
-def note_lengths(job: Job[Any, Any], chosen: Sequence[Row], rejected: Sequence[Row]) -> None:
+def note_lengths(job: Job[Any, Any], chosen: Sequence[Row], rejected: Sequence[Row]) -> tuple[Alarm, ...]:
     """Say so when the wanted answers are told by their length."""
     long, short = (sum(len(row.input_ids) - row.prompt for row in rows) for rows in (chosen, rejected))
     ratio = (long / len(chosen)) / (short / len(rejected))
-    if not 1 / LENGTH_BIAS <= ratio <= LENGTH_BIAS:
-        job.note(
-            f"{job.file}: wanted answers are {ratio:.1f} times as long as the others, and length is learned "
-            "first: watch the length of the generated answers"
-        )
+    if 1 / LENGTH_BIAS <= ratio <= LENGTH_BIAS:
+        return ()
+    alarm = Alarm(
+        "length_bias",
+        0,
+        f"{job.file}: wanted answers are {ratio:.1f} times as long as the others, and length is learned "
+        "first: watch the length of the generated answers",
+    )
+    job.note(str(alarm))
+    return (alarm,)
 
 
 class Displacement:
@@ -118,21 +127,28 @@ class Displacement:
 
     The margin grows all the same. On the demo base it went with adapters that followed the house rule in 8 of
     10 answers and copied 1 in 100 payees and amounts, at a training accuracy of 1.0.
+    With a ``file``, a run that is picked up still knows its first steps.
     """
 
-    def __init__(self, on_step: StepDone, *, key: str) -> None:
+    def __init__(self, on_step: StepDone, *, key: str, file: Path | None = None) -> None:
         """``key``: the figures that are compared, such as ``rewards`` or ``logps``."""
         self._on_step = on_step
         self._names = (f"{key}/chosen", f"{key}/rejected")
         self._seen: list[tuple[float, float]] = []
+        self._step = 0
+        self._remembered = Remembered(file)
 
     def __call__(self, step: int, figures: dict[str, float]) -> None:
+        self._recall(step)
         if all(name in figures for name in self._names):
-            self._seen.append((figures[self._names[0]], figures[self._names[1]]))
+            mine = {name: figures[name] for name in self._names}
+            self._remembered.add(step, mine)
+            self._take(step, mine)
         self._on_step(step, figures)
 
-    def said(self, cure: str) -> str | None:
-        """A sentence, when both fell from the first quarter of the steps to the last."""
+    def alarm(self, cure: str) -> Alarm | None:
+        """When both fell from the first quarter of the steps to the last."""
+        self._recall(None)  # of a run that had nothing left to do but to save
         share = max(1, len(self._seen) // 4)
         if len(self._seen) < 2 * share:
             return None
@@ -141,8 +157,38 @@ class Displacement:
             tuple(sum(side) / share for side in zip(*part, strict=True)) for part in (first, last)
         )
         if after[0] < before[0] and after[1] < before[1]:
-            return (
+            return Alarm(
+                "likelihood_displacement",
+                self._step,
                 f"both answers became less likely: {self._names[0]} went from {before[0]:.2f} to "
-                f"{after[0]:.2f} (likelihood displacement): {cure}"
+                f"{after[0]:.2f} (likelihood displacement): {cure}",
             )
         return None
+
+    def _recall(self, step: int | None) -> None:
+        for number, figures in self._remembered.before(step):
+            self._take(number, figures)
+
+    def _take(self, step: int, figures: dict[str, float]) -> None:
+        self._step = step
+        self._seen.append((figures[self._names[0]], figures[self._names[1]]))
+
+
+def watched(
+    job: Job[Any, Any],
+    train: Callable[[Job[Any, Any]], Learned],
+    *,
+    key: str,
+    cure: str,
+    known: Sequence[Alarm],
+) -> Learned:
+    """What ``train`` learned, with the alarms (``known`` before it began, and displacement) in its proof."""
+    # One process of several writes the file, and its proof is the one that counts.
+    file = job.scratch / MONITORED if together.leads() else None
+    displacement = Displacement(job.on_step, key=key, file=file)
+    learned = train(replace(job, on_step=displacement))
+    found = displacement.alarm(cure)
+    if found is not None:
+        job.note(str(found))
+    alarms = known if found is None else (*known, found)
+    return replace(learned, proof={**learned.proof, **as_proof(alarms)})

@@ -8,7 +8,8 @@ from trainer.learning.base import needed_libraries, surroundings
 from trainer.learning.drawing import Drawing, Drawn, arrange_prompts
 from trainer.learning.job import Job, Learned
 from trainer.learning.monitors import Monitor
-from trainer.learning.on_policy import MONITORED, drawn_trainer, prompt_dataset
+from trainer.learning.on_policy import drawn_trainer, prompt_dataset
+from trainer.learning.remembered import MONITORED
 from trainer.learning.rollouts import Sampler, make_prompts
 from trainer.learning.session import arguments, finish, open_session
 from trainer.recipes.methods import RlooSettings
@@ -54,8 +55,8 @@ def learn(job: Job[RlooSettings, Case]) -> Learned:
             peft_config=session.peft_config,
             reward_funcs=[lambda **_: drawn.totals()],
         )
-        learned = finish(job, session, trainer, proof={})
-    return Learned(learned.folder, {"prompts": len(prompts), "alarms": monitor.proof()})
+        learned = finish(job, session, trainer, proof={}, may_rest=True)
+    return Learned(learned.folder, {"prompts": len(prompts), **monitor.proof()})
 
 
 def _reading(base: Any, drawn: Drawn) -> Any:

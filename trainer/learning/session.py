@@ -89,18 +89,20 @@ def finish(
     trainer: Any,
     *,
     proof: dict[str, Any],
-    cross_entropy: bool = False,
+    cross_entropy: str | None = None,
+    may_rest: bool = False,
     stride: int = 1,
 ) -> Learned:
     """Train (from the last snapshot, if a crash left one) and save the adapter.
 
-    ``cross_entropy`` says that the loss is one, so that sitting at ln(vocabulary) means death; snapshots are
-    taken after multiples of ``stride`` steps.
+    ``cross_entropy`` names the figure that is one, if the loss has such a part: sitting at ln(vocabulary)
+    then means death. ``may_rest`` says that having no gradient does not. Snapshots are taken after multiples
+    of ``stride`` steps.
     Raises TrainingDiverged.
     """
     from transformers import PrinterCallback
 
-    watch = Watch(session.uniform if cross_entropy else None, job.on_step)
+    watch = Watch(session.uniform, job.on_step, cross_entropy=cross_entropy, may_rest=may_rest)
     snapshots = Snapshots(job.scratch / SNAPSHOTS, every=job.snapshot_every)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback(watch))

@@ -56,7 +56,7 @@ def imitate(
         unpacked(batches) if packing else batches,
         order=[row for one in mine(packs, settings.batch_size) for row in one],
     )
-    return finish(job, session, trainer, proof=proof.as_json(), cross_entropy=True)
+    return finish(job, session, trainer, proof=proof.as_json(), cross_entropy="loss")
 
 
 def _trainer(

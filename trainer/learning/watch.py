@@ -21,10 +21,21 @@ _SILENT: Final = frozenset({"epoch", "num_tokens", "total_flos", "step_time"})
 class Watch:
     """Hands each step's figures on and stops a run that has died."""
 
-    def __init__(self, uniform: float | None, on_step: StepDone) -> None:
-        """``uniform``: the loss of a model that knows nothing, ln(vocabulary); None for losses that are no
-        cross-entropy."""
+    def __init__(
+        self,
+        uniform: float,
+        on_step: StepDone,
+        *,
+        cross_entropy: str | None = None,
+        may_rest: bool = False,
+    ) -> None:
+        """``uniform``: the cross-entropy of a model that knows nothing, ln(vocabulary). ``cross_entropy``
+        names the figure that is one: the whole loss, or a part of it that pulls at every step; losses of
+        preferences, rewards and divergences have none. ``may_rest``: without a gradient the run is not dead,
+        as in reinforcement learning, where equal rewards give none and an alarm of their own."""
         self._uniform = uniform
+        self._cross_entropy = cross_entropy
+        self._may_rest = may_rest
         self._on_step = on_step
         self._dead = 0
 
@@ -39,15 +50,17 @@ class Watch:
         if not (math.isfinite(loss) and math.isfinite(gradient)):
             raise TrainingDiverged(f"step {step}: the loss is {loss} and the gradient {gradient}", step=step)
         # Divergence often shows no NaN: logits go flat, the loss sits at ln(vocabulary), nothing moves.
-        flat = self._uniform is not None and loss > 0.9 * self._uniform and gradient < 1e-3
-        # Likelihoods always pull somewhere: a gradient of nought means that nothing trained is connected.
-        still = self._uniform is not None and gradient == 0.0
+        likelihood = figures.get(self._cross_entropy or "", 0.0)
+        flat = likelihood > 0.9 * self._uniform and gradient < 1e-3
+        # A gradient of exactly nought means that nothing trained is connected. Not every trainer tells one.
+        still = figures.get("gradient_norm") == 0.0 and not self._may_rest
         self._dead = self._dead + 1 if flat or still else 0
         if self._dead >= _PATIENCE:
             nothing = f"that of a model which knows nothing ({self._uniform:.2f})"
             where = nothing if flat else "wherever it was"
+            place = likelihood if flat else loss
             raise TrainingDiverged(
-                f"step {step}: the loss sits at {loss:.2f}, {where}, and there is no gradient to leave it",
+                f"step {step}: the loss sits at {place:.2f}, {where}, and there is no gradient to leave it",
                 step=step,
             )
         self._on_step(step, figures)

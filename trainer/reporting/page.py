@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from registry.evidence import Metric
+from trainer.alarms import ALARMS, alarms_in
 from trainer.folder import EVALUATION, METRICS, PROOF, SAMPLES
 from trainer.methods import METHODS
 from trainer.reporting.curves import bars, draw, read_curves
@@ -46,7 +47,7 @@ def _contents(run: TrainedRun) -> dict[str, Any]:
         "plan": plan.identity().short,
         "rows": next(ref.rows for ref in plan.data if ref.role == "train"),
         "cases": next(ref.rows for ref in plan.data if ref.role == "evaluation"),
-        "alarms": proof.get("alarms", []),
+        "alarms": alarms_in(proof),
         "sides": list(sides),
         "metrics": list(_rows(sides)),
         "chart": bars(
@@ -62,7 +63,7 @@ def _contents(run: TrainedRun) -> dict[str, Any]:
         "tag_metrics": [name for name in _TAG_METRICS if name in run.metrics],
         "curves": [draw([curve]) for curve in read_curves(run.folder / METRICS)],
         "samples": list(_samples(run.folder / SAMPLES)),
-        "proof": [(key, value) for key, value in proof.items() if key != "alarms"],
+        "proof": [(key, value) for key, value in proof.items() if key != ALARMS],
         "lineage": [
             ("base", plan.base),
             ("recipe", plan.recipe),

@@ -51,7 +51,8 @@ def build(lines: Sequence[tuple[RewardSettings, Resources]]) -> tuple[Reward, ..
             faults.append(Fault(where, f"{line.verifier!r} is not one of {', '.join(sorted(KINDS))}"))
             continue
         try:
-            verifier = kind.make(_settings(kind, line), resources)
+            settings = _settings(kind, line)
+            verifier = kind.make(settings, resources)
         except ValidationError as error:
             faults += [
                 Fault(f"{where}.settings.{'.'.join(map(str, detail['loc']))}", detail["msg"])
@@ -63,7 +64,7 @@ def build(lines: Sequence[tuple[RewardSettings, Resources]]) -> tuple[Reward, ..
             continue
         taken[kind.name] = taken.get(kind.name, 0) + 1
         name = kind.name if taken[kind.name] == 1 else f"{kind.name}_{taken[kind.name]}"
-        rewards.append(Reward(name, line.weight, verifier, kind.binary))
+        rewards.append(Reward(name, line.weight, verifier, kind.is_binary(settings)))
     if faults:
         raise RecipeInvalid("the recipe", tuple(faults))
     return tuple(rewards)

@@ -32,7 +32,11 @@ class Kind:
     settings: type[Document]
     make: Callable[[Any, Resources], Verifier]
     """Raises ValueError, with a sentence, when a resource that it needs is missing."""
-    binary: bool = True
+    binary: bool | Callable[[Any], bool] = True
+    """Whether 1 means passed and everything else failed; some decide it by their settings."""
+
+    def is_binary(self, settings: Document) -> bool:
+        return self.binary if isinstance(self.binary, bool) else self.binary(settings)
 
 
 class NoSettings(Document):

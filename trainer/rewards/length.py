@@ -33,5 +33,9 @@ def count_words(text: str) -> int:
 
 
 KINDS: Final = (
-    Kind("word_limit", "at most so many words (binary or linear decay)", WordLimitSettings, _word_limit),
-)
+    Kind(
+        "word_limit", "at most so many words (binary or linear decay)", WordLimitSettings, _word_limit,
+        # A decay gives 75 words under a limit of 50 a score of 0.5, and that is no acceptance.
+        binary=lambda settings: settings.decay == "none",
+    ),
+)  # fmt: skip

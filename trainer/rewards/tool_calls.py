@@ -1,5 +1,6 @@
 """How well an answer's tool calls are those that the case expects."""
 
+import json
 import re
 from collections import Counter
 from typing import Any, Final, Literal
@@ -28,7 +29,7 @@ def _tool_call(settings: ToolCallSettings, resources: Resources) -> Verifier:
         expected = answer.case.columns.get("calls")
         if not isinstance(expected, list):
             return None
-        wanted = Counter(key(call["name"], call.get("arguments", {})) for call in expected)
+        wanted = Counter(key(call["name"], call.get("arguments", {})) for call in _checked(expected))
         made: Counter[str] = Counter()
         for place, call in enumerate(calls(answer.text)):
             try:
@@ -59,8 +60,23 @@ def _call(text: str) -> dict[str, Any] | None:
         found = canonical.decode(text)
     except InvalidDocument:
         return None
+    return found if _is_call(found) else None
+
+
+def _is_call(found: Any) -> bool:
     whole = isinstance(found, dict) and isinstance(found.get("name"), str)
-    return found if whole and isinstance(found.get("arguments", {}), dict) else None
+    return whole and isinstance(found.get("arguments", {}), dict)
+
+
+def _checked(expected: list[Any]) -> list[dict[str, Any]]:
+    """Raises ValueError: against a call that is none, every answer would be wrong."""
+    for place, call in enumerate(expected):
+        if not _is_call(call):
+            raise ValueError(
+                f'columns.calls[{place}] must be {{"name": "…", "arguments": {{…}}}}, '
+                f"not {json.dumps(call)[:80]}"
+            )
+    return expected
 
 
 KINDS: Final = (
