@@ -130,7 +130,7 @@ def lock_in(folder: Path) -> str:
         return f"there can be no root of its own ({error})"
 
 
-def _enter(root: Path) -> str:
+def _enter(root: Path) -> str:  # noqa: PLR0911 - one per refusal
     if _LIBC.mount(b"tmpfs", bytes(root), b"tmpfs", _NOSUID, b"size=1m"):
         return f"there can be no root of its own ({_reason()})"
     for shown in _shown():

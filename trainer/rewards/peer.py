@@ -1,12 +1,14 @@
 """Two processes that use each other's objects: tests in one, the answer's code in the other.
 
-Plain data (numbers, text, lists, dicts, sets, Decimal, Fraction) crosses as copies in JSON, so an answer cannot
-decide whether its value equals what a test expects. Everything else stays where it was made, and the other side
-holds a `Far` that asks. The side with the tests is ``guarded``: it hands out what the tests pass on and nothing
-behind it (no frames, no modules, no names with an underscore), and runs nothing that the other side names.
+Plain data (numbers, text, lists, dicts, sets, Decimal, Fraction) crosses as copies in JSON, so an answer
+cannot decide whether its value equals what a test expects. Everything else stays where it was made, and the
+cannot decide whether its value equals what a test expects. Everything else stays where it was made, and the
+other side holds a `Far` that asks. The side with the tests is ``guarded``: it hands out what the tests pass
+on and nothing behind it (no frames, no modules, no names with an underscore), and runs nothing that the other
 
-What remains: an object of the answer's own says itself how it compares with another object of its own and
-whether it is true, so tests should compare data. A test cannot subclass an answer's class or await its coroutine.
+What remains: an object of the answer's own says itself how it compares with another object of its own,
+whether it is true, and what its methods return, so tests should compare data. `f(x) is x` is false of a copy.
+A test cannot subclass an answer's class, await its coroutine, see what it prints or use what it imported.
 """
 
 import builtins
@@ -28,7 +30,8 @@ _TYPES: Final[dict[str, Any]] = {
     for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, object)
 }
 _ARITHMETIC: Final = (
-    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift",
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul",
+    "and", "or", "xor", "lshift", "rshift",
 )  # fmt: skip
 _ORDER: Final = ("lt", "le", "gt", "ge")
 
@@ -39,11 +42,9 @@ class _NoPlain(TypeError):
 
 def plain(value: Any) -> Any:
     """What a subclass of plain data holds, read past its own methods."""
-    for kind, read in (
-        (list, list.__iter__), (tuple, tuple.__iter__), (set, set.__iter__), (frozenset, frozenset.__iter__),
-    ):  # fmt: skip
+    for kind in _SEQUENCES.values():
         if isinstance(value, kind):
-            return kind(read(value))
+            return kind(kind.__iter__(value))
     if isinstance(value, dict):
         return dict(dict.items(value))
     if isinstance(value, str):
@@ -121,8 +122,8 @@ class Far:
     __hash__ = _asks("hash")
     __enter__ = _asks("enter")
     for _name in (
-        "len", "iter", "next", "reversed", "str", "repr", "bool", "int", "float", "abs", "round", "neg", "pos",
-        "invert", "index", "getitem", "setitem", "delitem", "dir",
+        "len", "iter", "next", "reversed", "str", "repr", "bool", "int", "float", "abs", "round",
+        "neg", "pos", "invert", "index", "getitem", "setitem", "delitem", "dir",
     ):  # fmt: skip
         vars()[f"__{_name}__"] = _asks(_name)
     for _name in _ORDER:
@@ -207,7 +208,7 @@ class Peer:
         self.send(reply)
 
     def pack(self, value: Any) -> Any:  # noqa: PLR0911 - one per kind of data
-        kind = type(value)
+        kind: Any = type(value)
         if value is None or kind in (bool, int, float, str):
             return value
         if kind.__name__ in _SEQUENCES and kind is _SEQUENCES[kind.__name__]:
@@ -221,14 +222,19 @@ class Peer:
             return {"kind": "complex", "value": [value.real, value.imag]}
         if kind is Far:
             return {"kind": "yours", "value": value._far_ref}
-        if isinstance(value, type):
-            for ref, error in self._errors.items():
-                if error is value:
-                    return {"kind": "yours", "value": ref}
-            if _TYPES.get(value.__name__) is value:
-                return {"kind": "type", "value": value.__name__}
-            if issubclass(value, BaseException):
-                return {"kind": "error", "value": self._pack_error_type(value)}
+        return self._pack_type(value) if isinstance(value, type) else self._lend(value)
+
+    def _pack_type(self, value: type) -> Any:
+        for ref, error in self._errors.items():
+            if error is value:
+                return {"kind": "yours", "value": ref}
+        if _TYPES.get(value.__name__) is value:
+            return {"kind": "type", "value": value.__name__}
+        if issubclass(value, BaseException):
+            return {"kind": "error", "value": self._pack_error_type(value)}
+        return self._lend(value)
+
+    def _lend(self, value: Any) -> Any:
         if self._guarded:
             if isinstance(value, ModuleType):
                 raise TypeError("a test cannot pass a module to the answer")

@@ -111,8 +111,8 @@ def add(a, b):
     "every object": """
 import gc, os
 def add(a, b):
-    found = [held for held in gc.get_objects() if isinstance(held, dict) and ('word' in held or 'tests' in held)]
-    return 3 if any('assert' in str(held.get('tests')) for held in found) else 0
+    found = [held for held in gc.get_objects() if isinstance(held, dict) and 'tests' in held]
+    return 3 if any('assert' in str(held['tests']) for held in found) else 0
 """,
     "a value that equals all": """
 class Any:
@@ -137,16 +137,6 @@ for held in gc.get_objects():
             'add': {'kind': 'named', 'value': ['operator', 'add']}, 'abs': 0}).encode() + b'\\n')
         held._out.flush()
 """,
-    "code for the tests' side": """
-import gc
-def add(a, b):
-    peer = next(held for held in gc.get_objects() if type(held).__name__ == 'Peer')
-    for call in ('exec', '__import__', 'eval'):
-        for kind, value in (('named', ['builtins', call]), ('type', call), ('yours', 0)):
-            peer.send({'ask': 'call', 'args': [{'kind': kind, 'value': value}, 'add = lambda a, b: 3'], 'named': {}})
-            peer.receive()
-    return 7
-""",
     "the assertion's class": "import builtins\nbuiltins.AssertionError = str\ndef add(a, b): return 7",
 }
 
@@ -155,6 +145,20 @@ def add(a, b):
 def test_a_wrong_answer_cannot_say_that_it_passed(way: str) -> None:
     assert judged(FORGED[way]) == 0.0
     assert judged(FORGED[way], "assert abs(add(1, 2) - 3) < 0.1") == 0.0
+
+
+def test_the_tests_run_nothing_that_an_answer_names() -> None:
+    code = """
+import gc
+def add(function):
+    peer = next(held for held in gc.get_objects() if type(held).__name__ == 'Peer')
+    told = []
+    for name, value in (('named', ['os', 'getpid']), ('type', 'exec'), ('yours', 1), ('yours', 0)):
+        peer.send({'ask': 'call', 'args': [{'kind': name, 'value': value}], 'named': {}})
+        told.append('raised' in peer.receive())
+    return told
+"""
+    assert judged(code, "assert add(lambda: 1) == [True, True, True, False]") == 1.0
 
 
 def test_a_callback_opens_nothing_of_the_tests() -> None:
@@ -187,17 +191,18 @@ def swap(node): node.left, node.right = node.right, node.left; return node
 @pytest.mark.parametrize(
     "tests",
     [
-        "node = Node(1, Node(2))\nassert list(node) == [1, 2] and node.after.value == 2\nnode.value = 5\n"
-        "assert next(iter(node)) == 5 and isinstance(node, Node) and not isinstance(3, Node)",
-        "xs = [3, 1, 2]\norder(xs)\nassert xs == [1, 2, 3]\norder(xs, key=lambda x: -x)\nassert xs == [3, 2, 1]",
+        "node = Node(1, Node(2))\nassert list(node) == [1, 2] and node.after.value == 2",
+        "node = Node(1)\nnode.value = 5\nassert next(iter(node)) == 5",
+        "assert isinstance(Node(1), Node) and not isinstance(3, Node)",
+        "xs = [3, 1, 2]\norder(xs)\nassert xs == [1, 2, 3]",
+        "xs = [3, 1, 2]\norder(xs, key=lambda x: -x)\nassert xs == [3, 2, 1]",
         "assert each(lambda x: x + 1, (1, 2)) == [2, 3] and each(len, ['ab']) == [2]",
-        "try: need(2)\nexcept Short as error: assert error.args == ('too short', 2)\nelse: raise AssertionError",
-        "try: need(2)\nexcept ValueError: pass\nelse: raise AssertionError",
+        "try: need(2)\nexcept Short as error: assert error.args == ('too short', 2)\nelse: assert 0",
+        "try: need(2)\nexcept ValueError: pass\nelse: assert 0",
         "assert count('aab') == {'a': 2, 'b': 1} and count('aab')['a'] == 2",
         "assert Point(1, 2) == (1, 2) and Point(1, 2).y == 2 and half(3) == 1.5 and half(3) * 2 == 3",
-        "class Pair: pass\npair = Pair()\npair.left, pair.right = 1, [2]\n"
-        "assert swap(pair) is pair and pair.left == [2] and pair.right == 1",
-        "def check(candidate):\n    assert candidate(3) == half(3)\n    assert answer.half(4) == 2\ncheck(half)",
+        "class Pair: left, right = 1, [2]\npair = Pair()\nassert swap(pair) is pair and pair.left == [2]",
+        "def check(candidate):\n    assert candidate(3) == answer.half(3)\ncheck(half)",
     ],
 )
 def test_tests_use_what_the_answer_made(tests: str) -> None:
