@@ -2,9 +2,9 @@
 
 Plain data (numbers, text, lists, dicts, sets, Decimal, Fraction) crosses as copies in JSON, so an answer
 cannot decide whether its value equals what a test expects. Everything else stays where it was made, and the
-cannot decide whether its value equals what a test expects. Everything else stays where it was made, and the
 other side holds a `Far` that asks. The side with the tests is ``guarded``: it hands out what the tests pass
 on and nothing behind it (no frames, no modules, no names with an underscore), and runs nothing that the other
+side names.
 
 What remains: an object of the answer's own says itself how it compares with another object of its own,
 whether it is true, and what its methods return, so tests should compare data. `f(x) is x` is false of a copy.

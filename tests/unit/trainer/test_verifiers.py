@@ -108,6 +108,28 @@ def test_tool_calls_are_compared_with_those_expected(
     assert judged("tool_call", text, case(columns={"calls": expected}), measure=measure) == score
 
 
+@pytest.mark.parametrize("bad", [{"arguments": {}}, "get_rate", {"name": 1}, {"name": "f", "arguments": []}])
+def test_an_expected_call_that_is_none_stops_the_run_and_names_its_line(bad: Any) -> None:
+    with pytest.raises(VerifierFailed, match=r"line 6: ValueError: columns\.calls\[1\] must be") as caught:
+        judged("tool_call", CALLED, case(6, columns={"calls": [RATE, bad]}))
+    assert caught.value.facts["line"] == 6
+
+
+def test_only_a_limit_without_decay_accepts_and_turns_down() -> None:
+    def accepted(decay: str, count: int) -> bool:
+        settings = {"limit": 50, "decay": decay}
+        lines = [
+            RewardSettings(verifier="word_limit", settings=settings),
+            RewardSettings(verifier="contains", settings={"texts": ["word"]}),
+        ]
+        rewards = build([(line, Resources()) for line in lines])
+        assert rewards[0].binary is (decay == "none")
+        return score(rewards, [Answer(case(), words(count))])[0].accepted
+
+    assert [accepted("none", count) for count in (0, 50, 51)] == [False, True, False]
+    assert [accepted("linear", count) for count in (0, 75, 76)] == [False, True, True]  # "contains" decides
+
+
 def test_arguments_can_be_left_out_of_account() -> None:
     other = CALLED.replace("EUR", "USD")
     assert judged("tool_call", other, case(columns={"calls": [RATE]}), names_only=True) == 1.0
