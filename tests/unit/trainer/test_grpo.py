@@ -1,8 +1,9 @@
 """GRPO under each of its names, and RLOO, on the tiny base."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
@@ -16,12 +17,13 @@ from tests.support.drawn import (
     letters,
     write_loud_base,
 )
+from trainer.alarms import alarms_in
 from trainer.datasets import Case, Message
 from trainer.errors import DataInvalid, RowTooLong, SpecialTokenInText, TrainingRefused, VerifierFailed
 from trainer.learning.dynamic_sampling import DynamicSampling
 from trainer.learning.grpo import PRESETS
-from trainer.learning.luffy import surrogate
-from trainer.learning.rewarding import Rewarded, reward, undecided
+from trainer.learning.luffy import Mixed, luffy_trainer, surrogate
+from trainer.learning.rewarding import Rewarded, figures, reward, undecided
 from trainer.learning.rollouts import Prompt, Rollout
 from trainer.recipes.methods import GrpoSettings, RlooSettings
 from trainer.recipes.training import Sampling
@@ -69,9 +71,12 @@ def test_every_preset_learns_from_its_own_answers(preset: str, base_folder: Path
     assert first["kl"] == pytest.approx(0, abs=1e-6)
     assert learning.steps[-1]["kl"] > 1e-5  # it has left its reference
     assert 0 <= first["reward.letters"] <= 1
-    if preset != "dapo":  # where noise without an end is masked, and nothing is left to measure
+    if preset == "dapo":  # soft punishment of what was cut at the longest allowed
+        assert first["truncated"] > 0
+        assert first["reward"] == pytest.approx(first["reward.letters"] - first["truncated"])
+    else:  # noise without an end is masked in dapo, and nothing is left to measure
+        assert first["reward"] == pytest.approx(first["reward.letters"])
         assert first["entropy"] == pytest.approx(math.log(320), rel=0.2)
-        assert learning.steps[-1]["kl"] > 1e-5  # it has left its reference
     assert first["length_min"] <= first["length"] <= first["length_max"] <= 8
     assert {"zero_variance", "truncated", "reward_std", "valid_json"} <= set(first)
     assert (learning.out / "adapter_model.safetensors").is_file()
@@ -132,6 +137,14 @@ def test_several_steps_may_learn_from_one_draw(base_folder: Path, tmp_path: Path
     assert learning.steps[1]["clipped"] > 0  # the second step has an older policy to stay near
 
 
+@pytest.mark.parametrize("settings", [of("dr_grpo"), RLOO], ids=["grpo", "rloo"])
+def test_a_draw_without_a_gradient_is_no_death(settings: Any, base_folder: Path, tmp_path: Path) -> None:
+    flat = Reward("flat", 1.0, each(lambda answer: 1.0))
+    still = settings.model_copy(update={"kl": 0.0})
+    learning = learn(still, base_folder, tmp_path, rewards=(flat,))
+    assert [step["gradient_norm"] for step in learning.steps] == [0.0] * 4
+
+
 # Dynamic sampling
 
 
@@ -187,7 +200,76 @@ def test_dapo_really_replaces_groups(base_folder: Path, tmp_path: Path) -> None:
     )
 
 
+def test_dapo_learns_nothing_from_answers_that_were_cut(base_folder: Path, tmp_path: Path) -> None:
+    """Random text of three tokens has no end; without the mask its rewards would teach."""
+    short = {"steps": 2, "kl": 0.0, "sampling": Sampling(max_new_tokens=3)}
+    dapo = learn(of("dapo", **short), base_folder, tmp_path / "dapo")
+    assert [step["truncated"] for step in dapo.steps] == [1.0, 1.0]
+    assert [step["gradient_norm"] for step in dapo.steps] == [0.0, 0.0]
+    plain = learn(of("grpo", **short), base_folder, tmp_path / "grpo")
+    assert plain.steps[0]["gradient_norm"] > 0
+
+
+def test_gspo_clips_whole_answers_where_grpo_clips_tokens(base_folder: Path, tmp_path: Path) -> None:
+    """With the same clips and the same answers, the second step of a draw tells them apart."""
+    gspo = learn(of("gspo", steps=2, iterations=2), base_folder, tmp_path / "gspo")
+    clips = {"clip": PRESETS["gspo"]["epsilon"], "clip_high": PRESETS["gspo"]["epsilon_high"]}
+    grpo = learn(of("grpo", steps=2, iterations=2, **clips), base_folder, tmp_path / "grpo")
+    assert gspo.steps[0]["loss"] == pytest.approx(grpo.steps[0]["loss"], abs=1e-6)
+    assert gspo.steps[1]["clipped"] != grpo.steps[1]["clipped"]
+    assert gspo.steps[1]["clipped"] * GRPO.batch_size == pytest.approx(
+        round(gspo.steps[1]["clipped"] * GRPO.batch_size), abs=1e-5
+    )
+    assert gspo.digest() != grpo.digest()
+
+
 # LUFFY
+
+
+def test_given_answers_are_in_no_figure_of_the_draw() -> None:
+    own, given = fake(CASES[0], 0.25), fake(CASES[0], 1.0)
+    given = replace(given, rollout=replace(given.rollout, said=(2, 3, 4), own=(1, 1, 1), given=True))
+    assert {**figures([own, given], group_size=2), "zero_variance": 0.0} == {
+        **figures([own], group_size=1),
+        "zero_variance": 0.0,
+    }
+    assert figures([own, given], group_size=2)["zero_variance"] == 0.0  # the group does teach
+
+
+def test_given_answers_are_in_neither_luffys_divergence_nor_its_figures() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Trainer:
+        """The part of TRL's trainer that the loss asks."""
+
+        epsilon_low = epsilon_high = 0.2
+        beta = 0.5
+        max_completion_length = 2
+        current_gradient_accumulation_steps = 1
+
+        def __init__(self) -> None:
+            self._metrics: Any = {"train": {"kl": [], "entropy": []}}
+
+        def _get_per_token_logps_and_entropies(self, *rest: Any, **more: Any) -> Any:
+            return torch.full((2, 2), -1.0), torch.tensor([[1.0, 3.0], [50.0, 70.0]]), None
+
+    ones = torch.ones(2, 2, dtype=torch.long)
+    trainer = luffy_trainer(Trainer, mixed=cast("Mixed", None), gamma=0.1)()
+    loss = trainer._compute_loss(
+        None,
+        {
+            "prompt_ids": ones,
+            "prompt_mask": ones,
+            "completion_ids": ones,
+            "completion_mask": ones,
+            "advantages": torch.zeros(2),
+            "off_policy": torch.tensor([False, True]),
+            "ref_per_token_logps": torch.tensor([[-1.0, 0.0], [5.0, 5.0]]),
+        },
+    )
+    # e^1 - 1 - 1 in one of the model's own two tokens; the given answer would add e^6 - 7 in each of its own.
+    assert trainer._metrics["train"] == {"kl": [pytest.approx((math.e - 2) / 2)], "entropy": [2.0]}
+    assert float(loss) == pytest.approx(0.5 * (math.e - 2) / 4)
 
 
 def test_the_shaped_surrogate_by_hand() -> None:
@@ -301,8 +383,9 @@ def test_groups_must_be_whole() -> None:
 def test_rewards_that_are_all_equal_raise_their_alarm(base_folder: Path, tmp_path: Path) -> None:
     flat = Reward("flat", 1.0, each(lambda answer: 1.0))
     learning = learn(GRPO, base_folder, tmp_path, rewards=(flat, Reward("l", 0.0, each(letters))))
-    assert [alarm["name"] for alarm in learning.proof["alarms"]] == ["zero_variance"]
-    assert learning.notes[0].startswith("step 3: ")
+    (alarm,) = alarms_in(learning.proof)
+    assert (alarm.name, alarm.step) == ("zero_variance", 3)
+    assert learning.notes == [str(alarm)]
 
 
 PINNED_REWARDS = [0.398057, 0.478791, 0.210760, 0.470035]

@@ -154,7 +154,7 @@ def test_dead_and_broken_runs_are_told_apart_from_slow_ones() -> None:
     seen: list[int] = []
 
     def fresh() -> Watch:
-        return Watch(uniform, lambda step, figures: seen.append(step))
+        return Watch(uniform, lambda step, figures: seen.append(step), cross_entropy="loss")
 
     watch = fresh()
     for step in range(1, 20):
@@ -170,7 +170,23 @@ def test_dead_and_broken_runs_are_told_apart_from_slow_ones() -> None:
         watch.saw(step, {"loss": 1.0, "grad_norm": 0.0})
     with pytest.raises(TrainingDiverged, match=r"step 3: the loss sits at 1\.00, wherever it was"):
         watch.saw(3, {"loss": 1.0, "grad_norm": 0.0})
-    rewards = Watch(None, lambda step, figures: None)  # equal rewards give no gradient, and that is no death
+    part = Watch(uniform, lambda step, figures: None, cross_entropy="nll_loss")
+    flat = {"loss": 0.7, "nll_loss": uniform, "grad_norm": 1e-4}
+    for step in (1, 2):
+        part.saw(step, flat)
+    with pytest.raises(
+        TrainingDiverged, match=r"step 3: the loss sits at 5\.77, that of a model which knows"
+    ):
+        part.saw(3, flat)
+    margins = Watch(uniform, lambda step, figures: None)
+    for step in range(1, 9):
+        margins.saw(step, {"loss": 9.0, "grad_norm": 1e-4})  # no likelihood: a large loss says nothing
+        margins.saw(step, {"loss": 9.0})  # nor does a trainer that tells no gradient
+    for step in (1, 2):
+        margins.saw(step, {"loss": 0.7, "grad_norm": 0.0})
+    with pytest.raises(TrainingDiverged, match=r"step 3: the loss sits at 0\.70, wherever it was"):
+        margins.saw(3, {"loss": 0.7, "grad_norm": 0.0})
+    rewards = Watch(uniform, lambda step, figures: None, may_rest=True)  # equal rewards: that is no death
     for step in range(1, 9):
         rewards.saw(step, {"loss": 0.0, "grad_norm": 0.0})
     for loss, gradient in ((math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0)):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.alarms import alarms_in
 from trainer.learning.monitors import Monitor
 from trainer.rewards import Reward, each
 
@@ -74,3 +75,7 @@ def test_a_run_that_is_picked_up_remembers_its_first_steps(tmp_path: Path) -> No
     assert [alarm.name for alarm in picked_up.alarms] == ["length_drift"]
     assert "step 6: answers became 40% shorter (50 -> 30 tokens)" in notes[0]
     assert len(file.read_text().splitlines()) == 7
+    only_to_save = Monitor(REWARDS, notes.append, file=file)
+    assert only_to_save.proof() == picked_up.proof()
+    (alarm,) = alarms_in(picked_up.proof())
+    assert str(alarm) == notes[0]

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from registry.digests import Digest
+from tests.support.drawn import write_loud_base
+from trainer.alarms import alarms_in
 from trainer.datasets import Labelled, Message, Pair
-from trainer.errors import MaskBroken, RowTooLong, SpecialTokenInText, TrainingRefused
+from trainer.errors import MaskBroken, RowTooLong, SpecialTokenInText, TrainingDiverged, TrainingRefused
 from trainer.learning import cpo, dpo, kto, orpo
 from trainer.learning.base import load_model, load_tokenizer
 from trainer.learning.job import Job, Learned
@@ -238,6 +240,9 @@ def test_answers_told_by_their_length_are_noted(base_folder: Path, tmp_path: Pat
     longer = tuple(replace(pair, chosen=pair.chosen + " because it was asked for" * 2) for pair in PAIRS)
     run = Run(base_folder, tmp_path, "simpo", rows=longer)
     assert any("times as long" in note for note in run.notes)
+    (alarm, *_) = alarms_in(run.learned.proof)
+    assert (alarm.name, alarm.step) == ("length_bias", 0)
+    assert str(alarm) in run.notes
     assert not any("times as long" in note for note in Run(base_folder, tmp_path / "b", "dpo").notes)
 
 
@@ -248,12 +253,103 @@ def test_likelihood_displacement_is_said_and_a_healthy_run_says_nothing() -> Non
         for number, (chosen, rejected) in enumerate(steps, start=1):
             watch(number, {"logps/chosen": chosen, "logps/rejected": rejected})
         assert seen == list(range(1, len(steps) + 1))
-        return watch.said("raise beta")
+        alarm = watch.alarm("raise beta")
+        return None if alarm is None else str(alarm)
 
     fell = after((-10, -10), (-11, -12), (-12, -15), (-14, -25))
     assert fell is not None
+    assert fell.startswith("step 4: both answers became less likely")
     assert "from -10.00 to -14.00" in fell
     assert "raise beta" in fell
     assert after((-10, -10), (-9, -12), (-8, -15), (-7, -25)) is None
     assert after((-10, -10), (-9, -9)) is None
     assert after((-10, -10)) is None
+
+
+def test_displacement_before_a_crash_is_not_forgotten(tmp_path: Path) -> None:
+    file = tmp_path / "scratch" / "monitored.jsonl"
+
+    def watch(*steps: tuple[int, float]) -> Displacement:
+        seen = Displacement(lambda step, figures: None, key="logps", file=file)
+        for step, likelihood in steps:
+            seen(step, {"logps/chosen": likelihood, "logps/rejected": 2 * likelihood})
+        return seen
+
+    watch((1, -10), (2, -10), (3, -10), (4, -90))
+    with file.open("a") as stream:
+        stream.write('{"step": 5, "logps/cho')  # the crash
+    picked_up = watch((4, -14), (5, -14))  # step 4 is done again: its snapshot was older
+    alarm = picked_up.alarm("raise beta")
+    assert alarm is not None
+    assert (alarm.name, alarm.step) == ("likelihood_displacement", 5)
+    assert "from -10.00 to -14.00" in alarm.text
+    assert watch().alarm("raise beta") == alarm  # a crash behind the last step leaves nothing to do again
+    assert watch((1, -14), (2, -14)).alarm("raise beta") is None  # begun again: nothing of before counts
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "cpo"])
+def test_what_preferences_alarm_about_is_in_the_proof(
+    base_folder: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures of a real run, but each lower than the one before it."""
+    original = Displacement.__call__
+
+    def fall(self: Displacement, step: int, figures: dict[str, float]) -> None:
+        original(self, step, {name: -float(step) if "/" in name else figures[name] for name in figures})
+
+    monkeypatch.setattr(Displacement, "__call__", fall)
+    run = Run(base_folder, tmp_path, method)
+    (alarm,) = alarms_in(run.learned.proof)
+    assert (alarm.name, alarm.step) == ("likelihood_displacement", 4)
+    assert "from -1.00 to -4.00" in alarm.text
+    assert str(alarm) in run.notes
+    assert run.learned.proof["rows"] > 0  # beside what was proven
+
+
+def test_kto_never_learns_from_labels_that_were_exchanged(
+    base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = kto._trainer
+
+    def exchanged(job: Any, session: Any, rows: Any, labels: Any, *rest: Any) -> Any:
+        return make(job, session, rows, [not label for label in labels], *rest)
+
+    monkeypatch.setattr(kto, "_trainer", exchanged)
+    with pytest.raises(MaskBroken, match="labels that reach the model"):
+        Run(base_folder, tmp_path, "kto")
+    assert not (tmp_path / "raw").exists()
+
+
+@pytest.fixture(scope="module")
+def mute(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_loud_base(base_folder, tmp_path_factory.mktemp("mute") / "base", contrast=0)
+
+
+@pytest.mark.parametrize(
+    ("method", "where"),
+    [
+        ("orpo", "that of a model which knows nothing"),
+        ("cpo", "that of a model which knows nothing"),
+        ("simpo", "that of a model which knows nothing"),
+        ("dpo", "wherever it was"),
+        ("kto", "wherever it was"),
+    ],
+)
+def test_a_run_that_nothing_moves_is_stopped(mute: Path, tmp_path: Path, method: str, where: str) -> None:
+    """Whatever this base is asked, it finds every token as likely as any other."""
+    with pytest.raises(TrainingDiverged, match=f"step 3: .*{where}"):
+        Run(mute, tmp_path, method)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("dpo", DpoSettings(**COMMON, loss="hinge", sft_weight=0)),
+        ("cpo", CpoSettings(**COMMON, loss="hinge", sft_weight=0)),
+    ],
+)
+def test_a_hinge_without_likelihood_may_come_to_rest(
+    mute: Path, tmp_path: Path, method: str, settings: Any
+) -> None:
+    run = Run(mute, tmp_path, method, settings=settings)
+    assert [figures["gradient_norm"] for figures in run.figures] == [0.0] * 4

@@ -3,24 +3,16 @@
 import json
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any
 
 import pytest
 
-from registry.digests import Digest
-from registry.evidence import GatePolicy, Metric
-from registry.fingerprint import Fingerprint
-from registry.manifests import DataRef
+from tests.support.finished_run import ALARMED, DRIFT, metrics, run_in
 from trainer.errors import SweepInvalid
-from trainer.folder import EVALUATION, METRICS, PROOF, SAMPLES
-from trainer.plan import Plan, PlannedEvaluation
-from trainer.recipes import LoraSettings, SftSettings
 from trainer.reporting.page import write_report
 from trainer.reporting.sweep import rows, sweep_name, write_sweep
 from trainer.sweep import Swept, Variant, best, check_metric, variants
-from trainer.trained import TrainedRun
 
-ROWS: Final[dict[Literal["train", "evaluation"], int]] = {"train": 400, "evaluation": 96}
 ATTACK = '</pre><script>alert(1)</script><img src=x onerror="alert(2)">'
 
 
@@ -50,46 +42,6 @@ class Page(HTMLParser):
         return [link for link in links if not link.startswith("#")]
 
 
-def metrics(policy: float, n: int = 96) -> dict[str, Metric]:
-    def share(value: float) -> Metric:
-        return Metric(value=value, n=n, stderr=(value * (1 - value) / n) ** 0.5)
-
-    words = Metric(value=31.5, n=n, stderr=1.25)
-    return {"policy": share(policy), "valid_json": share(0.99), "words": words}
-
-
-def run_in(
-    folder: Path, *, policy: float = 0.9, rank: int = 8, answer: str = "after", seed: int = 1
-) -> TrainedRun:
-    folder.mkdir(parents=True)
-    steps = [
-        {"step": n, "loss": 2.0 / n, "learning_rate": 1e-3, "gradient_norm": 1.0 / n} for n in range(1, 9)
-    ]
-    (folder / METRICS).write_text("".join(json.dumps(step) + "\n" for step in steps))
-    (folder / PROOF).write_text(json.dumps({"rows": 400, "alarms": ["answers <shrink>"]}))
-    (folder / EVALUATION).write_text(json.dumps({"metrics": {"policy": {}}, "by_tag": {}}))
-    samples = [
-        {
-            "id": "a", "messages": [{"role": "user", "content": f"question {answer}"}], "tags": [],
-            "base": {"text": f"before {answer}", "scores": {}}, "adapter": {"text": answer, "scores": {}},
-        }
-    ]  # fmt: skip
-    (folder / SAMPLES).write_text(json.dumps(samples))
-    digest = Digest.of(b"x")
-    data = tuple(DataRef(role=role, digest=digest, rows=rows) for role, rows in ROWS.items())
-    plan = Plan(
-        tenant="bank_a", adapter="assistant", method="sft", seed=seed, base=digest, base_name="demo",
-        recipe=digest, data=data, inputs={}, parent=None, lora=LoraSettings(rank=rank),
-        settings=SftSettings(),
-        evaluation=PlannedEvaluation(max_new_tokens=8, batch_size=4, answer_schema=None), gate=GatePolicy(),
-        environment={"torch": "2.13"},
-    )  # fmt: skip
-    return TrainedRun(
-        plan=plan, folder=folder, fingerprint=cast("Fingerprint", None), metrics=metrics(policy),
-        baseline=metrics(0.4), adapter_active=True, seconds={"learn": 30.25}, reused=False,
-    )  # fmt: skip
-
-
 def test_a_report_shows_every_metric_with_its_interval_and_every_curve(tmp_path: Path) -> None:
     page = Page(write_report(run_in(tmp_path / "run")).read_text())
     for name in metrics(0.5):
@@ -100,7 +52,8 @@ def test_a_report_shows_every_metric_with_its_interval_and_every_curve(tmp_path:
     assert page.tags.count("svg") == 3  # bars, loss, gradient; the learning rate never changed
     assert "question after" in page.text
     assert "30.2 s" in page.text
-    assert "answers <shrink>" in page.text
+    assert f"step {ALARMED}: {DRIFT}" in page.text
+    assert "length_drift" not in page.text  # a sentence, not how it is stored
 
 
 def test_what_a_model_says_cannot_act_on_the_page(tmp_path: Path) -> None:

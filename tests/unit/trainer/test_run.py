@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from registry.digests import Digest
-from registry.errors import AdapterBaseMismatch, BaseNotFound
+from registry.errors import AdapterBaseMismatch, AdapterZeroEffect, BaseNotFound
 from registry.evidence import Metric
 from registry.models import Base
 from registry.names import AdapterName
 from tests.support.registries import signer
 from tests.support.tiny_model import RECIPE, case, conversation, write_jsonl, write_recipe
 from trainer import folder as layout
+from trainer.alarms import alarms_in
 from trainer.datasets.audit import Audit
 from trainer.errors import (
     BaseDiffers,
@@ -389,3 +390,36 @@ def test_a_run_keeps_the_audit_of_its_data(run: tuple[Planned, Path]) -> None:
     assert found.train is not None
     assert found.train.digest == planned.dataset.digest
     assert RunFolder(place).done().files[layout.AUDIT] == found.identity()
+
+
+SILENT = """\
+kind: tenon.recipe/v1
+tenant: bank_a
+adapter: assistant
+base: tiny
+method: grpo
+data: {train: cases.jsonl, evaluation: held_out.jsonl}
+rewards: [{verifier: valid_json}]
+grpo:
+  {preset: dr_grpo, steps: 3, batch_size: 4, group_size: 2, kl: 0.0, max_length: 100,
+   sampling: {max_new_tokens: 4}}
+evaluation: {max_new_tokens: 4}
+gate: {rules: [{metric: valid_json, at_least: 0.9}]}
+"""
+
+
+def test_a_run_whose_rewards_taught_nothing_says_so_and_what_to_do(
+    catalog: InMemoryCatalog, base_folder: Path, tmp_path: Path
+) -> None:
+    """No noise is JSON: all rewards are 0, and no weight ever moves."""
+    recipe = write_recipe(tmp_path / "recipe", SILENT)
+    held_out = [{**case(number), "id": f"held-{number}"} for number in range(50, 53)]
+    write_jsonl(tmp_path / "recipe" / "held_out.jsonl", held_out)
+    planned = make_plan(load_recipe(recipe), catalog=catalog, base_folder=base_folder)
+    with pytest.raises(AdapterZeroEffect, match="grpo learned nothing") as caught:
+        train(planned, base_folder=base_folder, run_folder=tmp_path / "run", sink=ignore)
+    (alarm,) = alarms_in(json.loads((tmp_path / "run" / layout.PROOF).read_text()))
+    assert alarm.name == "zero_variance"
+    assert str(alarm) in caught.value.message
+    for cure in ("easier questions", "pass rate", "finer reward", "sft"):
+        assert cure in caught.value.advice
