@@ -161,6 +161,19 @@ def add(function):
     assert judged(code, "assert add(lambda: 1) == [True, True, True, False]") == 1.0
 
 
+def test_an_answer_cannot_look_into_the_process_of_its_tests() -> None:
+    code = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def look():
+    seen = ctypes.create_string_buffer(8)
+    place = (ctypes.c_size_t * 2)(ctypes.addressof(seen), 8)  # a fork: mapped over there too
+    attached = libc.ptrace(16, os.getppid(), None, None)
+    return attached, libc.process_vm_readv(os.getppid(), place, 1, place, 1, 0), ctypes.get_errno()
+"""
+    assert judged(code, "import errno\nassert look() == (-1, -1, errno.EPERM)") == 1.0
+
+
 def test_a_callback_opens_nothing_of_the_tests() -> None:
     code = """
 def add(function):
