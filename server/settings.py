@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.errors import SettingsInvalid
 
-R = TypeVar("R", bound="RoleSettings")
+R = TypeVar("R", bound=BaseSettings)
 
 
 class RoleSettings(BaseSettings):
@@ -102,17 +102,11 @@ class TrainerSettings(BaseSettings):
     endpoint_key_file: Path | None = Field(
         None, description="API key for the teachers and judges that a recipe asks over HTTP"
     )
-
-
-def endpoint_key() -> str | None:
-    """The key of recipes' endpoints, or None. Raises SettingsInvalid when its file cannot be read."""
-    path = TrainerSettings().endpoint_key_file
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise SettingsInvalid(f"TENON_ENDPOINT_KEY_FILE: {error.strerror}") from None
+    endpoint_host: str | None = Field(
+        None,
+        pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$",
+        description="The only host[:port] that this key is sent to; without a port, over HTTPS",
+    )
 
 
 def inherited_environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -9,8 +10,10 @@ from typing import Any, Self
 
 from registry import canonical
 from registry.digests import Digest
+from registry.errors import InvalidDigest
 from trainer.datasets import Case
 from trainer.endpoint import Reply
+from trainer.errors import DataInvalid, Fault
 from trainer.recipes.training import Sampling
 
 
@@ -44,6 +47,12 @@ class AnswersFile:
     def __getitem__(self, key: Digest) -> Reply:
         return self._known[key]
 
+    def proof(self) -> dict[str, Any]:
+        """What was answered, and how often: an endpoint has no digest of its own, and answers differently
+        tomorrow. Not the file's digest, which depends on the order in which answers arrived."""
+        answers = {key: asdict(reply) for key, reply in self._known.items()}
+        return {"digest": canonical.digest_of(answers), "count": len(answers)}
+
     def add(self, key: Digest, reply: Reply) -> None:
         """In the operating system's hands when this returns: killing the process does not lose it."""
         self._known[key] = reply
@@ -60,15 +69,43 @@ class AnswersFile:
         self._stream.close()
 
 
-def _read(path: Path) -> dict[Digest, Reply]:
+def kept_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number from 1, object) of a file that grows line by line. Half a last line is cut off: a crash left
+    it. Raises DataInvalid for any other line that is no object: the disk or a person did that.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return {}
+        return
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) < len(data):
         os.truncate(path, len(whole))
-    return {Digest(line["key"]): _reply(line) for line in map(json.loads, whole.splitlines())}
+    for number, raw in enumerate(whole.split(b"\n")[:-1], start=1):
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            line = None
+        if not isinstance(line, dict):
+            raise damaged(path, number)
+        yield number, line
+
+
+def damaged(path: Path, number: int) -> DataInvalid:
+    return DataInvalid(
+        path.name,
+        (Fault(f"{path.name}:{number}", "is damaged"),),
+        hint=f"delete line {number} of {path}: what it held is asked again, and the rest is kept",
+    )
+
+
+def _read(path: Path) -> dict[Digest, Reply]:
+    known = {}
+    for number, line in kept_lines(path):
+        try:
+            known[Digest(line["key"])] = _reply(line)
+        except (KeyError, TypeError, ValueError, InvalidDigest):
+            raise damaged(path, number) from None
+    return known
 
 
 def _reply(line: dict[str, Any]) -> Reply:

@@ -55,10 +55,11 @@ class FileFaulty(InvalidInput):
 
     code = "file_faulty"
 
-    def __init__(self, file: str, faults: tuple[Fault, ...]) -> None:
+    def __init__(self, file: str, faults: tuple[Fault, ...], *, hint: str | None = None) -> None:
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
         more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
-        super().__init__("\n".join([f"{file} has {count}", *map(str, faults[:_SHOWN]), *more]), file=file)
+        message = "\n".join([f"{file} has {count}", *map(str, faults[:_SHOWN]), *more])
+        super().__init__(message, hint=hint, file=file)
         self.faults = faults
 
 
@@ -275,7 +276,8 @@ class EndpointRefused(EndpointFailed):
 
     code = "endpoint_refused"
     hint = (
-        "check url, model and headers of the endpoint and the key in TENON_ENDPOINT_KEY_FILE; "
+        "check url, model and headers of the endpoint, and TENON_ENDPOINT_KEY_FILE, whose key is sent to "
+        "TENON_ENDPOINT_HOST only; "
         "answers already received are kept"
     )
 

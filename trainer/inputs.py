@@ -1,6 +1,6 @@
 """The models that a recipe points at, found and pinned before its plan is made."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 from registry import canonical
 from registry.digests import Digest
 from trainer.recipes import Recipe
-from trainer.recipes.sources import AdapterSource, Teacher
+from trainer.recipes.sources import AdapterSource, Endpoint, Teacher
 
 START: Final = "start"
 TEACHER: Final = "teacher"
@@ -33,11 +33,15 @@ class Inputs:
     """By role: ``start``, ``teacher``, ``rewards[2]``, ``evaluation.verifiers[0]``."""
 
     models: Mapping[str, ModelInput] = field(default_factory=dict)
-    endpoint_key: str | None = None
-    """For every endpoint of the recipe; it never enters a plan."""
+    endpoint_key: Callable[[str], str | None] = field(default=lambda url: None)
+    """The key that may be sent to a URL; a recipe names URLs, and its author may not be trusted with the key.
+    It never enters a plan."""
 
     def get(self, role: str) -> ModelInput | None:
         return self.models.get(role)
+
+    def key_for(self, endpoint: Endpoint | None) -> str | None:
+        return None if endpoint is None else self.endpoint_key(endpoint.url)
 
 
 def wanted(recipe: Recipe) -> Iterator[tuple[str, AdapterSource | Teacher]]:

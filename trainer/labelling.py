@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from registry import canonical
+from trainer.answers_file import damaged, kept_lines
 from trainer.datasets import Case, Message
 from trainer.datasets.formats import Report
 from trainer.datasets.formats.lines import read_lines
@@ -120,7 +121,8 @@ def label(
     """(rows of pairs, what became of all comparisons). ``kept`` is the file of verdicts; it may hold some of
     an earlier attempt with the same judge (``judged_by``), rubric and sampling.
 
-    Raises EndpointUnreachable and EndpointRefused, after keeping what was answered, and JudgeUnreadable.
+    Raises EndpointUnreachable and EndpointRefused, after keeping what was answered, JudgeUnreadable, and
+    DataInvalid for a damaged ``kept``.
     """
     drawn = {"temperature": 0.0, "max_tokens": 8} if sampling is None else dict(sampling)
     keys = [
@@ -227,12 +229,11 @@ def _texts(value: Any) -> list[str] | None:
 
 
 def _read(kept: Path) -> dict[tuple[str, bool], str]:
-    """Verdicts of an earlier attempt; a crash may have left half a line."""
-    try:
-        lines = kept.read_text(encoding="utf-8").splitlines(keepends=True)
-    except OSError:
-        return {}
-    whole = [json.loads(line) for line in lines if line.endswith("}\n")]
-    if len(whole) < len(lines):
-        kept.write_text("".join(line for line in lines if line.endswith("}\n")), encoding="utf-8")
-    return {(line["key"], line["swapped"]): line["said"] for line in whole}
+    """Verdicts of an earlier attempt."""
+    verdicts = {}
+    for number, line in kept_lines(kept):
+        try:
+            verdicts[line["key"], line["swapped"]] = line["said"]
+        except (KeyError, TypeError):
+            raise damaged(kept, number) from None
+    return verdicts

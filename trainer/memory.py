@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from registry import canonical
 from registry.tensors import read_header
+from trainer.inputs import START
 from trainer.methods import METHODS
 from trainer.plan import Planned
 from trainer.recipes.lora import LoraSettings
@@ -95,14 +96,14 @@ def estimate(planned: Planned, base_folder: Path, *, on_gpu: bool) -> Estimate:
     if METHODS[plan.method].shape == "pairs":
         rows *= 2
     tokens = rows * settings.max_length
-    others = len([role for role in plan.inputs if role != "start"])
+    others = sum(parameters(model.base_folder) for role, model in planned.models.items() if role != START)
     sampling = getattr(settings, "sampling", None)
     return Estimate(
         base=int(weights / (scale.processes if scale.sharded else 1)),
         adapter=_ADAM * lora_parameters(plan.lora, planned.base.modules),
         activations=int(tokens * shape.layers * shape.activations * width * _SURPLUS),
         logits=tokens * shape.vocabulary * 4 * _LOGITS,
-        other_models=others * count * width,
+        other_models=others * width,
         cache=0 if sampling is None else _cache(settings, sampling, shape, width),
     )
 

@@ -1,7 +1,7 @@
 """From a recipe to a plan: everything that decides the result, pinned before anything is trained."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -43,8 +43,13 @@ class PlannedEvaluation(Document):
 
 
 class Plan(Document):
-    """What will be computed from what. Two equal plans give the same adapter on one machine, so an adapter
-    that was trained by an equal plan is reused. No paths and no times."""
+    """What will be computed from what. No paths and no times. An adapter that was trained by an equal plan is
+    reused.
+
+    Two equal plans give the same adapter on one machine, unless an endpoint teaches or judges: a plan knows
+    only its URL and model, and it may answer otherwise tomorrow. What a teacher answered is pinned by the
+    run's proof (``answers``); a judge's marks show only as rewards in the run's metrics.
+    """
 
     kind: Literal["tenon.plan/v1"] = "tenon.plan/v1"
     tenant: Name
@@ -102,6 +107,8 @@ class Planned:
     verifiers: tuple[Reward, ...]
     start: ModelInput | None
     teacher: TeacherModel | None
+    models: Mapping[str, ModelInput]
+    """All that ``plan.inputs`` names, by role."""
 
     @property
     def name(self) -> AdapterName:
@@ -132,7 +139,11 @@ def make_plan(
     schema, schema_digest = (None, None) if named is None else load_schema(loaded.path(named))
     start = inputs.get(START)
     if start is not None and start.base != digest:
-        raise BaseDiffers(f"the adapter to start from is for another base than {base.name}", base=base.name)
+        raise BaseDiffers(
+            f"the adapter to start from is for another base than {base.name}",
+            hint=f"start from an adapter for {base.name}, or train on the base that this one is for",
+            base=base.name,
+        )
     plan = Plan(
         tenant=recipe.tenant,
         adapter=recipe.adapter,
@@ -170,6 +181,7 @@ def make_plan(
         verifiers=measured or rewards,
         start=start,
         teacher=_teacher(recipe.teacher, inputs),
+        models=inputs.models,
     )
 
 
@@ -200,7 +212,7 @@ def _rewards(
             base_folder=None if model is None else model.base_folder,
             adapter_folder=None if model is None else model.adapter_folder,
             endpoint=line.endpoint,
-            endpoint_key=inputs.endpoint_key,
+            endpoint_key=inputs.key_for(line.endpoint),
         )
         ready.append((line, resources))
     return build(ready)
@@ -211,7 +223,7 @@ def _teacher(teacher: Teacher | None, inputs: Inputs) -> TeacherModel | None:
         return None
     model = inputs.get(TEACHER)
     if model is None:
-        return TeacherModel(endpoint=teacher.endpoint, endpoint_key=inputs.endpoint_key)
+        return TeacherModel(endpoint=teacher.endpoint, endpoint_key=inputs.key_for(teacher.endpoint))
     return TeacherModel(base_folder=model.base_folder, adapter_folder=model.adapter_folder)
 
 

@@ -12,7 +12,7 @@ from server.workspace import Workspace
 from trainer.datasets import Dataset, Shape, load_rows, locate
 from trainer.datasets.audit import Audit, TokenCount, audit, unreadable
 from trainer.datasets.guess import guess_shape
-from trainer.errors import DataInvalid
+from trainer.errors import DataInvalid, Fault, RecipeInvalid
 from trainer.methods import METHODS
 from trainer.plan import check_base, read_data
 from trainer.recipes import load_recipe
@@ -25,6 +25,23 @@ _RECIPES: Final = (".yaml", ".yml")
 
 def is_recipe(text: str) -> bool:
     return Path(text).suffix.lower() in _RECIPES
+
+
+def columns_of(pairs: Sequence[str]) -> dict[str, str | None]:
+    """``yours=ours`` pairs of a command line; ``yours=`` drops the column. Raises RecipeInvalid."""
+    found: dict[str, str | None] = {}
+    faults = []
+    for pair in pairs:
+        theirs, equals, ours = pair.partition("=")
+        if not theirs or not equals:
+            faults.append(Fault("--column", f"write yours=ours, such as question=prompt, not {pair!r}"))
+        elif theirs in found:
+            faults.append(Fault("--column", f"{theirs} is named twice"))
+        found[theirs] = ours or None
+    if faults:
+        hint = "yours= with nothing after it drops a column"
+        raise RecipeInvalid("the command line", tuple(faults), hint=hint)
+    return found
 
 
 def audit_recipe(path: Path, overrides: Sequence[str], *, count: TokenCount | None) -> Audit:

@@ -27,12 +27,12 @@ def find_model(
     """
     if source.recipe is not None:
         run = trained(source.recipe)
-        _refuse_foreign(run.name, tenant)
+        refuse_foreign(run.name, tenant)
         folder = bases.folder_of(workspace, run.plan.base_name)
         return ModelInput(adapter_digest(run.adapter), run.plan.base, folder, run.adapter)
     if source.version is not None:
         ref = Ref.parse(source.version)
-        _refuse_foreign(ref.name, tenant)  # before anything is looked up: what is not ours does not exist
+        refuse_foreign(ref.name, tenant)  # before anything is looked up: what is not ours does not exist
         version = catalog.resolve(ref)
         base, document, _ = catalog.base(catalog.manifest(version).base)
         files = workspace.inputs / version.hex
@@ -44,7 +44,7 @@ def find_model(
     return ModelInput(digest, digest, bases.folder_of(workspace, document.name))
 
 
-def _refuse_foreign(name: AdapterName, tenant: str) -> None:
-    """Whoever learns from an adapter learns what it was taught."""
+def refuse_foreign(name: AdapterName, tenant: str) -> None:
+    """Whoever learns from an adapter learns what it was taught. Raises ForeignModel."""
     if name.tenant != tenant:
         raise ForeignModel(f"{name} is not an adapter of {tenant}")

@@ -7,8 +7,8 @@ from pathlib import Path
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
 from registry.names import Ref
+from server.assembly.endpoint_key import endpoint_key
 from server.assembly.models import find_model
-from server.settings import endpoint_key
 from server.workspace import Workspace
 from trainer.answers_file import AnswersFile
 from trainer.datasets import load_rows
@@ -73,7 +73,7 @@ def _source(
     workspace: Workspace, catalog: LocalCatalog, source: Teacher
 ) -> tuple[TeacherModel, Digest | str]:
     if source.endpoint is not None:
-        return TeacherModel(endpoint=source.endpoint, endpoint_key=endpoint_key()), ""
+        return TeacherModel(endpoint=source.endpoint, endpoint_key=endpoint_key(source.endpoint.url)), ""
     owner = "" if source.version is None else Ref.parse(source.version).name.tenant
     model = find_model(workspace, catalog, source, tenant=owner, trained=_untrained)
     return TeacherModel(model.base_folder, model.adapter_folder), model.digest

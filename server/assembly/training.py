@@ -14,8 +14,9 @@ from registry.manifests import Manifest
 from registry.names import LIVE, AdapterName, Ref
 from server.assembly import bases
 from server.assembly.catalog import signer
-from server.assembly.models import find_model
-from server.settings import endpoint_key
+from server.assembly.data import columns_of
+from server.assembly.endpoint_key import endpoint_key
+from server.assembly.models import find_model, refuse_foreign
 from server.workspace import Workspace
 from trainer.errors import Fault, RecipeInvalid, RunNotFinished
 from trainer.evaluation.report import make_report, sign_report
@@ -92,13 +93,15 @@ def prepare(
         path = loaded.path(relative)
         if path.resolve() in above:
             raise RecipeInvalid(loaded.file.name, (Fault(loaded.file.name, f"{relative} builds on itself"),))
-        return before(prepare(workspace, catalog, path, owner, before=before, scale=scale, above=above))
+        first = load_recipe(path, overrides=owner)
+        refuse_foreign(first.recipe.name, loaded.recipe.tenant)  # before hours of training on somebody's data
+        return before(prepare(workspace, catalog, first, owner, before=before, scale=scale, above=above))
 
     models = {
         role: find_model(workspace, catalog, source, tenant=loaded.recipe.tenant, trained=trained)
         for role, source in wanted(loaded.recipe)
     }
-    inputs = Inputs(models, endpoint_key=endpoint_key())
+    inputs = Inputs(models, endpoint_key=endpoint_key)
     planned = make_plan(loaded, catalog=catalog, base_folder=folder, inputs=inputs, scale=scale)
     return Ready(planned, folder)
 
@@ -127,10 +130,6 @@ def quick_start(
     overrides: Sequence[str],
 ) -> LoadedRecipe:
     """The recipe of a command line; its files are relative to where the command runs."""
-    pairs = dict(pair.split("=", 1) for pair in columns if "=" in pair)
-    if len(pairs) != len(columns):
-        fault = Fault("--column", "write yours=ours, such as question=prompt, each once")
-        raise RecipeInvalid("the command line", (fault,))
     return quick_recipe(
         method,
         tenant=tenant,
@@ -138,7 +137,7 @@ def quick_start(
         base=base or bases.only_one(workspace),
         data=data,
         evaluation=evaluation,
-        columns=pairs,
+        columns=columns_of(columns),
         overrides=overrides,
         folder=Path.cwd(),
     )

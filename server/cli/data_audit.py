@@ -61,21 +61,15 @@ def audit(
     if recipe:
         found = data.audit_recipe(Path(what), override or (), count=count)
     else:
-        columns = dict(_column(pair) for pair in column or ())
-        found = data.audit_file(what, evaluation, shape=shape, columns=columns, count=count)
+        found = data.audit_file(
+            what, evaluation, shape=shape, columns=data.columns_of(column or ()), count=count
+        )
     if json:
         render.data({"digest": found.identity(), **found.model_dump(mode="json")})
     else:
         _show(found)
     if found.counts["error"]:
         raise typer.Exit(1)
-
-
-def _column(pair: str) -> tuple[str, str | None]:
-    theirs, equals, ours = pair.partition("=")
-    if not theirs or not equals:
-        raise typer.BadParameter(f"write yours=ours, not {pair}")
-    return theirs, ours or None
 
 
 def _show(found: "Audit") -> None:

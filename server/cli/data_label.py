@@ -31,7 +31,7 @@ def label(
     from rich.console import Console
     from rich.progress import Progress
 
-    from server.settings import endpoint_key
+    from server.assembly.endpoint_key import endpoint_key
     from trainer import labelling
     from trainer.endpoint import EndpointClient
     from trainer.recipes.sources import Endpoint
@@ -39,7 +39,7 @@ def label(
     judge = Endpoint.build({"url": endpoint, "model": model, "timeout": timeout, "concurrency": concurrency})
     comparisons = labelling.read_comparisons(answered)
     kept = out.with_name(f".{out.name}.verdicts")
-    client = EndpointClient(judge, endpoint_key())
+    client = EndpointClient(judge, endpoint_key(judge.url))
     try:
         with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task("verdicts", total=None)

@@ -22,7 +22,9 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again even if this was done before")] = False,
     push: Annotated[bool, typer.Option(help="Push the version and its report to the registry")] = True,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Quick start: whose adapter")] = None,
-    adapter: Annotated[str, typer.Option("--adapter", help="Quick start: its name")] = "assistant",
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", help="Quick start: its name [default: assistant]")
+    ] = None,
     base: Annotated[
         str | None, typer.Option("--base", help="Quick start: [default: the only registered one]")
     ] = None,
@@ -35,7 +37,7 @@ def train(
     ] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Quick start: write the recipe here")] = None,
     snapshot_every: Annotated[
-        float, typer.Option("--snapshot-every", help="Seconds of training that a crash may cost")
+        float, typer.Option("--snapshot-every", min=0, help="Seconds of training that a crash may cost")
     ] = 60.0,
     track: Annotated[
         list[Tracker] | None,
@@ -71,7 +73,13 @@ def train(
     place = find(root(workspace))
     catalog = open_catalog(place)
     quick = what in METHODS and not Path(what).exists()
+    quick_only = {
+        "--tenant": tenant, "--adapter": adapter, "--base": base, "--data": data, "--evaluation": evaluation,
+        "--column": column, "--save": save,
+    }  # fmt: skip
+    given = ", ".join(name for name, value in quick_only.items() if value)
     for wrong, why in (
+        (bool(given) and not quick, f"a recipe says what {given} would: change it with -o, or name a method"),
         (quick and (tenant is None or data is None), "a quick start needs --tenant and --data"),
         (bool(sweep) and plan, "--plan shows one plan and --sweep makes several: vary the recipe with -o"),
         (push_best is not None and not sweep, "--push-best chooses among the variants of a --sweep"),
@@ -84,8 +92,8 @@ def train(
         recipe: training.RecipeSource = Path(what)
         if tenant is not None and data is not None and quick:
             recipe = training.quick_start(
-                place, what, tenant=tenant, adapter=adapter, base=base, data=data, evaluation=evaluation,
-                columns=column or (), overrides=overrides,
+                place, what, tenant=tenant, adapter=adapter or "assistant", base=base, data=data,
+                evaluation=evaluation, columns=column or (), overrides=overrides,
             )  # fmt: skip
             if save is not None and not more:
                 write_recipe(recipe, save)

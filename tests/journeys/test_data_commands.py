@@ -64,7 +64,9 @@ def test_what_does_not_fit_together_is_a_usage_error(files: Path) -> None:
     recipe = str(files / "recipe.yaml")
     assert tenon("data", "audit", recipe, "--shape", "pairs").code == 2
     assert tenon("data", "audit", str(files / "train.jsonl"), "-o", "seed=1").code == 2
-    assert tenon("data", "audit", str(files / "train.jsonl"), "--column", "prompt").code == 2
+    unnamed = tenon("data", "audit", str(files / "train.jsonl"), "--column", "prompt")
+    assert unnamed.code == 1
+    assert "write yours=ours, such as question=prompt, not 'prompt'" in unnamed.err
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,13 @@ def test_a_quick_start_writes_a_recipe_that_plans_the_same(workspace: Workspace)
         (("--sweep", "lora.rank=4,8", "--push-best", "words"), 1, "no variant is best by words"),
         (("--push-best", "exact"), 2, "--push-best chooses among the variants of a --sweep"),
         (("--track", "excel"), 2, "excel"),
+        (("--snapshot-every", "-5"), 2, "should be greater than or equal to 0"),
+        (
+            ("--column", "prompt", "--column", "=x"),
+            1,
+            "write yours=ours, such as question=prompt, not 'prompt'",
+        ),
+        (("--column", "a=prompt", "--column", "a="), 1, "--column: a is named twice"),
     ],
 )
 def test_what_cannot_be_trained_is_told_before_anything_is(
@@ -71,6 +78,36 @@ def test_what_cannot_be_trained_is_told_before_anything_is(
     assert words in " ".join(done.err.replace("│", " ").split())
     assert "Traceback" not in done.err
     assert sorted(workspace.runs.iterdir()) == before
+
+
+def test_a_quick_start_drops_a_column_as_an_audit_does(workspace: Workspace) -> None:
+    folder = workspace.root.parent
+    rows = [{**conversation(number), "asked_by": "me"} for number in range(24)]
+    data = write_jsonl(folder / "asked.jsonl", rows)
+    said = ("--data", str(data), "--plan")
+    refused = quick(workspace, *said)
+    assert refused.code == 1
+    assert "asked_by" in refused.err
+    assert quick(workspace, *said, "--column", "asked_by=").code == 0
+    assert tenon("data", "audit", str(data)).code == 1
+    assert tenon("data", "audit", str(data), "--column", "asked_by=").code == 0
+
+
+def test_options_of_a_quick_start_are_refused_beside_a_recipe(workspace: Workspace) -> None:
+    folder = workspace.root.parent
+    recipe = folder / "other.yaml"
+    assert quick(workspace, "--plan", "--save", str(recipe)).code == 0
+    unwritten = folder / "x.yaml"
+    done = tenon(
+        "train", str(recipe), "--tenant", "foo", "--data", "zzz", "--save", str(unwritten), "--plan",
+        "-w", str(workspace.root),
+    )  # fmt: skip
+    assert done.code == 2
+    said = " ".join(done.err.replace("│", " ").split())
+    assert "a recipe says what --tenant, --data, --save would" in said
+    assert not unwritten.exists()
+    assert tenon("train", str(recipe), "--adapter", "x", "--plan", "-w", str(workspace.root)).code == 2
+    assert tenon("train", str(recipe), "--plan", "-w", str(workspace.root)).code == 0
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ def learn(job: Job[BlackBoxSettings, Case]) -> Learned:
             job.teacher, job.rows, file=job.file, sampling=settings.sampling, samples=settings.samples,
             seed=job.seed, max_length=settings.max_length, kept=kept, advanced=tenths(job.note),
         )  # fmt: skip
+        answers = kept.proof()
     tokenizer = load_tokenizer(job.base_folder)
     tried = try_answers(job.rewards, job.rows, replies, control_tokens=tokenizer.all_special_tokens)
     chosen, tally = select(tried, job.rewards, keep=settings.keep)
@@ -36,7 +37,7 @@ def learn(job: Job[BlackBoxSettings, Case]) -> Learned:
     enough(chosen, tally, settings.least)
     with surroundings(seed=job.seed):
         learned = imitate(job, open_session(job), chosen)
-    return Learned(learned.folder, {**learned.proof, "teacher": tally.as_json()})
+    return Learned(learned.folder, {**learned.proof, "teacher": tally.as_json(), "answers": answers})
 
 
 def enough(chosen: Sequence[Conversation], tally: Tally, least: int) -> None:

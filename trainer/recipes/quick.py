@@ -15,7 +15,7 @@ def quick_recipe(
     base: str,
     data: str,
     evaluation: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     overrides: Sequence[str] = (),
     folder: Path,
 ) -> LoadedRecipe:

@@ -36,7 +36,8 @@ class AdapterSource(_OneOf):
 class Endpoint(Document):
     """An OpenAI-compatible server: somebody's API, or a Tenon router with one of our aliases as ``model``.
 
-    Its key is never in a recipe: the file that ``TENON_ENDPOINT_KEY_FILE`` names holds it.
+    Its key is never in a recipe: the file that ``TENON_ENDPOINT_KEY_FILE`` names holds it, and it is sent to
+    the host that ``TENON_ENDPOINT_HOST`` names, and to no other.
     """
 
     model_config = DOCUMENTED

@@ -84,7 +84,7 @@ rewards: [{{verifier: valid_json}}]"""
             load_recipe(recipe),
             catalog=catalog,
             base_folder=base_folder,
-            inputs=Inputs(endpoint_key="secret"),
+            inputs=Inputs(endpoint_key={f"{server.url}": "secret"}.get),
         )
         assert "secret" not in planned.plan.canonical().decode()
         answer = server.reply
@@ -97,6 +97,9 @@ rewards: [{{verifier: valid_json}}]"""
         assert len(server.seen) == 16
     assert all(headers["authorization"] == "Bearer secret" for _, headers, _ in server.seen)
     assert run.beside["teacher"].metrics["valid_json"].value == 1.0
+    pinned = json.loads((run.folder / "proof.json").read_text())["answers"]
+    assert pinned["count"] == 8
+    assert pinned["digest"].startswith("sha256:")
     assert run.plan.provenance().teacher is None  # an endpoint has no digest: the recipe's names it
 
 

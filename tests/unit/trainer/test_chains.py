@@ -143,6 +143,18 @@ def test_another_tenants_adapter_is_no_start_whether_it_exists_or_not(
             run(workspace, other)
 
 
+def test_another_tenants_recipe_is_refused_before_it_is_trained(workspace: Workspace, tmp_path: Path) -> None:
+    write_recipe(tmp_path, FIRST)
+    other = tmp_path / "other.yaml"
+    other.write_text(SECOND.replace("tenant: bank_a", "tenant: retail_b"))
+
+    def execute(ready: training.Ready) -> TrainedRun:
+        pytest.fail(f"{ready.planned.name} was trained")
+
+    with pytest.raises(ForeignModel, match="bank_a/assistant is not an adapter of retail_b"):
+        training.prepare(workspace, open_catalog(workspace), other, before=execute)
+
+
 def test_the_owner_that_is_given_on_the_command_line_owns_the_whole_chain(
     workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -171,5 +183,6 @@ def test_an_adapter_for_another_base_is_no_start(workspace: Workspace, tmp_path:
     write_recipe(tmp_path, FIRST.replace("base: tiny", "base: other"))
     second = tmp_path / "second.yaml"
     second.write_text(SECOND)
-    with pytest.raises(BaseDiffers, match="is for another base than tiny"):
+    with pytest.raises(BaseDiffers, match="is for another base than tiny") as refused:
         run(workspace, second)
+    assert refused.value.advice == "start from an adapter for tiny, or train on the base that this one is for"

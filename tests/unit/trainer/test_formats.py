@@ -11,7 +11,7 @@ import pytest
 
 from registry.digests import Digest
 from tests.support.tiny_model import write_jsonl
-from trainer.datasets import Shape, load_rows
+from trainer.datasets import Shape, load_rows, locate
 from trainer.datasets.formats.physical import MAX_LINE
 from trainer.errors import DataInvalid, FormatUnknown
 
@@ -234,3 +234,9 @@ def test_a_date_is_not_text(tmp_path: Path) -> None:
     day = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
     with pytest.raises(DataInvalid, match=r"rows.parquet:1: contains a datetime: write it as text"):
         load_rows(parquet(tmp_path / "rows.parquet", [{**GOOD, "when": day}]), shape="conversations")
+
+
+@pytest.mark.parametrize("name", [".", "..", ""])
+def test_a_folder_is_named_as_one(name: str) -> None:
+    with pytest.raises(FormatUnknown, match=r"^(a folder|\.\.) is none of \.jsonl"):
+        load_rows(locate(Path("recipe.yaml"), name), shape="conversations")

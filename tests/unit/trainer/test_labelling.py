@@ -91,6 +91,14 @@ def test_a_tie_in_either_order_is_a_tie(tmp_path: Path) -> None:
     assert (found, tally.tied) == ([], 3)
 
 
+def test_a_damaged_verdict_is_named(tmp_path: Path) -> None:
+    file, kept = write_jsonl(tmp_path / "in.jsonl", rows(2)), tmp_path / "kept"
+    for line in ("nonsense}", '{"key": "a"}', '{"key": [], "swapped": true, "said": "A"}'):
+        kept.write_text(f"{line}\n")
+        with pytest.raises(DataInvalid, match="kept:1: is damaged"):
+            run("http://127.0.0.1:9/v1", file, kept)
+
+
 def test_an_endpoint_that_goes_down_halfway_costs_only_what_was_open(tmp_path: Path) -> None:
     file, kept = write_jsonl(tmp_path / "in.jsonl", rows(10)), tmp_path / "kept"
     with (

@@ -11,6 +11,7 @@ from registry.bases import describe
 from registry.models import Base
 from server.demo.build_base import SHIPPED_BASE
 from tests.support.tiny_model import write_recipe
+from trainer.inputs import ModelInput
 from trainer.memory import Estimate, estimate, in_words, lora_parameters, parameters
 from trainer.plan import Planned, make_plan
 from trainer.recipes import LoraSettings, load_recipe
@@ -93,6 +94,16 @@ def test_pairs_are_two_rows(planned: Planned, base_folder: Path) -> None:
     dpo = replace(planned, plan=planned.plan.model_copy(update={"method": "dpo"}))
     alone, both = (estimate(one, base_folder, on_gpu=False) for one in (planned, dpo))
     assert (both.activations, both.logits) == (2 * alone.activations, 2 * alone.logits)
+
+
+def test_a_teacher_counts_with_its_own_size(planned: Planned, base_folder: Path) -> None:
+    digest = planned.plan.base
+    other = ModelInput(digest, digest, SHIPPED_BASE)
+    start = ModelInput(digest, digest, base_folder)
+    models = {"start": start, "teacher": other, "rewards[0]": start}
+    both = estimate(replace(planned, models=models), base_folder, on_gpu=False)
+    assert both.other_models == 4 * (1_820_608 + parameters(base_folder))
+    assert estimate(planned, base_folder, on_gpu=False).other_models == 0
 
 
 def test_a_base_in_pieces_is_counted_whole(base_folder: Path, tmp_path: Path) -> None:

@@ -55,6 +55,36 @@ def test_half_a_line_of_a_killed_process_is_cut_off(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(whole)
 
 
+@pytest.mark.parametrize("line", ['{"key": "sha2', "[]", "{}", '{"key": "x", "text": "y"}', ""])
+def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "answers.jsonl"
+    with AnswersFile(path) as kept:
+        for number in range(2):
+            kept.add(key_of(question(1), SAMPLING, who="a", seed=1, number=number), Reply("one"))
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{line}\n{second}\n")
+    with pytest.raises(DataInvalid, match=r"answers\.jsonl:2: is damaged") as failed:
+        AnswersFile(path)
+    assert "delete line 2 of" in (failed.value.advice or "")
+    path.write_text(f"{first}\n{second}\n")
+    with AnswersFile(path) as kept:
+        assert kept.proof()["count"] == 2
+
+
+def test_the_proof_of_answers_is_their_content_and_not_their_order(tmp_path: Path) -> None:
+    keys = [key_of(question(1), SAMPLING, who="a", seed=1, number=number) for number in range(2)]
+
+    def digest(name: str, *texts: tuple[int, str]) -> object:
+        with AnswersFile(tmp_path / name) as kept:
+            for number, text in texts:
+                kept.add(keys[number], Reply(text))
+        with AnswersFile(tmp_path / name) as kept:  # as a run that is picked up again sees them
+            return kept.proof()["digest"]
+
+    assert digest("a", (0, "x"), (1, "y")) == digest("b", (1, "y"), (0, "x"))
+    assert digest("a2", (0, "x"), (1, "y")) != digest("c", (0, "x"), (1, "z"))
+
+
 def test_an_answer_is_named_by_everything_that_decides_it() -> None:
     plain: dict[str, Any] = {"who": "a", "seed": 1, "number": 0}
     asked = question(1)

@@ -127,8 +127,7 @@ def test_every_saver_that_meets_a_full_disk_or_a_limit_ends_in_the_same_error(
 ) -> None:
     """In a process of its own: the limit is on files of the process, as a quota is on those of a user.
 
-    Not into
-    /dev/full: safetensors writes beside its target and renames, which would replace the device for all.
+    Not into /dev/full: safetensors writes beside its target and renames, and would replace the device.
     """
     done = subprocess.run(
         [sys.executable, "-c", _SAVE, str(tmp_path / "file"), SAVERS[saver]],

@@ -27,7 +27,7 @@ def format_of(name: str) -> Format:
     """By the end of the name. Raises FormatUnknown."""
     suffix = Path(name).suffix.lower()
     if suffix not in FORMATS:
-        raise FormatUnknown(f"{name} is none of {', '.join(FORMATS)}", name=name)
+        raise FormatUnknown(f"{name or 'a folder'} is none of {', '.join(FORMATS)}", name=name)
     return FORMATS[suffix]
 
 
