@@ -32,6 +32,7 @@ BY_SCHEMA = [
     (["logLevel=trace"], "logLevel must be one of the following"),
     (["networkPolicy.enabled=false"], "networkPolicy: Additional property enabled is not allowed"),
     (["trainer.image.tag=latest"], "trainer.image.tag: Must not validate the schema (not)"),
+    (["trainer.endpointKey.host=https://judge"], "trainer.endpointKey.host: Does not match pattern"),
     (["trainer.devices=0"], "trainer.devices: Must be greater than or equal to 1"),
     (["trainer.overrides[0]=--fresh"], "trainer.overrides.0: Does not match pattern"),
     (["trainer.egress[0].ports[0].port=443"], "trainer.egress.0: to is required"),
@@ -97,6 +98,7 @@ BY_CHECK = [
         ["trainer.workspaceClaim=mine", "control.persistence.existingClaim=mine"],
         "trainer.workspaceClaim must not be the control plane's: two writers",
     ),
+    ("trainer", ["trainer.endpointKey.host="], "trainer.endpointKey.host is empty"),
     ("trainer", ["trainer.devices=1"], "trainer.shard needs trainer.devices above 1"),
     (
         "trainer",

@@ -135,6 +135,7 @@ def test_it_reads_what_the_trainer_reads_and_writes_only_its_workspace(
     known = {f"TENON_{name.upper()}" for name in settings.TrainerSettings.model_fields} | {"TENON_WORKSPACE"}
     assert environment.keys() <= known
     assert environment["TENON_ENDPOINT_KEY_FILE"] == "/etc/tenon/endpoint/key"
+    assert environment["TENON_ENDPOINT_HOST"] == "judge.models.svc:8000"
     assert environment["TENON_WORKSPACE"] == trainer.environment("control")["TENON_WORKSPACE"]
     assert trainer.container("trainer")["envFrom"] == [{"secretRef": {"name": "rows-s3"}}]
     mounts = trainer.container("trainer")["volumeMounts"]

@@ -52,6 +52,9 @@ Included by the control plane's ConfigMap, which every release has.
 {{- if and .workspaceClaim (eq .workspaceClaim (default (printf "%s-workspace" $name) $.Values.control.persistence.existingClaim)) -}}
 {{- $faults = append $faults "trainer.workspaceClaim must not be the control plane's: two writers would damage its SQLite database" -}}
 {{- end -}}
+{{- if and .endpointKey.existingSecret (not .endpointKey.host) -}}
+{{- $faults = append $faults "trainer.endpointKey.host is empty: a recipe could have the key sent to any server" -}}
+{{- end -}}
 {{- if and .shard (eq (int .devices) 1) -}}
 {{- $faults = append $faults "trainer.shard needs trainer.devices above 1: a base can only be spread over several processes" -}}
 {{- end -}}

@@ -48,6 +48,7 @@ spec:
         - {name: TENON_WORKSPACE, value: {{ include "tenon.workspace" . }}}
         {{- if $trainer.endpointKey.existingSecret }}
         - {name: TENON_ENDPOINT_KEY_FILE, value: /etc/tenon/endpoint/key}
+        - {name: TENON_ENDPOINT_HOST, value: {{ $trainer.endpointKey.host | quote }}}
         {{- end }}
       {{- with $trainer.environmentSecret }}
       envFrom:
