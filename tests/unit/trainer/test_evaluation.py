@@ -148,7 +148,6 @@ class Scripted:
             f'{{"amount":"{case.prompt[-1].content.split()[1]}"}}' if adapter else "base" for case in cases
         ]
 
-
     def divergences(self, cases: Sequence[Case], texts: Sequence[str]) -> list[float | None]:
         return [0.5, None]
 
