@@ -1,12 +1,13 @@
 """Twenty questions about a payment: the partner thinks of one, the player asks and guesses.
 
-A question is "EUR?", answered with "no, not EUR" or "yes, EUR"; a guess is "EUR transfer." The partner says
-again what is known, so that a small model need not remember it. What counts is efficiency: success x
-(1 - questions / 20), where a wrong guess is a question too.
+A question is "USD?", answered with "no, left: EUR, GBP" or "yes, USD, left: transfer, invoice"; a guess is
+"USD transfer." The partner says each time what is known and what is left, so that a small model
+need not remember it. What counts is efficiency: success x (1 - questions / 20), where a wrong guess is a
+question too.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Final
@@ -17,15 +18,15 @@ from trainer.errors import DataInvalid, Fault
 
 LIMIT: Final = 20
 ATTRIBUTES: Final[tuple[tuple[str, ...], ...]] = (
-    ("EUR", "USD", "GBP", "CHF", "SEK", "PLN"),
+    ("EUR", "USD", "GBP", "CHF"),
     ("transfer", "invoice", "budget", "ledger"),
 )
 THINGS: Final = tuple(" ".join(values) for values in product(*ATTRIBUTES))
 VALUES: Final = frozenset(value for values in ATTRIBUTES for value in values)
 _QUESTION: Final = re.compile(r"([A-Za-z]{1,20})\?")
 _GUESS: Final = re.compile(r"([A-Za-z]{1,20} [A-Za-z]{1,20})\.")
-_REPLY_TOKENS: Final = 32
-"""More than the template puts around "maybe" in any base."""
+_REPLY_TOKENS: Final = 64
+"""Of the longest reply and the template around it."""
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class TwentyQuestionsGame:
     secret: str
     questions: int = 0
     solved: bool = False
-    known: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
 
     def reply(self, move: str) -> str | None:
         """What is neither a question about an attribute nor a guess is answered with "maybe" and counts."""
@@ -45,16 +46,24 @@ class TwentyQuestionsGame:
         self.questions += not self.solved
         if self.solved or self.questions >= LIMIT:
             return None
-        return "no" if guess is not None else self._answer(_QUESTION.fullmatch(said))
+        word = "no" if guess is not None else self._word(_QUESTION.fullmatch(said))
+        return ", ".join((word, *self._state()))
 
-    def _answer(self, question: re.Match[str] | None) -> str:
+    def _word(self, question: re.Match[str] | None) -> str:
         if question is None or question[1] not in VALUES:
             return "maybe"
-        asked = question[1]
-        if asked not in self.secret.split():
-            return f"no, not {asked}"
-        self.known.add(asked)
-        return f"yes, {' '.join(one for one in self.secret.split() if one in self.known)}"
+        self.asked.add(question[1])
+        return "yes" if question[1] in self.secret.split() else "no"
+
+    def _state(self) -> Iterator[str]:
+        """What is known, and the values left of the first attribute that is not."""
+        secret = self.secret.split()
+        if known := [value for value in secret if value in self.asked]:
+            yield " ".join(known)
+        for values, value in zip(ATTRIBUTES, secret, strict=True):
+            if value not in self.asked:
+                yield "left: " + ", ".join(one for one in values if one not in self.asked)
+                return
 
     @property
     def efficiency(self) -> float:

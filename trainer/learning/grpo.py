@@ -69,12 +69,19 @@ def learn(job: Job[GrpoSettings, Case]) -> Learned:
 
 def _prompts(job: Job[GrpoSettings, Case], session: Session) -> tuple[Prompt, ...]:
     settings = job.settings
-    room = settings.sampling.max_new_tokens
     if settings.environment is not None:
-        environment = ENVIRONMENTS[settings.environment]
-        environment.check(job.rows, job.file)
-        room = environment.room(room)
-    return make_prompts(session.tokenizer, job.rows, file=job.file, room=room, max_length=settings.max_length)
+        ENVIRONMENTS[settings.environment].check(job.rows, job.file)
+    return make_prompts(
+        session.tokenizer, job.rows, file=job.file, room=_room(settings), max_length=settings.max_length
+    )
+
+
+def _room(settings: GrpoSettings) -> int:
+    """Tokens that may stand behind a prompt: of an answer, or of a whole game."""
+    longest = settings.sampling.max_new_tokens
+    if settings.environment is None:
+        return longest
+    return ENVIRONMENTS[settings.environment].room(longest)
 
 
 def _draw(
@@ -139,7 +146,7 @@ def _trainer(
         beta=settings.kl,
         num_generations=settings.group_size,
         num_iterations=settings.iterations,
-        max_completion_length=settings.sampling.max_new_tokens,
+        max_completion_length=_room(settings),
         temperature=settings.sampling.temperature,
         top_p=settings.sampling.top_p,
         shuffle_dataset=False,  # the order is decided here, so that a crash cannot change it

@@ -34,24 +34,25 @@ def game_case(secret: Any = SECRET, environment: str = "twenty_questions") -> Ca
 def test_questions_are_answered_by_the_rules() -> None:
     game = TwentyQuestionsGame(SECRET)
     asked = {
-        "EUR?": "yes, EUR",
-        "USD?": "no, not USD",
-        "urgent?": "maybe",
-        "EUR? USD?": "maybe",
-        "EUR invoice.": "no",
+        "USD?": "no, left: EUR, GBP, CHF",
+        "urgent?": "maybe, left: EUR, GBP, CHF",
+        "EUR?": "yes, EUR, left: transfer, invoice, budget, ledger",
+        "EUR? USD?": "maybe, EUR, left: transfer, invoice, budget, ledger",
+        "invoice?": "no, EUR, left: transfer, budget, ledger",
+        "EUR invoice.": "no, EUR, left: transfer, budget, ledger",
         "transfer?": "yes, EUR transfer",
-        "": "maybe",
+        "": "maybe, EUR transfer",
     }
     assert {move: game.reply(move) for move in asked} == asked
     assert game.reply("EUR transfer.") is None
-    assert (game.solved, game.questions) == (True, 7)
-    assert game.efficiency == pytest.approx(0.65)
+    assert (game.solved, game.questions) == (True, 8)
+    assert game.efficiency == pytest.approx(0.6)
 
 
 def test_after_twenty_questions_it_is_over() -> None:
     game = TwentyQuestionsGame(SECRET)
     replies = [game.reply("USD?") for _ in range(LIMIT)]
-    assert replies == ["no, not USD"] * (LIMIT - 1) + [None]
+    assert replies == ["no, left: EUR, GBP, CHF"] * (LIMIT - 1) + [None]
     assert game.reply("EUR transfer.") is None
     assert (game.solved, game.efficiency) == (False, 0.0)
 
@@ -103,7 +104,7 @@ def test_a_played_game_is_what_the_template_renders(tokenizer: Any) -> None:
     played = play_games(tokenizer, [prompt], [TwentyQuestionsGame(SECRET)], draw)[0]
     conversation = [
         *game_case().prompt,
-        Message("assistant", moves[0]), Message("user", "yes, EUR"),
+        Message("assistant", moves[0]), Message("user", "yes, EUR, left: transfer, invoice, budget, ledger"),
         Message("assistant", moves[1]), Message("user", "yes, EUR transfer"),
         Message("assistant", moves[2]),
     ]  # fmt: skip
@@ -130,7 +131,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(base_folder: Path) ->
 
 
 def test_every_thing_is_one_of_its_kind() -> None:
-    assert len(THINGS) == len(set(THINGS)) == 24
+    assert len(THINGS) == len(set(THINGS)) == 16
 
 
 # Learning from games
@@ -161,7 +162,7 @@ def test_replies_are_read_but_not_learned(
         [(RewardSettings(verifier="twenty_questions", settings={"measure": "questions"}), Resources())]
     )
     settings = GrpoSettings(
-        environment="twenty_questions", steps=1, batch_size=4, group_size=2, max_length=900,
+        environment="twenty_questions", steps=1, batch_size=4, group_size=2, max_length=1600,
         sampling=Sampling(max_new_tokens=8),
     )  # fmt: skip
     rows = (game_case(), replace(game_case("USD invoice"), line=2))
@@ -175,7 +176,7 @@ def test_replies_are_read_but_not_learned(
 
 def test_rows_without_a_secret_never_reach_a_step(base_folder: Path, tmp_path: Path) -> None:
     settings = GrpoSettings(
-        environment="twenty_questions", steps=1, batch_size=4, group_size=2, max_length=900
+        environment="twenty_questions", steps=1, batch_size=4, group_size=2, max_length=1600
     )
     with pytest.raises(DataInvalid, match=r"questions\.jsonl:1: columns\.secret"):
         learn(settings, base_folder, tmp_path)
