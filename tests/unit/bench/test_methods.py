@@ -41,7 +41,7 @@ def test_what_is_measured_is_what_the_recipe_says_that_it_is_for(entry: Entry) -
 
 @pytest.mark.parametrize(
     ("share", "low", "high"),
-    [(1.0, 0.9615, 1.0), (0.0, 0.0, 0.0385), (0.5, 0.4018, 0.5982)],
+    [(1.0, 0.9615, 1.0), (0.0, 0.0, 0.0385), (0.5, 0.4019, 0.5981)],
 )
 def test_a_share_has_wilsons_interval(share: float, low: float, high: float) -> None:
     """n = 96, from the formula in Wilson (1927): unlike the normal one it has a width at 0 and 1."""
