@@ -2,12 +2,15 @@
 
 import json as text_of
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from server.cli import render
 from server.cli.options import At, Json, root
+
+if TYPE_CHECKING:
+    from trainer.rewards import Kind
 
 
 def install(group: typer.Typer) -> None:
@@ -26,18 +29,25 @@ def verifiers(json: Json = False) -> None:
                 {
                     "name": kind.name,
                     "summary": kind.summary,
-                    "binary": kind.binary,
+                    "binary": _GIVES[_gives(kind)],
                     "settings": kind.settings.model_json_schema(),
                 }
                 for kind in kinds
             ]
         )
         return
-    rows = [
-        [kind.name, "0 or 1" if kind.binary else "number", _settings(kind.settings), kind.summary]
-        for kind in kinds
-    ]
+    rows = [[kind.name, _gives(kind), _settings(kind.settings), kind.summary] for kind in kinds]
     render.table("", ["verifier", "gives", "settings", "what it asks"], rows)
+
+
+_GIVES: Final[dict[str, bool | None]] = {"0 or 1": True, "number": False, "by settings": None}
+
+
+def _gives(kind: "Kind") -> str:
+    """What scores look like; with some verifiers that depends on their settings."""
+    if isinstance(kind.binary, bool):
+        return "0 or 1" if kind.binary else "number"
+    return "by settings"
 
 
 def verify(
