@@ -16,7 +16,8 @@ _GROUPS: Final = {
     "mlp": ("gate_proj", "up_proj", "down_proj"),
 }
 
-Rank = Annotated[int, Field(ge=1, le=512)]
+Rank = Annotated[int, Field(ge=1, le=64)]
+"""Up to what intake takes and engines are sized for."""
 Alpha = Annotated[float, Field(gt=0, le=4096)]
 
 
