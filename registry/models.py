@@ -20,20 +20,39 @@ class Role(StrEnum):
     PLATFORM_ADMIN = "platform_admin"
 
 
+class Quota(Document):
+    """What a tenant may use; None is unlimited. Enforced by the router, kept here as data."""
+
+    requests_per_minute: int | None = Field(default=None, ge=0)
+    tokens_per_minute: int | None = Field(default=None, ge=0)
+    """Prompt and completion together."""
+    tokens_per_day: int | None = Field(default=None, ge=0)
+    """UTC days."""
+    concurrent_requests: int | None = Field(default=None, ge=0)
+
+
 class Tenant(Document):
     id: Name
     display_name: str = Field(min_length=1, max_length=200)
+    suspended: bool = False
+    """Nothing of the tenant is served and none of its keys opens anything; nothing is deleted."""
+    quota: Quota = Quota()
 
 
 class Key(Document):
     """A credential as it is stored: the secret itself is shown once and only its hash is kept."""
 
     id: Name
-    tenant: Name
+    tenant: Name | None
+    """None for a platform admin's key, and for no other."""
     role: Role
     secret_hash: Digest
     """Of the whole secret. SHA-256 suffices: the secret is 256 random bits, not a password."""
     revoked: bool = False
+    expires_at: str | None = Field(default=None, max_length=40)
+    """RFC 3339 UTC, see :func:`registry.clock.stamp`. A rotated key keeps working until then."""
+    label: str = Field(default="", max_length=100)
+    """For people: what the key is for."""
 
 
 class Base(Document):
@@ -97,14 +116,51 @@ class Route(Document):
     policy: Digest
 
 
+class DeclaredHeader(Document):
+    """A metadata header that a tenant's requests may carry, and the values that mean something."""
+
+    name: str = Field(max_length=64)
+    """Lower case, starting ``x-``."""
+    values: tuple[str, ...]
+    """All of them, sorted: what is not among them is refused, which is what makes a proof exhaustive."""
+    required: bool = False
+
+
+class Routing(Document):
+    """All rules of a tenant, published as one document and numbered."""
+
+    tenant: Name
+    revision: int = Field(ge=0)
+    """0: nothing was published yet."""
+    headers: tuple[DeclaredHeader, ...] = ()
+    routes: tuple[Route, ...] = ()
+
+
+class Canary(Document):
+    """A share of an alias's traffic that goes to another version."""
+
+    version: Digest
+    percent: float = Field(gt=0, lt=100, multiple_of=0.01)
+
+
 class AliasState(Document):
-    """Where an alias points now. ``epoch`` counts its moves; a move names the epoch it saw."""
+    """Where an alias points now. ``epoch`` counts its moves; a move names the epoch it saw.
+
+    Who gets a canary is decided by :func:`registry.assignment.assigned`, never by chance per request.
+    """
 
     tenant: Name
     adapter: Name
     alias: Name
     version: Digest
+    """The stable version: it serves everybody whom no canary serves."""
     epoch: int = Field(ge=1)
+    canaries: tuple[Canary, ...] = ()
+    """Together below 100 percent."""
+    shadows: tuple[Digest, ...] = ()
+    """Versions that get copies of requests and never answer anybody."""
+    expires_at: str | None = Field(default=None, max_length=40)
+    """RFC 3339 UTC; from then on the alias points nowhere."""
 
 
 class VersionState(Document):

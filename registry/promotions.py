@@ -1,0 +1,55 @@
+"""What moving an alias may need besides a verdict: a signature, and other people's consent."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from registry.canonical import Document
+from registry.digests import Digest
+from registry.evidence import GatePolicy
+from registry.names import Name
+from registry.signing.envelope import Envelope
+
+
+class Protection(Document):
+    """What a promotion of an alias needs besides its gate; of all the tenant's adapters."""
+
+    tenant: Name
+    alias: Name
+    approvals: int = Field(default=0, ge=0, le=5)
+    """People other than who proposed it (four eyes: 1)."""
+    release_signature: bool = False
+    """The move must be signed by a trusted key with the role ``release``."""
+
+
+class Proposal(Document):
+    """A promotion that waits for approval. Its gate passed when it was proposed, and is asked again."""
+
+    id: Name
+    tenant: Name
+    adapter: Name
+    alias: Name
+    version: Digest
+    percent: float = Field(default=100, gt=0, le=100)
+    """Less than 100: the version becomes a canary beside the stable one."""
+    epoch: int = Field(ge=0)
+    """The alias's when it was proposed: a move in between voids the proposal."""
+    gate: GatePolicy
+    release: Envelope | None = None
+    proposed_by: str
+    proposed_at: str
+    approved_by: tuple[str, ...] = ()
+    state: Literal["open", "done", "rejected", "void"] = "open"
+
+
+class Release(Document):
+    """What a release key signs to move an alias, and nothing else can be made of it."""
+
+    kind: Literal["tenon.release/v1"] = "tenon.release/v1"
+    tenant: Name
+    adapter: Name
+    alias: Name
+    version: Digest
+    percent: float = Field(default=100, gt=0, le=100)
+    epoch: int = Field(ge=0)
+    """The epoch that the signer saw, 0 for an alias that does not exist yet: a signature works once."""
