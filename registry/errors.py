@@ -194,6 +194,11 @@ class AliasMoved(Conflict):
     hint = "somebody moved the alias meanwhile: look at it again, then retry"
 
 
+class FeedMismatch(Conflict):
+    code = "feed_mismatch"
+    hint = "read the whole state again"
+
+
 class Refused(TenonError):
     code, status = "refused", 403
 
@@ -209,6 +214,13 @@ class VersionRevoked(Refused):
 
 class SignatureInvalid(Refused):
     code = "signature_invalid"
+
+
+class KeyRefused(Refused):
+    """Unknown, revoked, expired, of a suspended tenant, or no key at all: nobody learns which."""
+
+    code, status = "key_refused", 401
+    hint = "send a valid API key or token: Authorization: Bearer tn_…"
 
 
 class SigningKeyExposed(Refused):

@@ -33,9 +33,17 @@ class DependencyMissing(TenonError):
     hint = "run: make setup"
 
 
-class ServiceTokenInvalid(Refused):
-    code, status = "service_token_invalid", 401
-    hint = "send the workspace's service token as a bearer token"
+class RoleNotPermitted(Refused):
+    code = "role_not_permitted"
+    hint = "ask somebody with a higher role; GET /api/v1/whoami says which one this is"
+
+
+class BodyTooLarge(InvalidInput):
+    code, status = "body_too_large", 413
+
+
+class MediaTypeNotSupported(InvalidInput):
+    code, status = "media_type_not_supported", 415
 
 
 class AlreadyRunning(Conflict):

@@ -2,6 +2,7 @@
 
 from registry.blobs.filesystem import FilesystemBlobs
 from server.api.app import create_app
+from server.api.control import Control
 from server.assembly import listen
 from server.assembly.catalog import open_catalog
 from server.assembly.secrets import read_secret
@@ -12,8 +13,10 @@ from server.workspace import find
 def serve(settings: ControlSettings) -> None:
     workspace = find(settings.workspace)
     app = create_app(
-        catalog=open_catalog(workspace),
-        blobs=FilesystemBlobs(workspace.blobs),
-        token=read_secret(settings.service_token_file),
+        Control(
+            catalog=open_catalog(workspace),
+            blobs=FilesystemBlobs(workspace.blobs),
+            service_token=read_secret(settings.service_token_file),
+        )
     )
     listen.serve(app, host=settings.host, port=settings.control_port, log_level=settings.log_level)

@@ -1,0 +1,70 @@
+"""What engines and routers report, and which engines there are."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+
+from registry.canonical import Document
+from registry.digests import Digest
+from registry.errors import InvalidDocument
+from registry.models import EngineState, Slot
+from registry.signing.envelope import Envelope
+from server.api.access import requires
+from server.api.bodies import takes
+from server.api.caller import Who
+from server.api.control import Control
+from server.api.guarded import router
+
+
+class Engine(Document):
+    """As its agent announced it, and what it was seen to serve."""
+
+    state: EngineState
+    slots: tuple[Slot, ...]
+
+
+class Engines(Document):
+    items: tuple[Engine, ...]
+    next: None = None
+    """An installation has few engines: they always come as one page."""
+
+
+class Attested(Document):
+    attestation: Digest
+
+
+def routes(control: Control) -> APIRouter:
+    engines = router()
+    service = requires(control, {Who.SERVICE})
+
+    @engines.get("/engines", dependencies=[requires(control, {Who.SERVICE, Who.PLATFORM_ADMIN})])
+    def list_engines() -> Engines:
+        """All engines that ever announced themselves, and their attested slots."""
+        snapshot = control.catalog.snapshot()
+        return Engines(
+            items=tuple(
+                Engine(state=state, slots=tuple(s for s in snapshot.slots if s.engine == state.engine))
+                for state in snapshot.engines
+            )
+        )
+
+    @engines.put("/engines/{engine}", dependencies=[service], status_code=204)
+    def announce_engine(engine: str, state: Annotated[EngineState, takes(EngineState)]) -> Response:
+        """An agent says what its engine is."""
+        if state.engine != engine:
+            raise InvalidDocument("the engine in the path and in the body differ")
+        control.catalog.announce(state, actor=f"engine:{engine}")
+        return Response(status_code=204)
+
+    @engines.post("/attestations", dependencies=[service])
+    def file_attestation(envelope: Annotated[Envelope, takes(Envelope)]) -> Attested:
+        """An agent's signed finding that a slot behaves as its version."""
+        return Attested(attestation=control.catalog.attest(envelope, actor="engine"))
+
+    @engines.post("/record-heads", dependencies=[service], status_code=204)
+    def file_record_head(envelope: Annotated[Envelope, takes(Envelope)]) -> Response:
+        """A router's signed position in its chain of records."""
+        control.catalog.record_head(envelope, actor="router")
+        return Response(status_code=204)
+
+    return engines
