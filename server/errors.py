@@ -59,3 +59,33 @@ class FileUnusable(InvalidInput):
 class NoSuchLine(InvalidInput):
     code = "no_such_line"
     hint = "a row is found by the line on which it begins"
+
+
+class IdentityProviderUnreachable(TenonError):
+    code, status = "identity_provider_unreachable", 503
+    hint = "try again later, or use a key"
+
+
+class InvalidCursor(InvalidInput):
+    code = "invalid_cursor"
+    hint = "use the cursor exactly as `next` gave it, or start again without one"
+
+
+class InvalidPrecondition(InvalidInput):
+    code = "invalid_precondition"
+    hint = 'send the ETag as it came: If-Match: "3"'
+
+
+class InvalidIdempotencyKey(InvalidInput):
+    code = "invalid_idempotency_key"
+    hint = "use 1 to 255 visible ASCII characters, such as a UUID"
+
+
+class IdempotencyKeyReused(InvalidInput):
+    code, status = "idempotency_key_reused", 422
+    hint = "one key is for one request: make a new key for another one"
+
+
+class IdempotencyInProgress(Conflict):
+    code = "idempotency_in_progress"
+    hint = "the first request with this key is still being answered: ask again in a second"
