@@ -1,11 +1,15 @@
 """Known answers: the vectors that certificate-transparency implementations share for RFC 6962 hashing."""
 
 import hashlib
+import json
+from pathlib import Path
 
 import pytest
 
-from registry.log import merkle
+from registry.log import merkle, proofs
+from tests.support.trees import tiles_of
 
+VECTORS = Path(__file__).parents[2] / "support" / "vectors" / "merkle.jsonl"
 DATA = [bytes.fromhex(text) for text in (
     "", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f",
 )]  # fmt: skip
@@ -49,17 +53,17 @@ def test_the_empty_tree() -> None:
 
 @pytest.mark.parametrize(("index", "size", "proof"), INCLUSION)
 def test_inclusion(index: int, size: int, proof: tuple[bytes, ...]) -> None:
-    assert merkle.inclusion_proof(LEAVES[:size], index) == proof
-    assert merkle.verify_inclusion(
+    assert proofs.inclusion_proof(tiles_of(LEAVES), index, size) == proof
+    assert proofs.verify_inclusion(
         leaf=LEAVES[index], index=index, size=size, proof=proof, root=ROOTS[size - 1]
     )
 
 
 @pytest.mark.parametrize(("old", "new", "proof"), CONSISTENCY)
 def test_consistency(old: int, new: int, proof: tuple[bytes, ...]) -> None:
-    assert merkle.consistency_proof(LEAVES[:new], old) == proof
-    assert merkle.verify_consistency(
-        old_size=old, new_size=new, old_root=ROOTS[old - 1], new_root=ROOTS[new - 1], proof=proof
+    assert proofs.consistency_proof(tiles_of(LEAVES), old, new) == proof
+    assert proofs.verify_consistency(
+        first=old, second=new, first_root=ROOTS[old - 1], second_root=ROOTS[new - 1], proof=proof
     )
 
 
@@ -79,7 +83,7 @@ def test_a_proof_only_fits_its_place() -> None:
         (index, size, (b"", *proof)),
         (index, size, tuple(reversed(proof))),
     ]:
-        assert not merkle.verify_inclusion(
+        assert not proofs.verify_inclusion(
             leaf=LEAVES[index], index=wrong_index, size=wrong_size, proof=wrong_proof, root=ROOTS[size - 1]
         )
 
@@ -103,18 +107,46 @@ def test_an_older_tree_cannot_be_made_up() -> None:
         (6, 16, ROOTS[5], ROOTS[7], (H, E, F), False),
     ]
     for old, new, old_root, new_root, proof, holds in cases:
-        assert merkle.verify_consistency(
-            old_size=old, new_size=new, old_root=old_root, new_root=new_root, proof=proof
+        assert proofs.verify_consistency(
+            first=old, second=new, first_root=old_root, second_root=new_root, proof=proof
         ) is holds  # fmt: skip
 
 
-def test_there_are_no_proofs_outside_the_tree() -> None:
-    for index in (-1, 8):
-        with pytest.raises(ValueError, match="no leaf"):
-            merkle.inclusion_proof(LEAVES, index)
-    for size in (-1, 9):
-        with pytest.raises(ValueError, match="never had size"):
-            merkle.consistency_proof(LEAVES, size)
+@pytest.mark.parametrize(("index", "size"), [(-1, 8), (8, 8), (3, 3), (0, 9), (0, 0)])
+def test_there_are_no_inclusion_proofs_outside_the_tree(index: int, size: int) -> None:
+    with pytest.raises(ValueError, match="no leaf"):
+        proofs.inclusion_proof(tiles_of(LEAVES), index, size)
+
+
+@pytest.mark.parametrize(("old", "new"), [(-1, 8), (9, 8), (0, 9)])
+def test_there_are_no_consistency_proofs_outside_the_tree(old: int, new: int) -> None:
+    with pytest.raises(ValueError, match="never had size"):
+        proofs.consistency_proof(tiles_of(LEAVES), old, new)
+
+
+def test_published_proofs_good_and_spoilt() -> None:
+    """Those of transparency-dev/merkle, see tests/support/vectors/README.md."""
+    cases = [json.loads(line) for line in VECTORS.read_text().splitlines()]
+    assert {case["holds"] for case in cases} == {True, False}
+    for case in cases:
+        proof = [bytes.fromhex(node) for node in case["proof"]]
+        if "leaf" in case:
+            holds = proofs.verify_inclusion(
+                leaf=bytes.fromhex(case["leaf"]),
+                index=case["index"],
+                size=case["size"],
+                proof=proof,
+                root=bytes.fromhex(case["root"]),
+            )
+        else:
+            holds = proofs.verify_consistency(
+                first=case["first"],
+                second=case["second"],
+                first_root=bytes.fromhex(case["first_root"]),
+                second_root=bytes.fromhex(case["second_root"]),
+                proof=proof,
+            )
+        assert holds is case["holds"], case["name"]
 
 
 @pytest.mark.parametrize(("size", "peaks"), [(1, ()), (2, (A, B)), (-1, ()), (1, (b"short",))])
