@@ -1,9 +1,12 @@
 """For every suite: nothing may be skipped quietly, and nothing talks to a network."""
 
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests.support.postgres import PostgresServer, running
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,3 +34,10 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Starts with the first test that asks for it; databases of it are fresh for each test."""
+    with running() as server:
+        yield server

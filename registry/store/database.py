@@ -16,8 +16,10 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from sqlmodel import Session
 
 from registry.errors import WorkspaceNotFound
-from registry.store.errors import SchemaOutdated, StoreBusy, StoreConflict, StoreCorrupt, StoreUnavailable
-from registry.store.migrations import REVISION
+from registry.names import parse_name
+from registry.store import revision as revisions
+from registry.store.errors import StoreBusy, StoreConflict, StoreCorrupt, StoreUnavailable
+from registry.store.port import Store
 from registry.store.rows import Row
 from registry.store.transaction import Transaction
 
@@ -50,6 +52,11 @@ class Database:
             _check_revision(session)
             yield Transaction(session)
             session.commit()
+
+    def within(self, tenant: str) -> "Database":
+        """SQLite has no row-level security: what keeps tenants apart here is every query's own condition."""
+        parse_name(tenant, "tenant")
+        return self
 
     def check(self) -> None:
         """Raises WorkspaceNotFound, SchemaOutdated or StoreCorrupt now rather than at the first request."""
@@ -91,9 +98,9 @@ class Database:
         return engine
 
 
-def upgrade(database: Database) -> None:
-    """Bring the file to the newest revision; makes it when there is none. Safe to run twice and at once."""
-    database.migrate("head")
+def upgrade(store: Store) -> None:
+    """Bring the schema to the newest revision. Safe to run twice and at once."""
+    store.migrate("head")
 
 
 @contextmanager
@@ -139,13 +146,7 @@ def _check_revision(session: Session) -> None:
         if _primary_code(error) != sqlite3.SQLITE_ERROR:  # anything but "no such table"
             raise
         rows = []
-    found = ", ".join(str(row[0]) for row in rows) or "none"
-    if found != REVISION:
-        raise SchemaOutdated(
-            f"the database has schema revision {found}, this Tenon needs {REVISION}",
-            found=found,
-            needed=REVISION,
-        )
+    revisions.require(str(row[0]) for row in rows)
 
 
 @contextmanager

@@ -17,7 +17,21 @@ class StoreBusy(TenonError):
 
 class StoreUnavailable(TenonError):
     code, status = "store_unavailable", 503
-    hint = "check that the disk is not full and that the workspace is writable"
+    hint = "check that the disk is not full and that the database can be written"
+
+
+class StoreUnsuitable(TenonError):
+    """Tenants' rows would lie there without the walls that this Tenon counts on."""
+
+    code, status = "store_unsuitable", 503
+    hint = "connect as a role without SUPERUSER and BYPASSRLS: docs/guides/storage.md"
+
+
+class ScopeViolated(TenonError):
+    """Row-level security stopped what the code before it should have stopped."""
+
+    code, status = "scope_violated", 500
+    hint = "this is a fault of Tenon: report it; no other tenant's row was read or changed"
 
 
 class StoreConflict(Conflict):

@@ -203,6 +203,13 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("engine", "version"),
     )
+    if op.get_bind().dialect.name == "postgresql":
+        _append_only_on_postgresql()
+    else:
+        _append_only_on_sqlite()
+
+
+def _append_only_on_sqlite() -> None:
     for table in APPEND_ONLY:
         for action in ("UPDATE", "DELETE"):
             op.execute(
@@ -211,10 +218,28 @@ def upgrade() -> None:
             )
 
 
-def downgrade() -> None:
+def _append_only_on_postgresql() -> None:
+    op.execute(
+        "CREATE FUNCTION tenon_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'the % of the log are append-only', TG_TABLE_NAME "
+        "USING ERRCODE = 'integrity_constraint_violation'; END $$"
+    )
     for table in APPEND_ONLY:
-        for action in ("update", "delete"):
-            op.execute(f"DROP TRIGGER {table}_no_{action}")
+        for action in ("UPDATE", "DELETE", "TRUNCATE"):
+            # For each statement: refused even where row-level security hides every row.
+            op.execute(
+                f"CREATE TRIGGER {table}_no_{action.lower()} BEFORE {action} ON {table} "
+                "FOR EACH STATEMENT EXECUTE FUNCTION tenon_append_only()"
+            )
+
+
+def downgrade() -> None:
+    postgresql = op.get_bind().dialect.name == "postgresql"
+    for table in APPEND_ONLY:
+        for action in ("update", "delete", *(["truncate"] if postgresql else [])):
+            op.execute(f"DROP TRIGGER {table}_no_{action}" + (f" ON {table}" if postgresql else ""))
+    if postgresql:
+        op.execute("DROP FUNCTION tenon_append_only()")
     for table in (
         "slots",
         "routes",
