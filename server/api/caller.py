@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from registry.digests import Digest
-from registry.errors import KeyRefused
+from registry.errors import KeyRefused, TenantNotFound
 from registry.keys import PREFIX
 from registry.models import Role
 from server.api.control import Control
@@ -50,7 +50,19 @@ def identify(control: Control, headers: Mapping[str, str]) -> Caller:
     if secret.startswith(f"{PREFIX}_"):
         key = control.catalog.authenticate(secret)
         return Caller(actor=f"key:{key.id}", who=Who(key.role), tenant=key.tenant)
+    if control.oidc is not None:
+        claimed = control.oidc.verify(secret)
+        if claimed.tenant is not None and not _is_served(control, claimed.tenant):
+            raise refused()
+        return Caller(actor=claimed.actor, who=Who(claimed.role), tenant=claimed.tenant)
     raise refused()
+
+
+def _is_served(control: Control, tenant: str) -> bool:
+    try:
+        return not control.catalog.tenant(tenant).suspended
+    except TenantNotFound:
+        return False
 
 
 def refused() -> KeyRefused:

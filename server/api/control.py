@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from registry.catalog.local import LocalCatalog
 from registry.clock import Clock, SystemClock
 from registry.ports import Blobs
+from server.api.oidc import Oidc
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +15,9 @@ class Control:
     service_token: str
     """What Tenon's own processes show; also the root of the secrets that cursors and kept answers need."""
     clock: Clock = field(default_factory=SystemClock)
+    oidc: Oidc | None = None
+    """None: keys only."""
+
+    def within(self, tenant: str) -> LocalCatalog:
+        """The catalog for what a request does to one tenant: on PostgreSQL it sees no other's rows."""
+        return self.catalog.within(tenant)
