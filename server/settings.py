@@ -26,7 +26,18 @@ class RoleSettings(BaseSettings):
     service_token_file: Path = Field(description="Bearer token that Tenon's own processes show each other")
 
 
-class ControlSettings(RoleSettings):
+class StorageSettings(BaseSettings):
+    """Where a registry keeps what it knows; the command line reads these too."""
+
+    model_config = SettingsConfigDict(env_prefix="TENON_", extra="ignore", frozen=True)
+
+    database_url_file: Path | None = Field(
+        None,
+        description="Secret with the registry's PostgreSQL URL; default: the workspace's own database",
+    )
+
+
+class ControlSettings(RoleSettings, StorageSettings):
     """``tenon serve control``: the registry over HTTP."""
 
     control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")
@@ -116,6 +127,28 @@ def inherited_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in kept or name.startswith(prefixes)}
 
 
-def default_workspace() -> Path:
-    """``TENON_WORKSPACE``, else ``.tenon`` in the current folder."""
-    return Path(os.environ.get("TENON_WORKSPACE", ".tenon"))
+class ClientSettings(BaseSettings):
+    """Every command that works on a workspace folder or against a registry's URL."""
+
+    model_config = SettingsConfigDict(env_prefix="TENON_", extra="ignore", frozen=True)
+
+    workspace: str = Field(".tenon", min_length=1, description="Workspace folder, or URL of a control plane")
+    key_file: Path | None = Field(
+        None,
+        description="API key for the URL in TENON_WORKSPACE, and for no other; instead of `tenon login`",
+    )
+    ca_file: Path | None = Field(
+        None, description="Certificates (PEM) to trust instead of the system's, for a registry's URL"
+    )
+    config_dir: Path | None = Field(
+        None, description="Where logins are kept; default `$XDG_CONFIG_HOME/tenon`, else `~/.config/tenon`"
+    )
+
+
+def config_folder(given: ClientSettings) -> Path:
+    """Where this user's logins are kept."""
+    if given.config_dir is not None:
+        return given.config_dir
+    shared = os.environ.get("XDG_CONFIG_HOME", "")
+    # The XDG base directory specification: a relative path there is to be ignored.
+    return (Path(shared) if Path(shared).is_absolute() else Path.home() / ".config") / "tenon"

@@ -25,6 +25,11 @@ class Workspace:
         return self.root / "registry.db"
 
     @property
+    def database_url(self) -> Path:
+        """Exists when the registry is on PostgreSQL instead of ``database``."""
+        return self.root / "secrets" / "database-url"
+
+    @property
     def blobs(self) -> Path:
         return self.root / "blobs"
 
@@ -88,6 +93,11 @@ def create(root: Path) -> Workspace:
     return workspace
 
 
+def keep_database_url(workspace: Workspace, url: str) -> None:
+    """From now on the registry of this workspace is there."""
+    _write_secret(workspace.database_url, url)
+
+
 def find(root: Path) -> Workspace:
     """The workspace at ``root``; raises WorkspaceNotFound."""
     if not (root / _MARKER).is_file():
@@ -96,6 +106,10 @@ def find(root: Path) -> Workspace:
 
 
 def _secret(path: Path) -> None:
+    _write_secret(path, secrets.token_urlsafe(32))
+
+
+def _write_secret(path: Path, secret: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as stream:
-        stream.write(secrets.token_urlsafe(32) + "\n")
+        stream.write(secret + "\n")

@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.postgres import PostgresServer, running
+from tests.support.stores import KINDS, fresh
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,3 +43,10 @@ def postgres() -> Iterator[PostgresServer]:
     """Starts with the first test that asks for it; databases of it are fresh for each test."""
     with running() as server:
         yield server
+
+
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Address of a new registry database, on each kind in turn: see ``tests.support.stores.connect``."""
+    with fresh(request.param, tmp_path, lambda: request.getfixturevalue("postgres")) as address:
+        yield address

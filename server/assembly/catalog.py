@@ -5,16 +5,30 @@ from pathlib import Path
 from registry.blobs.filesystem import FilesystemBlobs
 from registry.catalog.local import LocalCatalog
 from registry.clock import SystemClock
+from registry.errors import AlreadyExists
 from registry.signing.keys import Signer
-from registry.store.database import Database, upgrade
-from server.workspace import SIGNERS, Workspace, create, find
+from registry.store.database import upgrade
+from registry.store.port import Store
+from server.assembly.secrets import read_url
+from server.assembly.storage import on_postgresql, open_store
+from server.settings import StorageSettings, load
+from server.workspace import SIGNERS, Workspace, create, find, keep_database_url
 
 
-def initialise(root: Path) -> Workspace:
-    """A new workspace with an empty registry that trusts the workspace's own signers."""
+def initialise(root: Path, *, database_url_file: Path | None = None) -> Workspace:
+    """A new workspace with an empty registry that trusts the workspace's own signers.
+
+    ``database_url_file``: where its PostgreSQL is; the URL is copied into the workspace. Raises AlreadyExists
+    for a folder or a database that is in use: another log key could never write there.
+    """
+    settings = StorageSettings(database_url_file=database_url_file) if database_url_file else _settings()
+    if settings.database_url_file is not None:
+        _require_unused(on_postgresql(settings.database_url_file))
     workspace = create(root)
-    upgrade(Database(workspace.database))
-    catalog = open_catalog(workspace)
+    if database_url_file is not None:
+        keep_database_url(workspace, read_url(database_url_file))
+    upgrade(open_store(workspace, settings))
+    catalog = open_catalog(workspace, settings)
     for role in SIGNERS:
         catalog.trust(signer(workspace, role).public, actor="tenon init")
     return workspace
@@ -22,13 +36,18 @@ def initialise(root: Path) -> Workspace:
 
 def upgrade_workspace(root: Path) -> Workspace:
     workspace = find(root)
-    upgrade(Database(workspace.database))
+    upgrade(open_store(workspace, _settings()))
     return workspace
 
 
-def open_catalog(workspace: Workspace) -> LocalCatalog:
+def upgrade_database(url_file: Path) -> None:
+    """Without a workspace: for a migration that runs beside the control plane, as the tables' owner."""
+    upgrade(on_postgresql(url_file))
+
+
+def open_catalog(workspace: Workspace, settings: StorageSettings | None = None) -> LocalCatalog:
     return LocalCatalog(
-        database=Database(workspace.database),
+        database=open_store(workspace, settings or _settings()),
         blobs=FilesystemBlobs(workspace.blobs),
         signer=signer(workspace, "log"),
         clock=SystemClock(),
@@ -37,3 +56,18 @@ def open_catalog(workspace: Workspace) -> LocalCatalog:
 
 def signer(workspace: Workspace, role: str) -> Signer:
     return Signer.load(workspace.key(role))
+
+
+def _settings() -> StorageSettings:
+    return load(StorageSettings)
+
+
+def _require_unused(store: Store) -> None:
+    upgrade(store)
+    store.check()
+    with store.read() as rows:
+        if rows.log.size():
+            raise AlreadyExists(
+                "this database holds a registry already",
+                hint="use the workspace that was made with it, or an empty database",
+            )

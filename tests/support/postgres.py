@@ -34,8 +34,8 @@ _SETTINGS = {
     "fsync": "off",
     "autovacuum": "off",
 }
-# Its standard input is a pipe from the tests: whatever ends them closes it. A line instead of the end means that
-# the folder is still needed.
+# Its standard input is a pipe from the tests: whatever ends them closes it. A line instead of the end means
+# that the folder is still needed.
 _TIED = """
 "$@" </dev/null & server=$!
 if read -r _; then folder=; else folder=$PWD; fi
@@ -66,7 +66,7 @@ class PostgresServer:
         with self.admin() as admin:
             if (
                 migrated
-                and not admin.execute("SELECT FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone()
+                and not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone()
             ):
                 self._create(admin, _TEMPLATE)
                 with PostgresDatabase(self.url(_TEMPLATE)) as database:
@@ -81,7 +81,7 @@ class PostgresServer:
     def _create(
         self, admin: "psycopg.Connection[tuple[object, ...]]", name: str, template: str = "template0"
     ) -> None:
-        made = SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}")
+        made = SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY FILE_COPY")  # 20 ms, WAL_LOG 35
         admin.execute(made.format(Identifier(name), Identifier(ROLE), Identifier(template)))
 
     def crash(self) -> None:
