@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from registry.errors import InvalidInput
+
 
 class Clock(Protocol):
     def now(self) -> datetime:
@@ -31,3 +33,37 @@ class ManualClock:
 def stamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds: sorts as text and has one spelling."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def passed(stamped: str | None, now: datetime) -> bool:
+    """Whether the moment that ``stamped`` names has come; None never comes, an unreadable one already has."""
+    if stamped is None:
+        return False
+    try:
+        moment = datetime.fromisoformat(stamped)
+    except ValueError:
+        return True
+    return moment.tzinfo is None or moment <= now
+
+
+def restamp(text: str, what: str) -> str:
+    """``text`` in the spelling of :func:`stamp`. Raises InvalidInput; a time without a zone is no moment."""
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return stamp(moment)
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidInput(f"{what} must be an RFC 3339 time with its zone, like 2026-01-31T12:00:00Z")
+
+
+class RatchetClock:
+    """``clock``, except that it never goes back while this process runs: what expired stays expired."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._latest = datetime.min.replace(tzinfo=UTC)
+
+    def now(self) -> datetime:
+        self._latest = max(self._latest, self._clock.now())
+        return self._latest

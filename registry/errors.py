@@ -181,6 +181,15 @@ class WorkspaceNotFound(NotFound):
     hint = "make one with: tenon init DIR"
 
 
+class EntryNotFound(NotFound):
+    code = "entry_not_found"
+
+
+class HeadNotFound(NotFound):
+    code = "head_not_found"
+    hint = "a head is signed at the end of every change, not after every entry"
+
+
 class Conflict(TenonError):
     code, status = "conflict", 409
 
@@ -208,6 +217,13 @@ class GateRefused(Refused):
     hint = "see the reasons above; an alias moves only after its gate passes"
 
 
+class KeyRefused(Refused):
+    """One answer for every key that opens nothing: unknown, revoked, expired, of a suspended tenant."""
+
+    code, status = "key_refused", 401
+    hint = "use a key that was not revoked and has not expired"
+
+
 class VersionRevoked(Refused):
     code = "version_revoked"
 
@@ -228,6 +244,11 @@ class SigningKeyExposed(Refused):
     hint = "chmod 600 the file, and make a new key if others may have read it"
 
 
+class LogKeyNotInForce(TenonError):
+    code, status = "log_key_not_in_force", 503
+    hint = "the log key was rotated: start this process again with the key that is in force"
+
+
 class Corrupt(TenonError):
     code, status = "corrupt", 500
     hint = "stop writing to this workspace and restore the damaged file from a backup"
@@ -239,6 +260,18 @@ class BlobCorrupt(Corrupt):
 
 class LogCorrupt(Corrupt):
     code = "log_corrupt"
+
+
+class LogForked(Corrupt):
+    """Two signed heads that no single log can have: proof that somebody was shown another history."""
+
+    code = "log_forked"
+    hint = "keep both heads: together they prove it"
+
+
+class LogExportInvalid(Corrupt):
+    code = "log_export_invalid"
+    hint = "do not rely on this file: export it again and compare"
 
 
 class RecordCorrupt(Corrupt):

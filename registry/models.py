@@ -1,9 +1,9 @@
 """The nouns of the catalog, as frozen documents. Words: docs/concepts/words.md."""
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from registry.canonical import Document, decode
 from registry.digests import Digest
@@ -53,6 +53,13 @@ class Key(Document):
     """RFC 3339 UTC, see :func:`registry.clock.stamp`. A rotated key keeps working until then."""
     label: str = Field(default="", max_length=100)
     """For people: what the key is for."""
+    root: Name | None = None
+    """The first key of this line of rotations; None when it replaced none."""
+
+    @property
+    def line(self) -> str:
+        """The same for a key and all that replace it: one person, however often the key is rotated."""
+        return self.root or self.id
 
 
 class Base(Document):
@@ -141,6 +148,12 @@ class Canary(Document):
 
     version: Digest
     percent: float = Field(gt=0, lt=100, multiple_of=0.01)
+    from_top: bool = False
+    """Counts its buckets from the upper end: see :mod:`registry.assignment`."""
+
+    @property
+    def buckets(self) -> int:
+        return round(self.percent * 100)
 
 
 class AliasState(Document):
@@ -155,12 +168,24 @@ class AliasState(Document):
     version: Digest
     """The stable version: it serves everybody whom no canary serves."""
     epoch: int = Field(ge=1)
-    canaries: tuple[Canary, ...] = ()
-    """Together below 100 percent."""
+    canaries: tuple[Canary, ...] = Field(default=(), max_length=2)
+    """Together below 100 percent. At most two, one from each end of the buckets: with three, changing the
+    share of one would have to move people between the others."""
     shadows: tuple[Digest, ...] = ()
     """Versions that get copies of requests and never answer anybody."""
     expires_at: str | None = Field(default=None, max_length=40)
     """RFC 3339 UTC; from then on the alias points nowhere."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        versions = [self.version, *(canary.version for canary in self.canaries), *self.shadows]
+        if len(set(versions)) != len(versions):
+            raise ValueError("a version is stable, a canary or a shadow, and only one of them")
+        if sum(canary.buckets for canary in self.canaries) >= 10_000:
+            raise ValueError("canaries leave nothing to the stable version")
+        if len({canary.from_top for canary in self.canaries}) != len(self.canaries):
+            raise ValueError("two canaries count from different ends")
+        return self
 
 
 class VersionState(Document):
@@ -217,20 +242,3 @@ class RecordHead(Document):
     seq: int = Field(ge=0)
     digest: Digest
     at: str = Field(max_length=40)
-
-
-class Snapshot(Document):
-    """All state the data plane needs, as of log index ``size`` (the number of entries applied)."""
-
-    size: int = Field(ge=0)
-    root: Digest
-    """Merkle root of the log at ``size``: a reader can prove what it was told."""
-    tenants: tuple[Tenant, ...] = ()
-    keys: tuple[Key, ...] = ()
-    bases: dict[Digest, Base] = Field(default_factory=dict)
-    policies: dict[Digest, Policy] = Field(default_factory=dict)
-    routes: tuple[Route, ...] = ()
-    aliases: tuple[AliasState, ...] = ()
-    versions: tuple[VersionState, ...] = ()
-    engines: tuple[EngineState, ...] = ()
-    slots: tuple[Slot, ...] = ()

@@ -32,6 +32,8 @@ class Proposal(Document):
     version: Digest
     percent: float = Field(default=100, gt=0, le=100)
     """Less than 100: the version becomes a canary beside the stable one."""
+    expires_at: str | None = Field(default=None, max_length=40)
+    """Of the alias, once it has moved."""
     epoch: int = Field(ge=0)
     """The alias's when it was proposed: a move in between voids the proposal."""
     gate: GatePolicy
@@ -51,5 +53,6 @@ class Release(Document):
     alias: Name
     version: Digest
     percent: float = Field(default=100, gt=0, le=100)
+    expires_at: str | None = Field(default=None, max_length=40)
     epoch: int = Field(ge=0)
     """The epoch that the signer saw, 0 for an alias that does not exist yet: a signature works once."""

@@ -6,6 +6,9 @@ from registry.canonical import Document
 from registry.digests import Digest
 from registry.names import Name
 
+MOST = 2**53
+"""The largest integer that JSON readers agree on (RFC 8259, section 6)."""
+
 
 class UsageLine(Document):
     """What one version did for one tenant on one UTC day."""
@@ -14,13 +17,17 @@ class UsageLine(Document):
     adapter: Name
     version: Digest
     day: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
-    requests: int = Field(ge=0)
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
+    requests: int = Field(ge=0, le=MOST)
+    prompt_tokens: int = Field(ge=0, le=MOST)
+    completion_tokens: int = Field(ge=0, le=MOST)
 
 
 class UsageBatch(Document):
-    """Counted by one writer since its batch before; sending it twice counts it once."""
+    """Counted by one writer since its batch before; sending the newest one twice counts it once.
+
+    A writer sends in order: the next batch only after the answer to the one before. One that starts again
+    without knowing its ``seq`` takes a new name.
+    """
 
     writer: str = Field(min_length=1, max_length=200)
     seq: int = Field(ge=0)

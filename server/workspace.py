@@ -10,8 +10,9 @@ from registry.errors import AlreadyExists, WorkspaceNotFound
 from registry.signing.keys import Signer, SignerRole
 
 _MARKER = "tenon-workspace"
-SIGNERS: Final[tuple[SignerRole, ...]] = ("log", "trainer", "engine", "router")
-"""Log heads, reports, attestations, receipts: one key each, so that a leaked one forges one thing only."""
+SIGNERS: Final[tuple[SignerRole, ...]] = ("log", "trainer", "release", "engine", "router")
+"""Log heads, reports, releases, attestations, receipts: one key each, so that a leaked one forges one thing
+only. Workspaces from before there were releases have no such key, and need none until an alias asks for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,25 @@
-"""Move aliases: promote after a verdict, roll back to what was there before."""
+"""Move aliases: promote after a verdict, to everybody or to a share; shadow; roll back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from registry.catalog import versions
+from registry.catalog import moves
 from registry.catalog.change import Change
-from registry.catalog.errors import NothingToRollBack, VersionUnfingerprinted
-from registry.catalog.projection import ALIAS_MOVED
+from registry.catalog.errors import ApprovalRequired, NothingToRollBack, ShadowInvalid
+from registry.catalog.moves import Move, subject
+from registry.catalog.projection import ALIAS_MOVED, PROMOTION_VOIDED
 from registry.digests import Digest
-from registry.errors import AliasMoved, AliasNotFound, GateRefused, VersionRevoked
-from registry.evidence import GatePolicy, Verdict
-from registry.gates.decide import decide
-from registry.models import AliasState
-from registry.names import AdapterName, Ref, parse_name
+from registry.errors import AliasMoved, AliasNotFound
+from registry.evidence import Verdict
+from registry.models import AliasState, Canary
+from registry.names import AdapterName, Ref
+from registry.store.tables.versions import StoredVersion
 from registry.store.transaction import Transaction
 
-Cause: TypeAlias = Literal["promotion", "rollback"]
+Cause: TypeAlias = Literal["promotion", "canary", "shadow", "rollback", "revocation"]
+MAX_SHADOWS = 4
+"""Every one of them doubles the work of each request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,71 +33,128 @@ class AliasMove:
     version: Digest
     previous: Digest | None
     cause: Cause
-    verdict: Digest
-    """Of the verdict that allowed this version: for a roll back, the one of its promotion."""
+    verdict: Digest | None
+    """Of the verdict that allowed it: for a roll back, the one of its promotion; None for what needs none."""
+    canaries: tuple[Canary, ...] = ()
+    shadows: tuple[Digest, ...] = ()
+    expires_at: str | None = None
+    proposal: str | None = None
+    """The one that was approved."""
 
 
-def promote(
+def promote(change: Change, move: Move) -> Verdict:
+    """Raises VersionNotFound, VersionRevoked, VersionUnfingerprinted, AliasMoved, AliasNotFound (a canary
+    beside nothing), CanaryInvalid, ExpiryInvalid, ApprovalRequired, ReleaseSignatureRequired,
+    SignatureInvalid, GateRefused (with the verdict in its facts); nothing has moved then. Promoting what the
+    alias already shows changes nothing.
+    """
+    ready = moves.check(change, move)
+    needed = change.rows.protections.get(move.name.tenant, move.alias).approvals
+    if needed:
+        raise ApprovalRequired(
+            f"{Ref(move.name, alias=move.alias)} moves only with {needed} approval{'s' * (needed > 1)}",
+            approvals=needed,
+        )
+    carry_out(change, move, ready)
+    return ready.verdict
+
+
+def carry_out(change: Change, move: Move, ready: moves.Ready, *, proposal: str | None = None) -> None:
+    if ready.now is not None and ready.wanted.model_copy(update={"epoch": ready.now.epoch}) == ready.now:
+        return
+    said: dict[str, Any] = {
+        "verdict": ready.verdict.identity(),
+        "verdict_body": ready.verdict.model_dump(mode="json"),
+        "gate": move.gate.model_dump(mode="json"),
+    }
+    if move.release is not None:
+        said["release"] = move.release.model_dump(mode="json")
+    if proposal is not None:
+        said["proposal"] = proposal
+    cause: Cause = "promotion" if move.percent == 100 else "canary"
+    _write(change, ready.wanted, now=ready.now, cause=cause, said=said)
+
+
+def shadow(
     change: Change,
     name: AdapterName,
-    version: Digest,
+    shadows: Sequence[Digest],
     *,
-    gate: GatePolicy,
     alias: str,
     expect_epoch: int | None,
-) -> Verdict:
-    """``expect_epoch``: the epoch that the caller saw, 0 for an alias that does not exist yet.
+) -> AliasState:
+    """These versions get copies of the alias's requests, and no others do; none of them answers anybody, so
+    none needs a verdict. Raises AliasNotFound, AliasMoved, VersionNotFound, VersionRevoked,
+    VersionUnfingerprinted, ShadowInvalid."""
+    now = _current(change, name, alias, expect_epoch)
+    serving = {now.version, *(canary.version for canary in now.canaries)}
+    wanted = tuple(sorted(set(shadows)))
+    if len(wanted) > MAX_SHADOWS or serving & set(wanted):
+        raise ShadowInvalid(f"at most {MAX_SHADOWS} versions that do not serve {Ref(name, alias=alias)}")
+    for version in wanted:
+        moves.servable(change.rows, name, version)
+    if wanted == now.shadows:
+        return now
+    return _write(change, _next(now, shadows=wanted), now=now, cause="shadow", said={})
 
-    Raises VersionNotFound, VersionRevoked, VersionUnfingerprinted, AliasMoved, GateRefused (with the verdict
-    in its facts); nothing has moved then. Promoting what the alias already shows changes nothing.
+
+def roll_back(change: Change, name: AdapterName, *, alias: str, expect_epoch: int | None) -> AliasState:
+    """Ends the canaries when there are any; else to the version that was promoted before the present one,
+    was not revoked since and has not expired.
+
+    Rolling back again goes one further: a version that was rolled back from is never returned to. Needs no
+    approval and no signature: what it returns to had them. Raises AliasNotFound, AliasMoved,
+    NothingToRollBack.
     """
-    parse_name(alias, "alias")
-    found = versions.of_adapter(change.rows, name, version)
-    if found.revoked:
-        raise VersionRevoked(f"{version} was revoked")
-    if found.manifest.fingerprint is None:
-        raise VersionUnfingerprinted(
-            f"{version} has no fingerprint, so no engine could prove that it serves it"
-        )
-    now = change.rows.aliases.get(name, alias)
-    epoch = now.epoch if now else 0
-    if expect_epoch is not None and expect_epoch != epoch:
-        raise AliasMoved(f"{name}:{alias} is at epoch {epoch}, not {expect_epoch}", epoch=epoch)
-    verdict = decide(gate, version=version, reports=change.rows.versions.reports(version))
-    if not verdict.passed:
-        raise GateRefused(f"{name}:{alias} stays where it is: {'; '.join(verdict.reasons)}", verdict=verdict)
-    if now is None or now.version != version:
-        said = {
-            "verdict": verdict.identity(),
-            "verdict_body": verdict.model_dump(mode="json"),
-            "gate": gate.model_dump(mode="json"),
-        }
-        _move(change, name, alias, version=version, now=now, cause="promotion", said=said)
-    return verdict
-
-
-def roll_back(change: Change, name: AdapterName, *, alias: str) -> AliasState:
-    """To the version that was promoted before the present one and was not revoked since.
-
-    Rolling back again goes one further: a version that was rolled back from is never returned to.
-    """
-    now = change.rows.aliases.get(name, alias)
-    if now is None:
-        raise AliasNotFound(f"{Ref(name, alias=alias)} points nowhere")
-    for version, said in reversed(_ladder(change.rows, name, alias)[:-1]):
-        found = change.rows.versions.get(version)
-        if version != now.version and found is not None and not found.revoked:
-            return _move(change, name, alias, version=version, now=now, cause="rollback", said=said)
+    now = _current(change, name, alias, expect_epoch)
+    ladder = _ladder(change.rows, name, alias)
+    if now.canaries:
+        _, said = ladder[-1]
+        return _write(change, _next(now, canaries=()), now=now, cause="rollback", said=said)
+    for state, said in reversed(ladder[:-1]):
+        found = change.rows.versions.get(state.version)
+        if (
+            state.version != now.version
+            and found is not None
+            and not found.revoked
+            and not moves.expired(state, change.now)
+        ):
+            shadows = tuple(version for version in now.shadows if version != state.version)
+            wanted = _next(now, version=state.version, expires_at=state.expires_at, shadows=shadows)
+            return _write(change, wanted, now=now, cause="rollback", said=said)
     raise NothingToRollBack(f"{name}:{alias} shows no earlier version that could be served")
 
 
-def history(rows: Transaction, name: AdapterName, alias: str) -> tuple[AliasMove, ...]:
-    """Oldest first; empty for an alias that never was."""
-    moves = []
-    for entry in rows.log.about(ALIAS_MOVED, _subject(name, alias)):
+def take_out(change: Change, version: StoredVersion) -> None:
+    """A revoked version ends as canary and as shadow. As stable version it stays: nothing answers for it."""
+    for now in change.rows.aliases.of(version.name):
+        canaries = tuple(canary for canary in now.canaries if canary.version != version.digest)
+        shadows = tuple(shadow for shadow in now.shadows if shadow != version.digest)
+        if (canaries, shadows) != (now.canaries, now.shadows):
+            wanted = _next(now, canaries=canaries, shadows=shadows)
+            _write(change, wanted, now=now, cause="revocation", said={})
+    for proposal in change.rows.proposals.open(version.name):
+        if proposal.version == version.digest:
+            _void(change, proposal.id, "the version was revoked")
+
+
+def find(rows: Transaction, name: AdapterName, alias: str) -> AliasState:
+    """Also one that has expired: people look at it. Raises AliasNotFound."""
+    found = rows.aliases.get(name, alias)
+    if found is None:
+        raise AliasNotFound(f"{name}:{alias[:80]} points nowhere", hint="promote a version first")
+    return found
+
+
+def history(
+    rows: Transaction, name: AdapterName, alias: str, *, after: int | None = None, limit: int | None = None
+) -> tuple[AliasMove, ...]:
+    """Oldest first; empty for an alias that never was. ``after``: the entry of a move."""
+    found = []
+    for entry in rows.log.about(ALIAS_MOVED, subject(name, alias), after=after, limit=limit):
         state = AliasState.build(entry.body["alias"])
-        previous = entry.body["from"]
-        moves.append(
+        previous, verdict = entry.body["from"], entry.body.get("verdict")
+        found.append(
             AliasMove(
                 entry=entry.index,
                 at=entry.at,
@@ -102,46 +163,54 @@ def history(rows: Transaction, name: AdapterName, alias: str) -> tuple[AliasMove
                 version=state.version,
                 previous=Digest(previous) if previous else None,
                 cause=entry.body["cause"],
-                verdict=Digest(entry.body["verdict"]),
+                verdict=Digest(verdict) if verdict else None,
+                canaries=state.canaries,
+                shadows=state.shadows,
+                expires_at=state.expires_at,
+                proposal=entry.body.get("proposal"),
             )
         )
-    return tuple(moves)
+    return tuple(found)
 
 
-def _ladder(rows: Transaction, name: AdapterName, alias: str) -> list[tuple[Digest, dict[str, Any]]]:
+def _ladder(rows: Transaction, name: AdapterName, alias: str) -> list[tuple[AliasState, dict[str, Any]]]:
     """The promotions that are still stood upon, oldest first: a roll back takes away all above its target."""
-    rungs: list[tuple[Digest, dict[str, Any]]] = []
-    for entry in rows.log.about(ALIAS_MOVED, _subject(name, alias)):
-        version = AliasState.build(entry.body["alias"]).version
+    rungs: list[tuple[AliasState, dict[str, Any]]] = []
+    for entry in rows.log.about(ALIAS_MOVED, subject(name, alias)):
+        state = AliasState.build(entry.body["alias"])
         if entry.body["cause"] == "rollback":
-            while rungs and rungs[-1][0] != version:
+            while rungs and rungs[-1][0].version != state.version:
                 rungs.pop()
-        else:
-            rungs.append((version, {key: entry.body[key] for key in ("verdict", "verdict_body", "gate")}))
+        elif entry.body["cause"] == "promotion":
+            rungs.append((state, {key: entry.body[key] for key in ("verdict", "verdict_body", "gate")}))
     return rungs
 
 
-def _move(
-    change: Change,
-    name: AdapterName,
-    alias: str,
-    *,
-    version: Digest,
-    now: AliasState | None,
-    cause: Cause,
-    said: dict[str, Any],
+def _current(change: Change, name: AdapterName, alias: str, expect_epoch: int | None) -> AliasState:
+    now = find(change.rows, name, alias)
+    if expect_epoch is not None and expect_epoch != now.epoch:
+        raise AliasMoved(f"{name}:{alias} is at epoch {now.epoch}, not {expect_epoch}", epoch=now.epoch)
+    return now
+
+
+def _next(now: AliasState, **fields: object) -> AliasState:
+    return AliasState.model_validate(dict(now) | fields | {"epoch": now.epoch + 1})
+
+
+def _write(
+    change: Change, state: AliasState, *, now: AliasState | None, cause: Cause, said: dict[str, Any]
 ) -> AliasState:
-    state = AliasState(
-        tenant=name.tenant,
-        adapter=name.adapter,
-        alias=alias,
-        version=version,
-        epoch=(now.epoch if now else 0) + 1,
-    )
+    name = AdapterName(state.tenant, state.adapter)
     body = {"alias": state.model_dump(mode="json"), "from": now.version if now else None, "cause": cause}
-    change.write(ALIAS_MOVED, _subject(name, alias), body | said)
+    change.write(ALIAS_MOVED, subject(name, state.alias), body | said)
+    for proposal in change.rows.proposals.open(name, state.alias):
+        _void(change, proposal.id, "the alias has moved")
     return state
 
 
-def _subject(name: AdapterName, alias: str) -> str:
-    return str(Ref(name, alias=alias))
+def _void(change: Change, proposal_id: str, reason: str) -> None:
+    proposal = change.rows.proposals.get(proposal_id)
+    if proposal is not None:
+        voided = proposal.model_copy(update={"state": "void"})
+        body = {"proposal": voided.model_dump(mode="json"), "reason": reason}
+        change.write(PROMOTION_VOIDED, proposal.id, body)

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from registry.catalog.projection import apply
-from registry.clock import Clock
+from registry.catalog.projection import apply, owner
+from registry.clock import Clock, stamp
 from registry.log.entries import Entry
 from registry.log.ledger import Ledger
 from registry.signing.keys import Signer
@@ -19,9 +19,12 @@ class Change:
     rows: Transaction
     """To read from while deciding; nobody else can change anything until the end."""
     ledger: Ledger
+    actor: str
+    now: str
+    """Never before the newest entry: what expired by then has expired, whatever the clock says today."""
 
     def write(self, kind: str, subject: str, body: Mapping[str, Any]) -> Entry:
-        entry = self.ledger.append(kind, subject, body)
+        entry = self.ledger.append(kind, subject, body, tenant=owner(self.rows, kind, subject, body))
         apply(self.rows, entry)
         return entry
 
@@ -35,7 +38,8 @@ def changing(database: Database, *, signer: Signer, clock: Clock) -> Changing:
     @contextmanager
     def change_by(actor: str) -> Iterator[Change]:
         with database.write() as rows:
-            change = Change(rows, Ledger(rows.log, signer=signer, clock=clock, actor=actor))
+            ledger = Ledger(rows.log, signer=signer, clock=clock, actor=actor)
+            change = Change(rows, ledger, actor, max(stamp(clock.now()), rows.log.last_at()))
             yield change
             change.ledger.seal()
 

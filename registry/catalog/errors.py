@@ -3,11 +3,6 @@
 from registry.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused
 
 
-class RouteInvalid(InvalidInput):
-    code = "route_invalid"
-    hint = "nothing was changed: correct the routes and send all of them again"
-
-
 class FingerprintInvalid(InvalidInput):
     code, status = "fingerprint_invalid", 422
     hint = "make the fingerprint again, from this adapter on this base"
@@ -35,6 +30,38 @@ class SignerInvalid(InvalidInput):
     code = "signer_invalid"
 
 
+class KeyInvalid(InvalidInput):
+    code = "key_invalid"
+
+
+class ExpiryInvalid(InvalidInput):
+    code = "expiry_invalid"
+    hint = "name a moment in the future, like 2026-01-31T12:00:00Z"
+
+
+class CanaryInvalid(InvalidInput):
+    code, status = "canary_invalid", 422
+    hint = "an alias has one stable version and at most two canaries, together below 100 percent"
+
+
+class ShadowInvalid(InvalidInput):
+    code, status = "shadow_invalid", 422
+    hint = "a shadow is a version that neither serves as stable nor as a canary of the alias"
+
+
+class UsageInvalid(InvalidInput):
+    code, status = "usage_invalid", 422
+    hint = "nothing of the batch was counted"
+
+
+class SignerNotFound(NotFound):
+    code = "signer_not_found"
+
+
+class ProposalNotFound(NotFound):
+    code = "proposal_not_found"
+
+
 class EngineNotFound(NotFound):
     code = "engine_not_found"
     hint = "announce the engine first"
@@ -45,6 +72,38 @@ class EngineReplaced(Conflict):
 
     code = "engine_replaced"
     hint = "start the engine again: every start is a new boot"
+
+
+class KeyEnded(Conflict):
+    code = "key_ended"
+    hint = "issue a new key"
+
+
+class SignerDistrusted(Conflict):
+    code = "signer_distrusted"
+    hint = "make a new signing key"
+
+
+class ApprovalRequired(Conflict):
+    code = "approval_required"
+    hint = "propose the promotion, and have somebody else approve it"
+
+
+class ApprovalUnneeded(Conflict):
+    code = "approval_unneeded"
+    hint = "promote it"
+
+
+class ProposalClosed(Conflict):
+    code = "proposal_closed"
+    hint = "look at the alias, then propose again"
+
+
+class UsageRegressed(Conflict):
+    """A writer sent a batch that it had already left behind, or the same one with other figures."""
+
+    code = "usage_regressed"
+    hint = "a writer that lost its place takes a new name"
 
 
 class NothingToRollBack(Conflict):
@@ -59,6 +118,23 @@ class RecordHeadRegressed(Conflict):
     hint = "the writer's records were cut off or restored: look at them with tenon log verify"
 
 
+class ApprovalRefused(Refused):
+    code = "approval_refused"
+    hint = (
+        "somebody else must approve: neither who proposed it, nor who approved already, nor a key of theirs"
+    )
+
+
+class ProtectionWeakened(Refused):
+    code = "protection_weakened"
+    hint = "a tenant may add protections; taking one away is for the platform"
+
+
+class ReleaseSignatureRequired(Refused):
+    code = "release_signature_required"
+    hint = "sign exactly this move and epoch with a trusted release key"
+
+
 class VersionUnfingerprinted(Refused):
     code = "version_unfingerprinted"
     hint = "nobody could tell this version from another in an engine: push it again with a fingerprint"
@@ -67,3 +143,20 @@ class VersionUnfingerprinted(Refused):
 class LogTruncated(Corrupt):
     code = "log_truncated"
     hint = "the reader knows more than the registry: the registry was restored from an older copy"
+
+
+class LogForked(Corrupt):
+    """Never smoothed over with a snapshot: whoever can rewrite history could then make readers forget."""
+
+    code = "log_forked"
+    hint = "the reader follows another log than this registry's: find out why, then start the reader again"
+
+
+class IdempotencyKeyReused(InvalidInput):
+    code, status = "idempotency_key_reused", 422
+    hint = "one key is for one request: make a new key for another one"
+
+
+class IdempotencyInProgress(Conflict):
+    code = "idempotency_in_progress"
+    hint = "the first request with this key is still being answered: ask again in a second"

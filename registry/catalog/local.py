@@ -1,56 +1,68 @@
 """The catalog of this machine: SQLite rows, blobs beside them, a signed log over both."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from registry.catalog import (
     aliases,
     bases,
     engines,
+    feed,
     keys,
     policies,
+    proposals,
+    protections,
     records,
     reports,
+    revocation,
     signers,
     tenants,
+    usage,
     versions,
 )
+from registry.catalog import routes as routing
 from registry.catalog.aliases import AliasMove
 from registry.catalog.audit import audit
 from registry.catalog.change import changing
-from registry.catalog.errors import LogTruncated
 from registry.catalog.export import export
-from registry.catalog.feed import snapshot
-from registry.catalog.routes import replace as replace_routes
+from registry.catalog.intake import Intake
+from registry.catalog.moves import Move
+from registry.catalog.routes import RoutingMove
 from registry.catalog.versions import VersionSummary
-from registry.clock import Clock
+from registry.clock import Clock, RatchetClock, stamp
 from registry.contract import Contract
 from registry.digests import Digest
 from registry.errors import InvalidInput, VersionRevoked
 from registry.evidence import GatePolicy, Report, Verdict
+from registry.feed import Delta, Position, Snapshot
 from registry.fingerprint import Fingerprint
 from registry.log.entries import Entry
-from registry.log.ledger import root_of
 from registry.log.verify import Fault
 from registry.manifests import Manifest, Provenance
 from registry.models import (
     AliasState,
     Base,
+    DeclaredHeader,
     EngineState,
     Key,
     Policy,
     PublicKey,
+    Quota,
     Role,
     Route,
-    Snapshot,
+    Routing,
     Tenant,
 )
 from registry.names import LIVE, AdapterName, Ref
 from registry.ports import Blobs
+from registry.promotions import Proposal, Protection
+from registry.routing.proof import Proof
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from registry.store.database import Database
+from registry.store.transaction import Transaction
+from registry.usage import UsageBatch, UsageLine
 
 MAX_PAGE = 10_000
 
@@ -80,10 +92,14 @@ class LocalCatalog:
         self._database = database
         self._blobs = blobs
         self._log_key = signer.public
-        self._change_by = changing(database, signer=signer, clock=clock)
+        self._clock = RatchetClock(clock)
+        self._change_by = changing(database, signer=signer, clock=self._clock)
         self._entropy = entropy
-        self._max_rank = max_rank
-        self._newest: Snapshot | None = None
+        self._intake = Intake(database, blobs, self._change_by, max_rank)
+
+    def _now(self, rows: Transaction) -> str:
+        """As a change would see it: a clock that was set back revives nothing."""
+        return max(stamp(self._clock.now()), rows.log.last_at())
 
     # Tenants, keys, signers
 
@@ -92,33 +108,98 @@ class LocalCatalog:
         with self._change_by(actor) as change:
             tenants.create(change, tenant)
 
-    def tenants(self) -> tuple[Tenant, ...]:
+    def tenant(self, tenant: str) -> Tenant:
+        """Raises TenantNotFound."""
         with self._database.read() as rows:
-            return rows.tenants.all()
+            return tenants.get(rows, tenant)
 
-    def issue_key(self, tenant: str, *, role: Role, actor: str) -> tuple[Key, str]:
-        """(the key, its secret: shown now and never again). Raises TenantNotFound."""
+    def tenants(self, *, after: str | None = None, limit: int | None = None) -> tuple[Tenant, ...]:
+        """By id; ``after`` and ``limit`` are those of every list: the last one seen, and how many."""
+        with self._database.read() as rows:
+            return rows.tenants.page(after, limit)
+
+    def suspend_tenant(self, tenant: str, *, reason: str, actor: str) -> None:
+        """None of its keys opens anything until it is resumed. Raises TenantNotFound."""
         with self._change_by(actor) as change:
-            return keys.issue(change, tenant, role=role, entropy=self._entropy)
+            tenants.suspend(change, tenant, reason=reason)
+
+    def resume_tenant(self, tenant: str, *, actor: str) -> None:
+        """Raises TenantNotFound."""
+        with self._change_by(actor) as change:
+            tenants.resume(change, tenant)
+
+    def set_quota(self, tenant: str, quota: Quota, *, actor: str) -> None:
+        """Raises TenantNotFound."""
+        with self._change_by(actor) as change:
+            tenants.set_quota(change, tenant, quota)
+
+    def rename_tenant(self, tenant: str, display_name: str, *, actor: str) -> None:
+        """What people see; the id never changes. Raises TenantNotFound, InvalidDocument."""
+        with self._change_by(actor) as change:
+            tenants.rename(change, tenant, display_name)
+
+    def issue_key(
+        self,
+        tenant: str | None,
+        *,
+        role: Role,
+        label: str = "",
+        expires_at: str | None = None,
+        actor: str,
+    ) -> tuple[Key, str]:
+        """(the key, its secret: shown now and never again); ``tenant`` None: a platform admin's.
+
+        Raises TenantNotFound, KeyInvalid, ExpiryInvalid.
+        """
+        with self._change_by(actor) as change:
+            return keys.issue(
+                change, tenant, role=role, label=label, expires_at=expires_at, entropy=self._entropy
+            )
+
+    def rotate_key(self, key_id: str, *, overlap_seconds: float, actor: str) -> tuple[Key, str]:
+        """A key with the same rights; the old one still opens for ``overlap_seconds``.
+
+        Raises KeyNotFound, KeyEnded, KeyInvalid.
+        """
+        with self._change_by(actor) as change:
+            return keys.rotate(change, key_id, overlap_seconds=overlap_seconds, entropy=self._entropy)
 
     def revoke_key(self, key_id: str, *, actor: str) -> None:
         """Raises KeyNotFound."""
         with self._change_by(actor) as change:
             keys.revoke(change, key_id)
 
-    def keys(self, tenant: str) -> tuple[Key, ...]:
-        """Raises TenantNotFound."""
+    def key(self, key_id: str) -> Key:
+        """Raises KeyNotFound."""
         with self._database.read() as rows:
-            tenants.require(rows, tenant)
-            return rows.keys.of(tenant)
+            return keys.get(rows, key_id)
+
+    def keys(
+        self, tenant: str | None, *, after: str | None = None, limit: int | None = None
+    ) -> tuple[Key, ...]:
+        """By id; None: those of platform admins. Raises TenantNotFound."""
+        with self._database.read() as rows:
+            if tenant is not None:
+                tenants.require(rows, tenant)
+            return rows.keys.of(tenant, after=after, limit=limit)
+
+    def authenticate(self, secret: str) -> Key:
+        """Raises KeyRefused, whatever is wrong with it."""
+        with self._database.read() as rows:
+            return keys.authenticate(rows, secret, now=self._now(rows))
 
     def trust(self, key: PublicKey, *, actor: str) -> None:
         """Raises SignerInvalid, AlreadyExists (the same key with another role)."""
         with self._change_by(actor) as change:
             signers.trust(change, key)
 
+    def distrust(self, signer: str, *, reason: str, actor: str) -> None:
+        """What it signed before stays valid. Raises SignerNotFound, SignerInvalid (the log's own key)."""
+        with self._change_by(actor) as change:
+            signers.distrust(change, signer, reason=reason)
+
     def trusted(self) -> dict[str, PublicKey]:
-        """Key id -> key."""
+        """Key id -> key, of those trusted now."""
         with self._database.read() as rows:
             return rows.signers.all()
 
@@ -144,16 +225,45 @@ class LocalCatalog:
         with self._database.read() as rows:
             return policies.get(rows, digest)
 
-    def replace_routes(self, tenant: str, routes: Sequence[Route], *, actor: str) -> None:
-        """All of them or none. Raises TenantNotFound, PolicyNotFound, RouteInvalid."""
+    def publish_routing(
+        self,
+        tenant: str,
+        *,
+        routes: Sequence[Route],
+        headers: Sequence[DeclaredHeader] | None = None,
+        expect_revision: int | None = None,
+        actor: str,
+    ) -> Routing:
+        """See :func:`registry.catalog.routes.publish`."""
         with self._change_by(actor) as change:
-            replace_routes(change, tenant, routes)
+            return routing.publish(
+                change, tenant, routes=routes, headers=headers, expect_revision=expect_revision
+            )
 
-    def routes(self, tenant: str) -> tuple[Route, ...]:
-        """Raises TenantNotFound."""
+    def routing(self, tenant: str) -> Routing:
+        """Revision 0 when nothing was published. Raises TenantNotFound."""
         with self._database.read() as rows:
             tenants.require(rows, tenant)
-            return rows.routes.of(tenant)
+            return rows.routings.get(tenant)
+
+    def routings(self, tenant: str) -> tuple[RoutingMove, ...]:
+        """All that were published, oldest first. Raises TenantNotFound."""
+        with self._database.read() as rows:
+            return routing.history(rows, tenant)
+
+    def prove_routing(
+        self,
+        tenant: str | None = None,
+        *,
+        routes: Sequence[Route] | None = None,
+        headers: Sequence[DeclaredHeader] | None = None,
+    ) -> Proof:
+        """Of ``routes`` as if they were published, else of what is in force; of all when no tenant is named.
+
+        Changes nothing. Raises TenantNotFound, RouteInvalid.
+        """
+        with self._database.read() as rows:
+            return routing.proof_of(rows, tenant, routes=routes, headers=headers)
 
     # Versions
 
@@ -171,38 +281,67 @@ class LocalCatalog:
 
         Raises TenantNotFound, BaseNotFound, FingerprintInvalid, VersionRevoked, the leaves of IntakeRefused.
         """
-        return versions.push(
-            name,
-            folder,
-            base=base,
-            fingerprint=fingerprint,
-            provenance=provenance,
-            max_rank=self._max_rank,
-            actor=actor,
-            database=self._database,
-            blobs=self._blobs,
-            change_by=self._change_by,
+        return self._intake.push(
+            name, folder, base=base, fingerprint=fingerprint, provenance=provenance, actor=actor
         )
+
+    def publish(
+        self,
+        name: AdapterName,
+        files: Mapping[str, Digest],
+        *,
+        base: Digest,
+        fingerprint: Fingerprint | None,
+        provenance: Provenance,
+        actor: str,
+    ) -> Digest:
+        """``push`` for files whose bytes were uploaded before: path -> blob. Raises BlobNotFound too."""
+        return self._intake.publish(
+            name, files, base=base, fingerprint=fingerprint, provenance=provenance, actor=actor
+        )
+
+    def sign_version(self, version: Digest, envelope: Envelope, *, actor: str) -> None:
+        """Raises VersionNotFound, VersionRevoked, SignatureInvalid."""
+        with self._change_by(actor) as change:
+            versions.sign(change, version, envelope)
+
+    def signatures(self, version: Digest) -> tuple[Envelope, ...]:
+        """Oldest first. Raises VersionNotFound."""
+        with self._database.read() as rows:
+            return rows.signatures.of(versions.find(rows, version).digest)
 
     def manifest(self, version: Digest) -> Manifest:
         """Raises VersionNotFound."""
         with self._database.read() as rows:
             return versions.find(rows, version).manifest
 
-    def versions(self, name: AdapterName) -> tuple[VersionSummary, ...]:
+    def version(self, version: Digest) -> VersionSummary:
+        """Raises VersionNotFound."""
+        with self._database.read() as rows:
+            return versions.summary(rows, version, now=self._now(rows))
+
+    def versions(
+        self, name: AdapterName, *, after: Digest | None = None, limit: int | None = None
+    ) -> tuple[VersionSummary, ...]:
         """Oldest push first."""
         with self._database.read() as rows:
-            return versions.summaries(rows, name)
+            return versions.summaries(rows, name, now=self._now(rows), after=after, limit=limit)
 
-    def adapters(self, tenant: str | None = None) -> tuple[AdapterName, ...]:
+    def version_count(self, name: AdapterName) -> int:
+        with self._database.read() as rows:
+            return rows.versions.count(name)
+
+    def adapters(
+        self, tenant: str | None = None, *, after: AdapterName | None = None, limit: int | None = None
+    ) -> tuple[AdapterName, ...]:
         """Adapters with at least one version; of all tenants when none is named."""
         with self._database.read() as rows:
-            return rows.versions.names(tenant)
+            return rows.versions.names(tenant, after=after, limit=limit)
 
     def resolve(self, ref: Ref) -> Digest:
         """Raises AliasNotFound, VersionNotFound."""
         with self._database.read() as rows:
-            return versions.resolve(rows, ref)
+            return versions.resolve(rows, ref, now=self._now(rows))
 
     def export(self, version: Digest, folder: Path) -> Manifest:
         """Write the adapter's files to ``folder``, checked, all or none.
@@ -219,7 +358,7 @@ class LocalCatalog:
     def revoke(self, version: Digest, *, reason: str, actor: str) -> None:
         """No engine keeps a slot of it and no alias that points at it is served. Raises VersionNotFound."""
         with self._change_by(actor) as change:
-            versions.revoke(change, version, reason=reason)
+            revocation.revoke(change, version, reason=reason)
 
     # Evidence, gates, aliases
 
@@ -240,21 +379,123 @@ class LocalCatalog:
         *,
         gate: GatePolicy,
         alias: str = LIVE,
+        percent: float = 100,
         expect_epoch: int | None = None,
+        release: Envelope | None = None,
+        expires_at: str | None = None,
         actor: str,
     ) -> Verdict:
-        """See :func:`registry.catalog.aliases.promote`."""
+        """Less than 100 percent: a canary beside the stable version. See
+        :func:`registry.catalog.aliases.promote`."""
+        move = Move(name, alias, version, gate, percent, expect_epoch, release, expires_at)
         with self._change_by(actor) as change:
-            return aliases.promote(change, name, version, gate=gate, alias=alias, expect_epoch=expect_epoch)
+            return aliases.promote(change, move)
 
-    def rollback(self, name: AdapterName, *, alias: str = LIVE, actor: str) -> AliasState:
-        """Raises AliasNotFound, NothingToRollBack."""
+    def shadow(
+        self,
+        name: AdapterName,
+        versions: Sequence[Digest],
+        *,
+        alias: str = LIVE,
+        expect_epoch: int | None = None,
+        actor: str,
+    ) -> AliasState:
+        """See :func:`registry.catalog.aliases.shadow`."""
         with self._change_by(actor) as change:
-            return aliases.roll_back(change, name, alias=alias)
+            return aliases.shadow(change, name, versions, alias=alias, expect_epoch=expect_epoch)
 
-    def history(self, name: AdapterName, alias: str = LIVE) -> tuple[AliasMove, ...]:
+    def rollback(
+        self, name: AdapterName, *, alias: str = LIVE, expect_epoch: int | None = None, actor: str
+    ) -> AliasState:
+        """See :func:`registry.catalog.aliases.roll_back`."""
+        with self._change_by(actor) as change:
+            return aliases.roll_back(change, name, alias=alias, expect_epoch=expect_epoch)
+
+    def alias(self, name: AdapterName, alias: str = LIVE) -> AliasState:
+        """Raises AliasNotFound."""
         with self._database.read() as rows:
-            return aliases.history(rows, name, alias)
+            return aliases.find(rows, name, alias)
+
+    def aliases(self, name: AdapterName) -> tuple[AliasState, ...]:
+        with self._database.read() as rows:
+            return rows.aliases.of(name)
+
+    def history(
+        self,
+        name: AdapterName,
+        alias: str = LIVE,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> tuple[AliasMove, ...]:
+        """Oldest first; ``after``: the entry of a move."""
+        with self._database.read() as rows:
+            return aliases.history(rows, name, alias, after=after, limit=limit)
+
+    def propose(
+        self,
+        name: AdapterName,
+        version: Digest,
+        *,
+        gate: GatePolicy,
+        alias: str = LIVE,
+        percent: float = 100,
+        expect_epoch: int | None = None,
+        release: Envelope | None = None,
+        expires_at: str | None = None,
+        actor: str,
+    ) -> Proposal:
+        """See :func:`registry.catalog.proposals.propose`."""
+        move = Move(name, alias, version, gate, percent, expect_epoch, release, expires_at)
+        with self._change_by(actor) as change:
+            return proposals.propose(change, move, entropy=self._entropy)
+
+    def approve(self, proposal: str, *, actor: str) -> Proposal:
+        """See :func:`registry.catalog.proposals.approve`."""
+        with self._change_by(actor) as change:
+            return proposals.approve(change, proposal)
+
+    def reject(self, proposal: str, *, reason: str, actor: str) -> Proposal:
+        """Raises ProposalNotFound, ProposalClosed."""
+        with self._change_by(actor) as change:
+            return proposals.reject(change, proposal, reason=reason)
+
+    def proposal(self, proposal: str) -> Proposal:
+        """Raises ProposalNotFound."""
+        with self._database.read() as rows:
+            return proposals.get(rows, proposal)
+
+    def proposals(
+        self, tenant: str, *, after: str | None = None, limit: int | None = None
+    ) -> tuple[Proposal, ...]:
+        """Oldest first. Raises TenantNotFound."""
+        with self._database.read() as rows:
+            tenants.require(rows, tenant)
+            return rows.proposals.of(tenant, after=after, limit=limit)
+
+    def protect(self, protection: Protection, *, actor: str) -> None:
+        """Raises TenantNotFound, ProtectionWeakened."""
+        with self._change_by(actor) as change:
+            protections.protect(change, protection)
+
+    def protections(self, tenant: str) -> tuple[Protection, ...]:
+        """Raises TenantNotFound."""
+        with self._database.read() as rows:
+            tenants.require(rows, tenant)
+            return rows.protections.of(tenant)
+
+    # Usage
+
+    def count_usage(self, batch: UsageBatch) -> bool:
+        """False: counted before. Raises UsageInvalid, UsageRegressed."""
+        with self._database.write() as rows:
+            return usage.count(rows, batch)
+
+    def usage(self, tenant: str, *, first_day: str, last_day: str) -> tuple[UsageLine, ...]:
+        """Raises TenantNotFound, UsageInvalid."""
+        with self._database.read() as rows:
+            tenants.require(rows, tenant)
+            return usage.between(rows, tenant, first_day=first_day, last_day=last_day)
 
     # Engines and records
 
@@ -284,20 +525,19 @@ class LocalCatalog:
 
     # Feed and log
 
+    def position(self) -> Position:
+        """The end of the log: what tells readers whether there is news, for one small query."""
+        with self._database.read() as rows:
+            return feed.position(rows)
+
     def snapshot(self) -> Snapshot:
         with self._database.read() as rows:
-            known, frontier = self._newest, rows.log.frontier()
-            if known is None or (known.size, known.root) != (frontier.size, root_of(frontier)):
-                known = self._newest = snapshot(rows)
-            return known
+            return feed.snapshot(rows)
 
-    def feed(self, after: int) -> Snapshot | None:
-        """The newest snapshot, or None when the log has exactly ``after`` entries. Raises LogTruncated."""
+    def changes(self, after: int, root: Digest | None = None) -> Snapshot | Delta | None:
+        """See :func:`registry.catalog.feed.changes`; ``after`` below 1 asks for everything."""
         with self._database.read() as rows:
-            size = rows.log.size()
-        if size < after:
-            raise LogTruncated(f"the reader has seen {after} entries and the log has {size}")
-        return self.snapshot() if size > after else None
+            return feed.changes(rows, after, root)
 
     def entries(self, start: int = 0, limit: int = 100) -> tuple[Entry, ...]:
         if start < 0 or not 0 <= limit <= MAX_PAGE:

@@ -4,7 +4,8 @@ Signatures inside entries are checked here again, against the signers trusted at
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from registry.contract import Contract
 from registry.digests import Digest
@@ -16,30 +17,44 @@ from registry.manifests import Manifest
 from registry.models import (
     AliasState,
     Base,
+    DeclaredHeader,
     EngineState,
     Key,
     Policy,
     PublicKey,
     RecordHead,
     Route,
+    Routing,
     Slot,
     Tenant,
 )
+from registry.promotions import Proposal, Protection
 from registry.signing import types
 from registry.signing.envelope import Envelope, verify
 from registry.store.transaction import Transaction
 
 TENANT_CREATED = "tenant.created"
+TENANT_CHANGED = "tenant.changed"
 KEY_ISSUED = "key.issued"
+KEY_CHANGED = "key.changed"
 KEY_REVOKED = "key.revoked"
 SIGNER_TRUSTED = "signer.trusted"
+SIGNER_DISTRUSTED = "signer.distrusted"
 BASE_REGISTERED = "base.registered"
 POLICY_PUBLISHED = "policy.published"
 ROUTES_REPLACED = "routes.replaced"
+"""Of logs from before routings were documents; nothing writes it any more."""
+ROUTING_PUBLISHED = "routing.published"
 VERSION_PUSHED = "version.pushed"
 VERSION_REVOKED = "version.revoked"
+VERSION_SIGNED = "version.signed"
 REPORT_FILED = "report.filed"
 ALIAS_MOVED = "alias.moved"
+ALIAS_PROTECTED = "alias.protected"
+PROMOTION_PROPOSED = "promotion.proposed"
+PROMOTION_APPROVED = "promotion.approved"
+PROMOTION_REJECTED = "promotion.rejected"
+PROMOTION_VOIDED = "promotion.voided"
 ENGINE_ANNOUNCED = "engine.announced"
 ENGINE_ATTESTED = "engine.attested"
 RECORDS_HEAD = "records.head"
@@ -47,13 +62,22 @@ RECORDS_HEAD = "records.head"
 
 def apply(rows: Transaction, entry: Entry) -> None:
     """Raises LogCorrupt, naming the entry, when it says nothing that can be done."""
-    known = _EFFECTS.get(entry.kind)
+    known = _KINDS.get(entry.kind)
     if known is None:
         raise LogCorrupt(f"entry {entry.index} is of an unknown kind: {entry.kind[:80]!r}", entry=entry.index)
     try:
-        known(rows, entry)
-    except (KeyError, TypeError, InvalidDocument, SignatureInvalid) as error:
+        known.effect(rows, entry)
+    except (KeyError, TypeError, ValueError, InvalidDocument, SignatureInvalid) as error:
         raise LogCorrupt(f"entry {entry.index} cannot be applied: {error}", entry=entry.index) from error
+
+
+def owner(rows: Transaction, kind: str, subject: str, body: Mapping[str, Any]) -> str | None:
+    """The tenant whose entry this is, before it is applied; None: the platform's own.
+
+    Attestations are the platform's: they compare a version with other tenants' versions, by digest.
+    """
+    known = _KINDS.get(kind)
+    return known.owner(rows, subject, body) if known else None
 
 
 def signed_payload(rows: Transaction, envelope: Envelope, *, payload_type: str, role: str) -> bytes:
@@ -70,12 +94,25 @@ def _tenant_created(rows: Transaction, entry: Entry) -> None:
     rows.tenants.add(Tenant.build(entry.body["tenant"]), entry=entry.index)
 
 
+def _tenant_changed(rows: Transaction, entry: Entry) -> None:
+    rows.tenants.put(Tenant.build(entry.body["tenant"]), entry=entry.index)
+
+
+def _key_issued(rows: Transaction, entry: Entry) -> None:
+    rows.keys.put(Key.build(entry.body["key"]), issuer=entry.actor, entry=entry.index)
+
+
 def _key_changed(rows: Transaction, entry: Entry) -> None:
-    rows.keys.put(Key.build(entry.body["key"]), entry=entry.index)
+    key = Key.build(entry.body["key"])
+    rows.keys.put(key, issuer=rows.keys.issuer(key.id) or "", entry=entry.index)
 
 
 def _signer_trusted(rows: Transaction, entry: Entry) -> None:
     rows.signers.add(PublicKey.build(entry.body["signer"]), entry=entry.index)
+
+
+def _signer_distrusted(rows: Transaction, entry: Entry) -> None:
+    rows.signers.distrust(entry.subject, entry=entry.index)
 
 
 def _base_registered(rows: Transaction, entry: Entry) -> None:
@@ -88,7 +125,25 @@ def _policy_published(rows: Transaction, entry: Entry) -> None:
 
 def _routes_replaced(rows: Transaction, entry: Entry) -> None:
     routes = [Route.build(route) for route in entry.body["routes"]]
-    rows.routes.replace(entry.subject, routes, entry=entry.index)
+    declared: dict[str, set[str]] = {}
+    for route in routes:
+        for header, value in route.when.items():
+            declared.setdefault(header, set()).add(value)
+    headers = tuple(
+        DeclaredHeader(name=name, values=tuple(sorted(declared[name]))) for name in sorted(declared)
+    )
+    revision = rows.routings.get(entry.subject).revision + 1
+    routing = Routing(tenant=entry.subject, revision=revision, headers=headers, routes=tuple(routes))
+    _route(rows, routing, entry)
+
+
+def _routing_published(rows: Transaction, entry: Entry) -> None:
+    _route(rows, Routing.build(entry.body["routing"]), entry)
+
+
+def _route(rows: Transaction, routing: Routing, entry: Entry) -> None:
+    rows.routings.put(routing, entry=entry.index)
+    rows.routes.replace(routing.tenant, routing.routes, entry=entry.index)
 
 
 def _version_pushed(rows: Transaction, entry: Entry) -> None:
@@ -100,6 +155,18 @@ def _version_revoked(rows: Transaction, entry: Entry) -> None:
     rows.engines.drop_slots(version=entry.subject)
 
 
+def _version_signed(rows: Transaction, entry: Entry) -> None:
+    envelope = Envelope.build(entry.body["envelope"])
+    signer = rows.signers.get(entry.body["signer"])
+    stored = rows.versions.get(entry.subject)
+    if signer is None or stored is None:
+        raise LogCorrupt(f"entry {entry.index} signs what is not there", entry=entry.index)
+    payload = verify(envelope, payload_type=types.MANIFEST, trusted={signer.id: signer}, role="trainer")
+    if payload != stored.manifest.canonical():
+        raise SignatureInvalid("another manifest was signed")
+    rows.signatures.add(stored.digest, signer.id, stored.manifest.tenant, envelope, entry=entry.index)
+
+
 def _report_filed(rows: Transaction, entry: Entry) -> None:
     envelope = Envelope.build(entry.body["envelope"])
     payload = signed_payload(rows, envelope, payload_type=types.REPORT, role="trainer")
@@ -107,7 +174,19 @@ def _report_filed(rows: Transaction, entry: Entry) -> None:
 
 
 def _alias_moved(rows: Transaction, entry: Entry) -> None:
+    if entry.body.get("release") is not None:
+        signed_payload(
+            rows, Envelope.build(entry.body["release"]), payload_type=types.RELEASE, role="release"
+        )
     rows.aliases.put(AliasState.build(entry.body["alias"]), entry=entry.index)
+
+
+def _alias_protected(rows: Transaction, entry: Entry) -> None:
+    rows.protections.put(Protection.build(entry.body["protection"]), entry=entry.index)
+
+
+def _proposal_changed(rows: Transaction, entry: Entry) -> None:
+    rows.proposals.put(Proposal.build(entry.body["proposal"]), entry=entry.index)
 
 
 def _engine_announced(rows: Transaction, entry: Entry) -> None:
@@ -136,19 +215,61 @@ def _records_head(rows: Transaction, entry: Entry) -> None:
     rows.records.put(RecordHead.parse(payload), entry=entry.index)
 
 
-_EFFECTS: Mapping[str, Callable[[Transaction, Entry], Any]] = {
-    TENANT_CREATED: _tenant_created,
-    KEY_ISSUED: _key_changed,
-    KEY_REVOKED: _key_changed,
-    SIGNER_TRUSTED: _signer_trusted,
-    BASE_REGISTERED: _base_registered,
-    POLICY_PUBLISHED: _policy_published,
-    ROUTES_REPLACED: _routes_replaced,
-    VERSION_PUSHED: _version_pushed,
-    VERSION_REVOKED: _version_revoked,
-    REPORT_FILED: _report_filed,
-    ALIAS_MOVED: _alias_moved,
-    ENGINE_ANNOUNCED: _engine_announced,
-    ENGINE_ATTESTED: _engine_attested,
-    RECORDS_HEAD: _records_head,
+_Owner: TypeAlias = Callable[[Transaction, str, Mapping[str, Any]], str | None]
+
+
+def _platform(rows: Transaction, subject: str, body: Mapping[str, Any]) -> None:
+    return None
+
+
+def _subject(rows: Transaction, subject: str, body: Mapping[str, Any]) -> str:
+    return subject
+
+
+def _of_version(rows: Transaction, subject: str, body: Mapping[str, Any]) -> str | None:
+    name = rows.versions.owner(body.get("version", subject))
+    return name.tenant if name else None
+
+
+def _named(noun: str) -> _Owner:
+    """In the tenant of the document that the entry holds."""
+
+    def tenant(rows: Transaction, subject: str, body: Mapping[str, Any]) -> str | None:
+        found: str | None = body[noun]["tenant"]
+        return found
+
+    return tenant
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    effect: Callable[[Transaction, Entry], None]
+    owner: _Owner
+
+
+_KINDS: Mapping[str, _Kind] = {
+    TENANT_CREATED: _Kind(_tenant_created, _subject),
+    TENANT_CHANGED: _Kind(_tenant_changed, _subject),
+    KEY_ISSUED: _Kind(_key_issued, _named("key")),
+    KEY_CHANGED: _Kind(_key_changed, _named("key")),
+    KEY_REVOKED: _Kind(_key_changed, _named("key")),
+    SIGNER_TRUSTED: _Kind(_signer_trusted, _platform),
+    SIGNER_DISTRUSTED: _Kind(_signer_distrusted, _platform),
+    BASE_REGISTERED: _Kind(_base_registered, _platform),
+    POLICY_PUBLISHED: _Kind(_policy_published, _named("policy")),
+    ROUTES_REPLACED: _Kind(_routes_replaced, _subject),
+    ROUTING_PUBLISHED: _Kind(_routing_published, _named("routing")),
+    VERSION_PUSHED: _Kind(_version_pushed, _named("manifest")),
+    VERSION_REVOKED: _Kind(_version_revoked, _of_version),
+    VERSION_SIGNED: _Kind(_version_signed, _of_version),
+    REPORT_FILED: _Kind(_report_filed, _of_version),
+    ALIAS_MOVED: _Kind(_alias_moved, _named("alias")),
+    ALIAS_PROTECTED: _Kind(_alias_protected, _named("protection")),
+    PROMOTION_PROPOSED: _Kind(_proposal_changed, _named("proposal")),
+    PROMOTION_APPROVED: _Kind(_proposal_changed, _named("proposal")),
+    PROMOTION_REJECTED: _Kind(_proposal_changed, _named("proposal")),
+    PROMOTION_VOIDED: _Kind(_proposal_changed, _named("proposal")),
+    ENGINE_ANNOUNCED: _Kind(_engine_announced, _platform),
+    ENGINE_ATTESTED: _Kind(_engine_attested, _platform),
+    RECORDS_HEAD: _Kind(_records_head, _platform),
 }

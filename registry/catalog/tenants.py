@@ -1,9 +1,9 @@
-"""Create tenants."""
+"""Create tenants, suspend them, and say what they may use."""
 
 from registry.catalog.change import Change
-from registry.catalog.projection import TENANT_CREATED
-from registry.errors import AlreadyExists, TenantNotFound
-from registry.models import Tenant
+from registry.catalog.projection import TENANT_CHANGED, TENANT_CREATED
+from registry.errors import AlreadyExists, InvalidInput, TenantNotFound
+from registry.models import Quota, Tenant
 from registry.store.transaction import Transaction
 
 
@@ -13,7 +13,51 @@ def create(change: Change, tenant: Tenant) -> None:
     change.write(TENANT_CREATED, tenant.id, {"tenant": tenant.model_dump(mode="json")})
 
 
+def suspend(change: Change, tenant: str, *, reason: str) -> None:
+    """Suspending twice changes nothing (the first reason stays)."""
+    check_reason(reason)
+    known = get(change.rows, tenant)
+    if not known.suspended:
+        _put(change, known, reason=reason, suspended=True)
+
+
+def resume(change: Change, tenant: str) -> None:
+    known = get(change.rows, tenant)
+    if known.suspended:
+        _put(change, known, suspended=False)
+
+
+def set_quota(change: Change, tenant: str, quota: Quota) -> None:
+    known = get(change.rows, tenant)
+    if known.quota != quota:
+        _put(change, known, quota=quota.model_dump(mode="json"))
+
+
+def rename(change: Change, tenant: str, display_name: str) -> None:
+    known = get(change.rows, tenant)
+    if known.display_name != display_name:
+        _put(change, known, display_name=display_name)
+
+
+def get(rows: Transaction, tenant: str) -> Tenant:
+    """Raises TenantNotFound."""
+    found = rows.tenants.get(tenant)
+    if found is None:
+        raise TenantNotFound(f"there is no tenant {tenant[:80]!r}")
+    return found
+
+
 def require(rows: Transaction, tenant: str) -> None:
     """Raises TenantNotFound."""
-    if not rows.tenants.has(tenant):
-        raise TenantNotFound(f"there is no tenant {tenant[:80]!r}")
+    get(rows, tenant)
+
+
+def check_reason(reason: str) -> None:
+    if not reason.strip() or len(reason) > 500:
+        raise InvalidInput("give a reason of 1 to 500 characters: it stays in the log")
+
+
+def _put(change: Change, known: Tenant, *, reason: str | None = None, **fields: object) -> None:
+    changed = Tenant.build(known.model_dump(mode="json") | fields)
+    said = {"reason": reason} if reason is not None else {}
+    change.write(TENANT_CHANGED, known.id, {"tenant": changed.model_dump(mode="json")} | said)

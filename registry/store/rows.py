@@ -1,11 +1,11 @@
 """Tables, private to the store: built only from validated documents, never shown to anybody.
 
-``entries`` and ``heads`` are the truth and only grow (triggers refuse anything else). Every other table is a
+``entries``, ``heads`` and ``nodes`` only grow (triggers refuse anything else). Every other table is a
 projection of the entries: its ``entry`` column names the last entry that changed the row, and ``verify``
-compares it with a replay.
+compares it with a replay. Tables that the feed carries have an index on it, for what changed since an entry.
 """
 
-from sqlalchemy import Index, Integer
+from sqlalchemy import BigInteger, Index, Integer
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -16,7 +16,10 @@ class Row(SQLModel, registry=registry()):
 
 class EntryRow(Row, table=True):
     __tablename__ = "entries"
-    __table_args__ = (Index("ix_entries_kind", "kind", "subject"),)
+    __table_args__ = (
+        Index("ix_entries_kind", "kind", "subject", "position"),
+        Index("ix_entries_tenant", "tenant", "position"),
+    )
     position: int = Field(primary_key=True, sa_type=Integer)
     at: str
     actor: str
@@ -26,6 +29,10 @@ class EntryRow(Row, table=True):
     """Canonical JSON."""
     leaf: str
     """Merkle leaf hash, hex."""
+    tenant: str | None
+    """Whose entry it is, None: the platform's. Derived from the entry and no part of the leaf."""
+    salt: str = ""
+    """Hex; empty in entries of before they were salted."""
 
 
 class HeadRow(Row, table=True):
@@ -44,21 +51,57 @@ class FrontierRow(Row, table=True):
     """Hex, 64 characters a peak."""
 
 
+class NodeRow(Row, table=True):
+    """The log's Merkle tree at heights 0, 8, 16 …, see ``registry.log.tiles``. Only grows."""
+
+    __tablename__ = "nodes"
+    height: int = Field(primary_key=True, sa_type=Integer)
+    position: int = Field(primary_key=True, sa_type=Integer)
+    hash: bytes
+
+
+class TipRow(Row, table=True):
+    """How many entries a tenant has and the chain over them, see ``registry.log.tips``."""
+
+    __tablename__ = "tips"
+    position: int = Field(primary_key=True, sa_type=Integer, sa_column_kwargs={"autoincrement": False})
+    tenant: str = Field(unique=True)
+    entries: int
+    chain: str
+
+
+class TipNodeRow(Row, table=True):
+    """The Merkle tree over the tips, stored as the log's is; it changes with every entry of a tenant."""
+
+    __tablename__ = "tip_nodes"
+    height: int = Field(primary_key=True, sa_type=Integer)
+    position: int = Field(primary_key=True, sa_type=Integer)
+    hash: bytes
+
+
 class TenantRow(Row, table=True):
     __tablename__ = "tenants"
     id: str = Field(primary_key=True)
     display_name: str
-    entry: int
+    suspended: bool
+    quota: str
+    entry: int = Field(index=True)
 
 
 class KeyRow(Row, table=True):
     __tablename__ = "keys"
+    __table_args__ = (Index("ix_keys_tenant", "tenant", "id"),)
     id: str = Field(primary_key=True)
-    tenant: str = Field(foreign_key="tenants.id", index=True)
+    tenant: str | None = Field(foreign_key="tenants.id")
     role: str
     secret_hash: str = Field(unique=True)
     revoked: bool
-    entry: int
+    expires_at: str | None
+    label: str
+    root: str | None
+    issuer: str
+    """The actor who was shown the secret."""
+    entry: int = Field(index=True)
 
 
 class SignerRow(Row, table=True):
@@ -66,6 +109,8 @@ class SignerRow(Row, table=True):
     id: str = Field(primary_key=True)
     role: str
     ed25519: str
+    distrusted: bool
+    """The row stays: the same key must not come back under another role."""
     entry: int
 
 
@@ -83,7 +128,7 @@ class PolicyRow(Row, table=True):
     digest: str = Field(primary_key=True)
     tenant: str = Field(foreign_key="tenants.id", index=True)
     document: str
-    entry: int
+    entry: int = Field(index=True)
 
 
 class RouteRow(Row, table=True):
@@ -97,9 +142,19 @@ class RouteRow(Row, table=True):
     entry: int
 
 
+class RoutingRow(Row, table=True):
+    """The same routes as in ``routes``, as the numbered document that was published."""
+
+    __tablename__ = "routings"
+    tenant: str = Field(primary_key=True, foreign_key="tenants.id")
+    revision: int
+    document: str
+    entry: int = Field(index=True)
+
+
 class VersionRow(Row, table=True):
     __tablename__ = "versions"
-    __table_args__ = (Index("ix_versions_name", "tenant", "adapter"),)
+    __table_args__ = (Index("ix_versions_name", "tenant", "adapter", "pushed"),)
     digest: str = Field(primary_key=True)
     tenant: str = Field(foreign_key="tenants.id")
     adapter: str
@@ -110,7 +165,7 @@ class VersionRow(Row, table=True):
     """Index of the entry that pushed it: the order of versions."""
     pushed_at: str
     revoked: bool
-    entry: int
+    entry: int = Field(index=True)
 
 
 class ReportRow(Row, table=True):
@@ -121,6 +176,15 @@ class ReportRow(Row, table=True):
     entry: int
 
 
+class SignatureRow(Row, table=True):
+    __tablename__ = "signatures"
+    version: str = Field(primary_key=True, foreign_key="versions.digest")
+    signer: str = Field(primary_key=True, foreign_key="signers.id")
+    tenant: str = Field(foreign_key="tenants.id", index=True)
+    envelope: str
+    entry: int
+
+
 class AliasRow(Row, table=True):
     __tablename__ = "aliases"
     tenant: str = Field(primary_key=True, foreign_key="tenants.id")
@@ -128,6 +192,36 @@ class AliasRow(Row, table=True):
     alias: str = Field(primary_key=True)
     version: str = Field(foreign_key="versions.digest", index=True)
     epoch: int
+    canaries: str
+    """JSON list, as are the shadows."""
+    shadows: str
+    expires_at: str | None
+    entry: int = Field(index=True)
+
+
+class ProtectionRow(Row, table=True):
+    __tablename__ = "protections"
+    tenant: str = Field(primary_key=True, foreign_key="tenants.id")
+    alias: str = Field(primary_key=True)
+    approvals: int
+    release_signature: bool
+    entry: int
+
+
+class ProposalRow(Row, table=True):
+    __tablename__ = "proposals"
+    __table_args__ = (
+        Index("ix_proposals_tenant", "tenant", "opened"),
+        Index("ix_proposals_alias", "tenant", "adapter", "alias", "state"),
+    )
+    id: str = Field(primary_key=True)
+    tenant: str = Field(foreign_key="tenants.id")
+    adapter: str
+    alias: str
+    state: str
+    opened: int
+    """Index of the entry that proposed it: the order of proposals."""
+    document: str
     entry: int
 
 
@@ -158,6 +252,43 @@ class RecordHeadRow(Row, table=True):
     entry: int
 
 
+class UsageRow(Row, table=True):
+    """Sums, not lines: its size is versions times days, whatever the traffic."""
+
+    __tablename__ = "usage"
+    tenant: str = Field(primary_key=True, foreign_key="tenants.id")
+    day: str = Field(primary_key=True)
+    version: str = Field(primary_key=True, foreign_key="versions.digest")
+    adapter: str
+    requests: int = Field(sa_type=BigInteger)
+    prompt_tokens: int = Field(sa_type=BigInteger)
+    completion_tokens: int = Field(sa_type=BigInteger)
+
+
+class UsageWriterRow(Row, table=True):
+    """How far each writer was counted."""
+
+    __tablename__ = "usage_writers"
+    writer: str = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger)
+    digest: str
+
+
+class AnswerRow(Row, table=True):
+    """What a write with an idempotency key was answered, so that a repetition gets the same."""
+
+    __tablename__ = "answers"
+    actor: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    request: str
+    """Digest of what was asked."""
+    status: int | None
+    """None while the first request is still being answered."""
+    headers: str
+    body: str
+    at: str = Field(index=True)
+
+
 PROJECTED: tuple[type[Row], ...] = (
     TenantRow,
     KeyRow,
@@ -165,9 +296,13 @@ PROJECTED: tuple[type[Row], ...] = (
     BaseRow,
     PolicyRow,
     RouteRow,
+    RoutingRow,
     VersionRow,
     ReportRow,
+    SignatureRow,
     AliasRow,
+    ProtectionRow,
+    ProposalRow,
     EngineRow,
     SlotRow,
     RecordHeadRow,

@@ -5,39 +5,54 @@ from collections.abc import Iterator
 from sqlalchemy import inspect
 from sqlmodel import Session, select
 
+from registry.store import soundness
 from registry.store.rows import PROJECTED
 from registry.store.tables.aliases import AliasTable
+from registry.store.tables.answers import AnswerTable
 from registry.store.tables.bases import BaseTable
 from registry.store.tables.engines import EngineTable
+from registry.store.tables.feed import FeedTable
 from registry.store.tables.keys import KeyTable
 from registry.store.tables.log import LogTable
 from registry.store.tables.policies import PolicyTable
+from registry.store.tables.proposals import ProposalTable
+from registry.store.tables.protections import ProtectionTable
 from registry.store.tables.records import RecordHeadTable
 from registry.store.tables.routes import RouteTable
+from registry.store.tables.routings import RoutingTable
+from registry.store.tables.signatures import SignatureTable
 from registry.store.tables.signers import SignerTable
 from registry.store.tables.tenants import TenantTable
+from registry.store.tables.usage import UsageTable
 from registry.store.tables.versions import VersionTable
 
 
 class Transaction:
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, whole: bool = True) -> None:
+        """``whole``: all rows are there, and not one tenant's only."""
         self._session = session
-        self.log = LogTable(session)
+        self.log = LogTable(session, whole)
         self.tenants = TenantTable(session)
         self.keys = KeyTable(session)
         self.signers = SignerTable(session)
         self.bases = BaseTable(session)
         self.policies = PolicyTable(session)
         self.routes = RouteTable(session)
+        self.routings = RoutingTable(session)
         self.versions = VersionTable(session)
+        self.signatures = SignatureTable(session)
         self.aliases = AliasTable(session)
+        self.protections = ProtectionTable(session)
+        self.proposals = ProposalTable(session)
         self.engines = EngineTable(session)
         self.records = RecordHeadTable(session)
+        self.feed = FeedTable(session)
+        self.usage = UsageTable(session)
+        self.answers = AnswerTable(session)
 
     def integrity(self) -> tuple[str, ...]:
-        """What SQLite itself finds wrong with its pages and indexes; empty means sound."""
-        found = self._session.connection().exec_driver_sql("PRAGMA integrity_check").scalars().all()
-        return tuple(str(line) for line in found if line != "ok")
+        """What the database itself knows to be wrong with it; empty means sound."""
+        return soundness.faults(self._session)
 
     def projection(self) -> Iterator[tuple[str, tuple[object, ...], dict[str, object]]]:
         """(table, primary key, columns) of every row that the log decides, unparsed: two databases that

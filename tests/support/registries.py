@@ -16,8 +16,10 @@ from registry.ports import Blobs
 from registry.signing import types
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer, SignerRole
-from registry.store.database import Database, upgrade
+from registry.store.database import upgrade
+from registry.store.port import Store
 from tests.support.adapters import tiny_base, tiny_fingerprint, write_adapter
+from tests.support.stores import connect
 
 GATE = GatePolicy(rules=(Rule(metric="accuracy", at_least=0.8),))
 NAME = AdapterName("bank_a", "assistant")
@@ -34,13 +36,16 @@ class World:
     """``catalog`` trusts one signer a role and knows the tiny base and the tenants bank_a and retail_b."""
 
     folder: Path
-    database: Database
+    address: str
+    """Of the database: see ``tests.support.stores.connect``."""
+    database: Store
     blobs: Blobs
     catalog: LocalCatalog
     base: Digest
 
     @property
     def file(self) -> Path:
+        """Where SQLite is."""
         return self.folder / "registry.db"
 
     def push(self, name: AdapterName = NAME, *, seed: int = 0, fingerprinted: bool = True) -> Digest:
@@ -140,16 +145,28 @@ def route(policy: Digest, *, name: str = "default", when: dict[str, str] | None 
     )
 
 
-def open_world(folder: Path, *, blobs: Blobs | None = None, clock: ManualClock | None = None) -> World:
-    """Close ``database`` in the end."""
-    database = Database(folder / "registry.db", busy_timeout=20)
+def open_world(
+    folder: Path,
+    *,
+    store: str | None = None,
+    blobs: Blobs | None = None,
+    clock: ManualClock | None = None,
+    filled: bool = False,
+) -> World:
+    """Close ``database`` in the end.
+
+    ``store``: address of its database, default SQLite in ``folder``; ``filled``: that holds a world already.
+    """
+    address = store or str(folder / "registry.db")
+    database = connect(address)
     upgrade(database)
-    store = blobs if blobs is not None else InMemoryBlobs()
-    catalog = LocalCatalog(database=database, blobs=store, signer=signer("log"), clock=clock or ManualClock())
-    for role in ("log", "trainer", "engine", "router"):
-        catalog.trust(signer(role).public, actor="test")
+    kept = blobs if blobs is not None else InMemoryBlobs()
+    catalog = LocalCatalog(database=database, blobs=kept, signer=signer("log"), clock=clock or ManualClock())
     base, contract = tiny_base()
-    digest = catalog.register_base(base, contract, actor="test")
-    for tenant in ("bank_a", "retail_b"):
-        catalog.create_tenant(Tenant(id=tenant, display_name=tenant.title()), actor="test")
-    return World(folder, database, store, catalog, digest)
+    if not filled:
+        for role in ("log", "trainer", "engine", "router"):
+            catalog.trust(signer(role).public, actor="test")
+        catalog.register_base(base, contract, actor="test")
+        for tenant in ("bank_a", "retail_b"):
+            catalog.create_tenant(Tenant(id=tenant, display_name=tenant.title()), actor="test")
+    return World(folder, address, database, kept, catalog, base.identity())

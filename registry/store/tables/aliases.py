@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlmodel import Session, col, select
 
+from registry import canonical
+from registry.errors import InvalidDocument
 from registry.models import AliasState
 from registry.names import AdapterName
+from registry.store.errors import StoreCorrupt
 from registry.store.rows import AliasRow
 from registry.store.tables.parsing import built
 
@@ -35,6 +39,9 @@ class AliasTable:
                 alias=state.alias,
                 version=str(state.version),
                 epoch=state.epoch,
+                canaries=_list([canary.model_dump(mode="json") for canary in state.canaries]),
+                shadows=_list(list(state.shadows)),
+                expires_at=state.expires_at,
                 entry=entry,
             )
         )
@@ -45,7 +52,15 @@ def _aliases(rows: Sequence[AliasRow]) -> tuple[AliasState, ...]:
     return tuple(_alias(row) for row in rows)
 
 
+def _list(items: list[Any]) -> str:
+    return canonical.encode(items).decode("utf-8")
+
+
 def _alias(row: AliasRow) -> AliasState:
+    try:
+        canaries, shadows = canonical.decode(row.canaries), canonical.decode(row.shadows)
+    except InvalidDocument:
+        raise StoreCorrupt("a stored AliasState cannot be read") from None
     return built(
         AliasState,
         tenant=row.tenant,
@@ -53,4 +68,7 @@ def _alias(row: AliasRow) -> AliasState:
         alias=row.alias,
         version=row.version,
         epoch=row.epoch,
+        canaries=canaries,
+        shadows=shadows,
+        expires_at=row.expires_at,
     )

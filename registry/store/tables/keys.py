@@ -18,15 +18,24 @@ class KeyTable:
         row = self.session.get(KeyRow, key_id)
         return _key(row) if row else None
 
-    def of(self, tenant: str) -> tuple[Key, ...]:
-        return _keys(
-            self.session.exec(select(KeyRow).where(KeyRow.tenant == tenant).order_by(col(KeyRow.id))).all()
-        )
+    def issuer(self, key_id: str) -> str | None:
+        """The actor who was shown the secret."""
+        row = self.session.get(KeyRow, key_id)
+        return row.issuer if row else None
+
+    def of(
+        self, tenant: str | None, *, after: str | None = None, limit: int | None = None
+    ) -> tuple[Key, ...]:
+        """By id; None: the platform's own."""
+        found = select(KeyRow).where(col(KeyRow.tenant) == tenant).order_by(col(KeyRow.id))
+        if after is not None:
+            found = found.where(KeyRow.id > after)
+        return _keys(self.session.exec(found if limit is None else found.limit(limit)).all())
 
     def all(self) -> tuple[Key, ...]:
         return _keys(self.session.exec(select(KeyRow).order_by(col(KeyRow.id))).all())
 
-    def put(self, key: Key, *, entry: int) -> None:
+    def put(self, key: Key, *, issuer: str, entry: int) -> None:
         self.session.merge(
             KeyRow(
                 id=key.id,
@@ -34,6 +43,10 @@ class KeyTable:
                 role=str(key.role),
                 secret_hash=str(key.secret_hash),
                 revoked=key.revoked,
+                expires_at=key.expires_at,
+                label=key.label,
+                root=key.root,
+                issuer=issuer,
                 entry=entry,
             )
         )
@@ -46,5 +59,13 @@ def _keys(rows: Sequence[KeyRow]) -> tuple[Key, ...]:
 
 def _key(row: KeyRow) -> Key:
     return built(
-        Key, id=row.id, tenant=row.tenant, role=row.role, secret_hash=row.secret_hash, revoked=row.revoked
+        Key,
+        id=row.id,
+        tenant=row.tenant,
+        role=row.role,
+        secret_hash=row.secret_hash,
+        revoked=row.revoked,
+        expires_at=row.expires_at,
+        label=row.label,
+        root=row.root,
     )

@@ -1,22 +1,28 @@
 """The entries, the heads that were signed over them, and the frontier that makes appending cheap."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
 from registry import canonical
-from registry.errors import InvalidDocument, LogCorrupt
-from registry.log.entries import Entry
+from registry.errors import InvalidDocument, LogCorrupt, SignatureInvalid
+from registry.log.entries import Entry, Head, TipsRoot
 from registry.log.merkle import Frontier
+from registry.log.tiles import Tiles
+from registry.log.tips import Tip
+from registry.models import PublicKey
 from registry.signing.envelope import Envelope
-from registry.store.rows import EntryRow, FrontierRow, HeadRow
+from registry.store.rows import EntryRow, FrontierRow, HeadRow, SignerRow
 from registry.store.tables.parsing import built, parsed, text_of
+from registry.store.tables.tree import TreeTable
 
 
 @dataclass(frozen=True, slots=True)
 class LogTable:
     session: Session
+    whole: bool = True
+    """False: only one tenant's entries are there."""
 
     def size(self) -> int:
         row = self.session.get(FrontierRow, 1)
@@ -30,17 +36,37 @@ class LogTable:
             frontier = Frontier(row.size if row else 0, [raw[at : at + 32] for at in range(0, len(raw), 32)])
         except ValueError as error:
             raise LogCorrupt(f"the stored frontier is damaged: {error}") from None
-        last = self.session.exec(select(EntryRow.position).order_by(col(EntryRow.position).desc())).first()
-        if (-1 if last is None else last) + 1 != frontier.size:
+        if self.whole:
+            newest = select(EntryRow.position).order_by(col(EntryRow.position).desc())
+            last = self.session.exec(newest).first()
+            size = 0 if last is None else last + 1
+        else:
+            size = self.session.exec(select(HeadRow.size).order_by(col(HeadRow.size).desc())).first() or 0
+        if size != frontier.size:
             raise LogCorrupt(f"the frontier counts {frontier.size} entries, the log ends differently")
         return frontier
 
     def last_at(self) -> str:
-        """The time of the newest entry; empty for an empty log."""
-        return self.session.exec(select(EntryRow.at).order_by(col(EntryRow.position).desc())).first() or ""
+        """The time of the newest entry; empty for an empty log.
 
-    def append(self, entry: Entry, *, leaf: bytes, frontier: Frontier) -> None:
-        """``frontier`` already holds ``leaf``."""
+        From its head, which is signed and which every scope may see.
+        """
+        head = self.last_head()
+        try:
+            return Head.parse(head.body()).at if head else ""
+        except (InvalidDocument, SignatureInvalid):
+            raise LogCorrupt("the newest head cannot be read: nothing may be appended") from None
+
+    def append(
+        self,
+        entry: Entry,
+        *,
+        leaf: bytes,
+        frontier: Frontier,
+        completed: tuple[bytes, ...],
+        tenant: str | None,
+    ) -> None:
+        """``frontier`` already holds ``leaf`` and gave ``completed`` for it."""
         self.session.add(
             EntryRow(
                 position=entry.index,
@@ -50,8 +76,11 @@ class LogTable:
                 subject=entry.subject,
                 body=canonical.encode(entry.body).decode("utf-8"),
                 leaf=leaf.hex(),
+                tenant=tenant,
+                salt=entry.salt,
             )
         )
+        self.tree.extend(entry.index, completed)
         row = self.session.get(FrontierRow, 1) or FrontierRow(size=0, peaks="")
         row.size, row.peaks = frontier.size, b"".join(frontier.peaks).hex()
         self.session.add(row)
@@ -60,6 +89,37 @@ class LogTable:
     def add_head(self, size: int, head: Envelope) -> None:
         self.session.add(HeadRow(size=size, envelope=text_of(head)))
         self.session.flush()
+
+    @property
+    def tree(self) -> TreeTable:
+        return TreeTable(self.session)
+
+    def tiles(self) -> Tiles:
+        """To make proofs from; as far as entries were appended."""
+        return self.tree.tiles(self.size())
+
+    def tip(self, tenant: str) -> tuple[int | None, Tip]:
+        return self.tree.tip(tenant)
+
+    def put_tip(self, position: int | None, tip: Tip) -> None:
+        self.tree.put_tip(position, tip)
+
+    def tips_root(self) -> TipsRoot:
+        return self.tree.tips_root()
+
+    def log_keys(self) -> Mapping[str, PublicKey]:
+        rows = self.session.exec(select(SignerRow).where(SignerRow.role == "log")).all()
+        return {row.id: built(PublicKey, id=row.id, role=row.role, ed25519=row.ed25519) for row in rows}
+
+    def head(self, size: int) -> Envelope | None:
+        row = self.session.get(HeadRow, size)
+        return parsed(Envelope, row.envelope) if row else None
+
+    def heads(self, *, after: int = 0, limit: int | None = None) -> tuple[Envelope, ...]:
+        """Those over more than ``after`` entries, oldest first."""
+        found = select(HeadRow).where(col(HeadRow.size) > after).order_by(col(HeadRow.size))
+        rows = self.session.exec(found if limit is None else found.limit(limit)).all()
+        return tuple(parsed(Envelope, row.envelope) for row in rows)
 
     def last_head(self) -> Envelope | None:
         row = self.session.exec(select(HeadRow).order_by(col(HeadRow.size).desc())).first()
@@ -70,33 +130,71 @@ class LogTable:
         rows = self.session.exec(select(HeadRow).order_by(col(HeadRow.size))).all()
         return tuple((row.size, row.envelope) for row in rows)
 
-    def entries(self, start: int = 0, limit: int | None = None) -> tuple[Entry, ...]:
+    def entries(
+        self, start: int = 0, limit: int | None = None, *, tenant: str | None = None
+    ) -> tuple[Entry, ...]:
+        """``tenant``: only those that are this tenant's."""
         found = select(EntryRow).where(col(EntryRow.position) >= start).order_by(col(EntryRow.position))
+        if tenant is not None:
+            found = found.where(EntryRow.tenant == tenant)
         return _entries(self.session.exec(found if limit is None else found.limit(limit)).all())
 
-    def about(self, kind: str, subject: str) -> tuple[Entry, ...]:
-        """All entries of one kind on one subject, oldest first."""
+    def about(
+        self, kind: str, subject: str, *, after: int | None = None, limit: int | None = None
+    ) -> tuple[Entry, ...]:
+        """Entries of one kind on one subject, oldest first; ``after``: an index."""
         found = select(EntryRow).where(EntryRow.subject == subject, EntryRow.kind == kind)
-        return _entries(self.session.exec(found.order_by(col(EntryRow.position))).all())
+        if after is not None:
+            found = found.where(col(EntryRow.position) > after)
+        found = found.order_by(col(EntryRow.position))
+        return _entries(self.session.exec(found if limit is None else found.limit(limit)).all())
+
+    def owners(self) -> Iterator[tuple[int, str | None]]:
+        """(index, tenant as stored) of every entry."""
+        found = select(EntryRow.position, EntryRow.tenant).order_by(col(EntryRow.position))
+        yield from self.session.exec(found.execution_options(yield_per=1000))
 
     def of_kind(self, kind: str) -> tuple[Entry, ...]:
         found = select(EntryRow).where(EntryRow.kind == kind).order_by(col(EntryRow.position))
         return _entries(self.session.exec(found).all())
 
-    def raw(self) -> Iterator[tuple[int, bytes, bytes]]:
+    def raw(
+        self,
+        start: int = 0,
+        limit: int | None = None,
+        *,
+        tenant: str | None = None,
+        kinds: Sequence[str] = (),
+    ) -> Iterator[tuple[int, bytes, bytes]]:
         """(index, canonical bytes, stored leaf hash), put together from the columns without reading sense
         into them: for ``verify_log``, which must see exactly what is stored."""
-        for row in self.session.exec(
-            select(EntryRow).order_by(col(EntryRow.position)).execution_options(yield_per=1000)
+        found = select(
+            EntryRow.position,
+            EntryRow.at,
+            EntryRow.actor,
+            EntryRow.kind,
+            EntryRow.subject,
+            EntryRow.body,
+            EntryRow.leaf,
+            EntryRow.salt,
+        ).where(col(EntryRow.position) >= start)
+        if tenant is not None:
+            found = found.where(EntryRow.tenant == tenant)
+        if kinds:
+            found = found.where(col(EntryRow.kind).in_(kinds))
+        found = found.order_by(col(EntryRow.position))
+        found = found if limit is None else found.limit(limit)
+        for position, at, actor, kind, subject, body, leaf, salt in self.session.execute(
+            found, execution_options={"yield_per": 1000}
         ):
-            fields = {"index": row.position, "at": row.at, "actor": row.actor}
-            fields |= {"kind": row.kind, "subject": row.subject}
-            # RFC 8785 sorts keys: actor, at, body, index, kind, subject.
-            shell = {name: canonical.encode(value).decode() for name, value in fields.items()} | {
-                "body": row.body
-            }
-            text = ",".join(f'"{name}":{shell[name]}' for name in sorted(shell))
-            yield row.position, f"{{{text}}}".encode("utf-8", "surrogatepass"), _hex(row.leaf)
+            # RFC 8785 sorts keys: actor, at, body, index, kind, salt, subject.
+            fields = {"actor": actor, "at": at, "body": None, "index": position, "kind": kind}
+            fields |= ({"salt": salt} if salt else {}) | {"subject": subject}
+            text = ",".join(
+                f'"{name}":{body if name == "body" else canonical.encode(value).decode()}'
+                for name, value in fields.items()
+            )
+            yield position, f"{{{text}}}".encode("utf-8", "surrogatepass"), _hex(leaf)
 
 
 def _hex(text: str) -> bytes:
@@ -116,5 +214,12 @@ def _entry(row: EntryRow) -> Entry:
     except InvalidDocument:
         raise LogCorrupt(f"entry {row.position} cannot be read", entry=row.position) from None
     return built(
-        Entry, index=row.position, at=row.at, actor=row.actor, kind=row.kind, subject=row.subject, body=body
+        Entry,
+        index=row.position,
+        at=row.at,
+        actor=row.actor,
+        kind=row.kind,
+        subject=row.subject,
+        body=body,
+        salt=row.salt,
     )

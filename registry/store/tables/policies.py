@@ -22,6 +22,14 @@ class PolicyTable:
         rows = self.session.exec(select(PolicyRow).order_by(col(PolicyRow.digest))).all()
         return {Digest(row.digest): parsed(Policy, row.document, digest=row.digest) for row in rows}
 
+    def of(self, tenant: str, *, after: str | None = None, limit: int | None = None) -> dict[Digest, Policy]:
+        """By digest."""
+        found = select(PolicyRow).where(PolicyRow.tenant == tenant).order_by(col(PolicyRow.digest))
+        if after is not None:
+            found = found.where(PolicyRow.digest > after)
+        rows = self.session.exec(found if limit is None else found.limit(limit)).all()
+        return {Digest(row.digest): parsed(Policy, row.document, digest=row.digest) for row in rows}
+
     def add(self, policy: Policy, *, entry: int) -> None:
         document = text_of(policy)
         self.session.add(

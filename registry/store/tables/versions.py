@@ -1,8 +1,9 @@
 """Adapter versions and the reports about them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import exists, func, tuple_
 from sqlmodel import Session, col, select
 
 from registry.digests import Digest
@@ -28,6 +29,17 @@ class StoredVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedVersion:
+    """What a list shows, read without its manifest."""
+
+    digest: Digest
+    pushed_at: str
+    revoked: bool
+    evaluated: bool
+    """At least one report is filed."""
+
+
+@dataclass(frozen=True, slots=True)
 class VersionTable:
     session: Session
 
@@ -42,11 +54,52 @@ class VersionTable:
             self.session.exec(select(VersionRow).where(*mine).order_by(col(VersionRow.pushed))).all()
         )
 
-    def names(self, tenant: str | None) -> tuple[AdapterName, ...]:
+    def owner(self, version: str) -> AdapterName | None:
+        found = select(VersionRow.tenant, VersionRow.adapter).where(VersionRow.digest == version)
+        row = self.session.exec(found).first()
+        return AdapterName(*row) if row else None
+
+    def owners(self, versions: Collection[str]) -> dict[str, AdapterName]:
+        """Those that exist."""
+        known: dict[str, AdapterName] = {}
+        wanted = sorted(set(versions))
+        for start in range(0, len(wanted), 500):  # far below SQLite's 32,766 variables a statement
+            batch = col(VersionRow.digest).in_(wanted[start : start + 500])
+            found = select(VersionRow.digest, VersionRow.tenant, VersionRow.adapter).where(batch)
+            known |= {digest: AdapterName(*name) for digest, *name in self.session.exec(found).all()}
+        return known
+
+    def listed(
+        self, name: AdapterName, *, after: str | None = None, limit: int | None = None
+    ) -> tuple[ListedVersion, ...]:
+        """Oldest push first; ``after``: a version."""
+        mine = (VersionRow.tenant == name.tenant, VersionRow.adapter == name.adapter)
+        found = _LISTED.where(*mine).order_by(col(VersionRow.pushed))
+        if after is not None:
+            seen = select(VersionRow.pushed).where(VersionRow.digest == after)
+            found = found.where(col(VersionRow.pushed) > seen.scalar_subquery())
+        rows = self.session.exec(found if limit is None else found.limit(limit)).all()
+        return tuple(_listed(*row) for row in rows)
+
+    def one_listed(self, version: str) -> ListedVersion | None:
+        row = self.session.exec(_LISTED.where(VersionRow.digest == version)).first()
+        return _listed(*row) if row else None
+
+    def count(self, name: AdapterName) -> int:
+        mine = (VersionRow.tenant == name.tenant, VersionRow.adapter == name.adapter)
+        return int(self.session.exec(select(func.count()).select_from(VersionRow).where(*mine)).one())
+
+    def names(
+        self, tenant: str | None, *, after: AdapterName | None = None, limit: int | None = None
+    ) -> tuple[AdapterName, ...]:
         found = select(VersionRow.tenant, VersionRow.adapter).distinct()
         if tenant is not None:
             found = found.where(VersionRow.tenant == tenant)
-        rows = self.session.exec(found.order_by(col(VersionRow.tenant), col(VersionRow.adapter))).all()
+        if after is not None:
+            pair = tuple_(col(VersionRow.tenant), col(VersionRow.adapter))
+            found = found.where(pair > (after.tenant, after.adapter))
+        found = found.order_by(col(VersionRow.tenant), col(VersionRow.adapter))
+        rows = self.session.exec(found if limit is None else found.limit(limit)).all()
         return tuple(AdapterName(owner, adapter) for owner, adapter in rows)
 
     def all(self) -> tuple[StoredVersion, ...]:
@@ -115,6 +168,18 @@ class VersionTable:
             )
         )
         self.session.flush()
+
+
+_LISTED = select(
+    VersionRow.digest,
+    VersionRow.pushed_at,
+    VersionRow.revoked,
+    exists().where(col(ReportRow.version) == col(VersionRow.digest)),
+)
+
+
+def _listed(digest: str, pushed_at: str, revoked: bool, evaluated: bool) -> ListedVersion:
+    return ListedVersion(Digest(digest), pushed_at, bool(revoked), bool(evaluated))
 
 
 def _versions(rows: Sequence[VersionRow]) -> tuple[StoredVersion, ...]:

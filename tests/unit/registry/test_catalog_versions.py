@@ -148,9 +148,8 @@ def test_nothing_of_a_refused_adapter_is_stored(world: World, tmp_path: Path) ->
 
 def test_the_engines_rank_bounds_the_adapters(tmp_path: Path) -> None:
     base, _ = tiny_base()
-    world = open_world(tmp_path)
+    world = open_world(tmp_path, max_rank=3)
     try:
-        world.catalog._max_rank = 3
         with pytest.raises(AdapterRankTooHigh):
             _push(world, write_adapter(tmp_path / "peft", base, rank=4))
     finally:

@@ -1,0 +1,56 @@
+"""Count what routers report, each batch once. No entries: of a bill the log would hold nothing else."""
+
+from datetime import date
+
+from registry.catalog.errors import UsageInvalid, UsageRegressed
+from registry.names import AdapterName
+from registry.store.transaction import Transaction
+from registry.usage import UsageBatch, UsageLine
+
+
+def count(rows: Transaction, batch: UsageBatch) -> bool:
+    """False: it was counted before. Raises UsageInvalid (nothing of it was counted), UsageRegressed."""
+    digest, known = batch.identity(), rows.usage.counted(batch.writer)
+    if known is not None and batch.seq <= known[0]:
+        if (batch.seq, digest) == known:
+            return False
+        raise UsageRegressed(
+            f"the writer {batch.writer} was counted up to {known[0]} and sends {batch.seq} again, changed",
+            writer=batch.writer,
+            seq=known[0],
+        )
+    sums: dict[tuple[str, str, str], UsageLine] = {}
+    owners = rows.versions.owners({line.version for line in batch.lines})
+    for number, line in enumerate(batch.lines):
+        if owners.get(line.version) != AdapterName(line.tenant, line.adapter):
+            raise UsageInvalid(f"line {number}: {line.tenant}/{line.adapter} has no such version")
+        _check_day(line.day, f"line {number}")
+        key = (line.tenant, line.day, line.version)
+        sums[key] = _sum(sums[key], line) if key in sums else line
+    rows.usage.count(batch.writer, batch.seq, digest, sums.values())
+    return True
+
+
+def between(rows: Transaction, tenant: str, *, first_day: str, last_day: str) -> tuple[UsageLine, ...]:
+    """By day, adapter and version; both days included. Raises UsageInvalid."""
+    for day, what in ((first_day, "first_day"), (last_day, "last_day")):
+        _check_day(day, what)
+    return rows.usage.of(tenant, first_day=first_day, last_day=last_day)
+
+
+def _sum(one: UsageLine, other: UsageLine) -> UsageLine:
+    return one.model_copy(
+        update={
+            name: getattr(one, name) + getattr(other, name)
+            for name in ("requests", "prompt_tokens", "completion_tokens")
+        }
+    )
+
+
+def _check_day(text: str, what: str) -> None:
+    try:
+        if date.fromisoformat(text).isoformat() == text:
+            return
+    except ValueError:
+        pass
+    raise UsageInvalid(f"{what}: {text[:20]!r} is no day like 2026-01-31")

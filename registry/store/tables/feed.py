@@ -1,0 +1,194 @@
+"""Rows of many nouns at once, for readers who follow the whole registry.
+
+The nouns' own tables build one checked document a row; for 100,000 rows that takes ten seconds. Here the
+columns of a slice become JSON and are checked together, by the same models, in a tenth of the time.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+from sqlmodel import Session, col, select
+
+from registry.canonical import Document, decode
+from registry.digests import Digest
+from registry.errors import InvalidDocument
+from registry.log.entries import Head
+from registry.models import (
+    AliasState,
+    Base,
+    EngineState,
+    Key,
+    Policy,
+    Routing,
+    Slot,
+    Tenant,
+    VersionState,
+)
+from registry.signing.envelope import Envelope
+from registry.store.errors import StoreCorrupt
+from registry.store.rows import (
+    AliasRow,
+    BaseRow,
+    EngineRow,
+    EntryRow,
+    HeadRow,
+    KeyRow,
+    PolicyRow,
+    RoutingRow,
+    SlotRow,
+    TenantRow,
+    VersionRow,
+)
+from registry.store.tables.parsing import parsed
+
+D = TypeVar("D", bound=Document)
+_SLICE = 1000
+"""Rows checked at a time: other threads get their turn in between."""
+_ATTESTED = "engine.attested"
+
+
+@dataclass(frozen=True, slots=True)
+class _Noun(Generic[D]):
+    model: type[D]
+    row: Any
+    columns: Mapping[str, str]
+    """Field of the model -> column."""
+    key: tuple[str, ...]
+    """Columns that order it."""
+    nested: frozenset[str] = frozenset()
+    """Fields whose column holds JSON."""
+
+
+def _noun(model: type[D], row: Any, fields: str, *, key: str, **special: Any) -> _Noun[D]:
+    columns = {name: name for name in fields.split()} | special.pop("columns", {})
+    return _Noun(model, row, columns, tuple(key.split()), frozenset(special.pop("nested", "").split()))
+
+
+_TENANTS = _noun(Tenant, TenantRow, "id display_name suspended quota", key="id", nested="quota")
+_KEYS = _noun(Key, KeyRow, "id tenant role secret_hash revoked expires_at label root", key="id")
+_ALIASES = _noun(
+    AliasState,
+    AliasRow,
+    "tenant adapter alias version epoch canaries shadows expires_at",
+    key="tenant adapter alias",
+    nested="canaries shadows",
+)
+_VERSIONS = _noun(
+    VersionState,
+    VersionRow,
+    "tenant adapter base rank revoked",
+    key="digest",
+    columns={"version": "digest"},
+)
+_SLOTS = _noun(Slot, SlotRow, "engine boot version attestation", key="engine version")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedTable:
+    """``since``: only what an entry from there on changed. Everything comes in the order of its key."""
+
+    session: Session
+
+    def tenants(self, since: int = 0) -> tuple[Tenant, ...]:
+        return self._columns(_TENANTS, since)
+
+    def keys(self, since: int = 0) -> tuple[Key, ...]:
+        return self._columns(_KEYS, since)
+
+    def bases(self, since: int = 0) -> dict[Digest, Base]:
+        return self._by_digest(Base, BaseRow, since)
+
+    def policies(self, since: int = 0) -> dict[Digest, Policy]:
+        return self._by_digest(Policy, PolicyRow, since)
+
+    def routings(self, since: int = 0) -> tuple[Routing, ...]:
+        return self._documents(Routing, RoutingRow, RoutingRow.tenant, since)
+
+    def aliases(self, since: int = 0) -> tuple[AliasState, ...]:
+        return self._columns(_ALIASES, since)
+
+    def versions(self, since: int = 0) -> tuple[VersionState, ...]:
+        return self._columns(_VERSIONS, since)
+
+    def engines(self, since: int = 0) -> tuple[EngineState, ...]:
+        return self._documents(EngineState, EngineRow, EngineRow.engine, since)
+
+    def slots(self) -> tuple[Slot, ...]:
+        return self._columns(_SLOTS, 0)
+
+    def slots_of(self, engines: Iterable[str]) -> dict[str, tuple[Slot, ...]]:
+        """Engine -> all of its slots, also when there are none."""
+        names = sorted(engines)
+        found = self._columns(_SLOTS, 0, col(SlotRow.engine).in_(names)) if names else ()
+        return {name: tuple(slot for slot in found if slot.engine == name) for name in names}
+
+    def reattested(self, since: int) -> set[str]:
+        """Engines that entries from ``since`` on attest about. A failed attestation removes a slot and leaves
+        nothing in the tables to see it by."""
+        told = select(EntryRow.body).where(col(EntryRow.position) >= since, EntryRow.kind == _ATTESTED)
+        return {_engine_of(body) for body in self.session.exec(told).all()}
+
+    def root_at(self, size: int) -> Digest | None:
+        """The signed root over the first ``size`` entries; None where no transaction ended."""
+        text = self.session.exec(select(HeadRow.envelope).where(HeadRow.size == size)).first()
+        if text is None:
+            return None
+        try:
+            return Head.parse(parsed(Envelope, text).body()).root
+        except InvalidDocument:
+            raise StoreCorrupt(f"the stored head of size {size} cannot be read") from None
+
+    def _columns(self, noun: _Noun[D], since: int, *conditions: Any) -> tuple[D, ...]:
+        row, fields = noun.row, tuple(noun.columns)
+        wanted = select(*(getattr(row, column) for column in noun.columns.values()))
+        wanted = wanted.order_by(*(getattr(row, column) for column in noun.key))
+
+        def value(values: tuple[Any, ...]) -> dict[str, Any]:
+            found = dict(zip(fields, values, strict=True))
+            return found | {name: orjson.Fragment(found[name]) for name in noun.nested}
+
+        return tuple(self._checked(noun.model, _since(wanted.where(*conditions), row, since), value))
+
+    def _documents(self, model: type[D], row: Any, key: Any, since: int) -> tuple[D, ...]:
+        wanted = _since(select(row.document).order_by(key), row, since)
+        return tuple(self._checked(model, wanted, lambda values: orjson.Fragment(values[0])))
+
+    def _by_digest(self, model: type[D], row: Any, since: int) -> dict[Digest, D]:
+        wanted = _since(select(row.digest, row.document).order_by(row.digest), row, since)
+        digests: list[Digest] = []
+
+        def value(values: tuple[Any, ...]) -> Any:
+            digest, text = values
+            if Digest.of(text.encode("utf-8", "surrogatepass")) != digest:
+                raise StoreCorrupt(f"the stored {model.__name__} is not {digest}")
+            digests.append(Digest(digest))
+            return orjson.Fragment(text)
+
+        return dict(zip(digests, self._checked(model, wanted, value), strict=True))
+
+    def _checked(self, model: type[D], wanted: Any, value: Callable[[Any], Any]) -> list[D]:
+        adapter, found = TypeAdapter(list[model]), list[D]()  # type: ignore[valid-type]
+        for rows in self.session.execute(wanted).partitions(_SLICE):
+            try:
+                documents = adapter.validate_json(orjson.dumps([value(tuple(row)) for row in rows]))
+            except (ValidationError, orjson.JSONEncodeError):
+                raise StoreCorrupt(f"a stored {model.__name__} cannot be read") from None
+            if len(documents) != len(rows):
+                raise StoreCorrupt(f"a stored {model.__name__} is more than one")
+            found.extend(documents)
+        return found
+
+
+def _since(wanted: Any, row: Any, since: int) -> Any:
+    return wanted.where(col(row.entry) >= since) if since else wanted
+
+
+def _engine_of(body: str) -> str:
+    try:
+        attested = decode(Envelope.build(decode(body)["envelope"]).body())
+        return str(attested["engine"])
+    except (InvalidDocument, KeyError, TypeError):
+        raise StoreCorrupt("a stored attestation cannot be read") from None
