@@ -28,7 +28,7 @@ async def measure() -> dict[str, float]:
         await asyncio.to_thread(start, served)
         try:
             engine = served.catalog.snapshot().engines[0]
-            schema = served.catalog.policy(served.catalog.routes("bank_a")[0].policy).answer_schema()
+            schema = served.catalog.policy(served.catalog.routing("bank_a").routes[0].policy).answer_schema()
             shape = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": True}}
             direct = {**_QUESTION, "model": engine_name(served.versions["bank_a"]), "response_format": shape}
             routed = {**_QUESTION, "model": "assistant"}

@@ -1,68 +1,175 @@
-"""Replace a tenant's routes, all or none."""
+"""Publish a tenant's rules as one numbered document, proved before it is in force."""
 
-import re
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from registry.catalog import tenants
 from registry.catalog.change import Change
-from registry.catalog.errors import RouteInvalid
-from registry.catalog.projection import ROUTES_REPLACED
+from registry.catalog.projection import ROUTES_REPLACED, ROUTING_PUBLISHED
+from registry.digests import Digest
 from registry.errors import PolicyNotFound
-from registry.models import Route
-
-MAX_ROUTES = 500
-"""A tenant's; they are compared pair by pair, and every router holds all of them."""
-MAX_CONDITIONS = 16
-_HEADER = re.compile(r"x-[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
-_VALUE = re.compile(r"[!-~]([ -~]{0,254}[!-~])?", re.ASCII)
-"""Visible ASCII without outer spaces: what arrives as it was sent, whatever proxies are in between."""
-IDENTITY = "x-tenant-id"
-"""Belongs to authentication: it must agree with the key and decides nothing else."""
+from registry.models import AliasState, DeclaredHeader, Route, Routing, VersionState
+from registry.names import AdapterName
+from registry.routing.choice import derived
+from registry.routing.errors import RouteRefused, RoutingChanged
+from registry.routing.form import check_form
+from registry.routing.proof import Finding, Proof
+from registry.routing.prove import Known, prove
+from registry.store.transaction import Transaction
 
 
-def replace(change: Change, tenant: str, routes: Sequence[Route]) -> None:
-    """Raises TenantNotFound, PolicyNotFound (also for another tenant's policy), RouteInvalid with all faults.
+@dataclass(frozen=True, slots=True)
+class RoutingMove:
+    """One publication, as the log has it."""
 
-    The adapters need not exist yet: a tenant is set up before its first training. They are always the
-    tenant's own, because a route can name no other.
+    entry: int
+    at: str
+    actor: str
+    routing: Routing
+
+
+def publish(
+    change: Change,
+    tenant: str,
+    *,
+    routes: Sequence[Route],
+    headers: Sequence[DeclaredHeader] | None,
+    expect_revision: int | None,
+) -> Routing:
+    """All rules at once or none; what is in force already is not published again.
+
+    ``headers`` None: those that the rules test. ``expect_revision``: the one that the caller saw, 0 before
+    the first. The adapters need not exist yet: a tenant is set up before its first training.
+
+    Raises TenantNotFound, RoutingChanged, RouteInvalid (with all faults), PolicyNotFound (also for another
+    tenant's policy), RouteRefused (with every finding and its counterexample).
     """
     tenants.require(change.rows, tenant)
-    if faults := list(_faults(tenant, routes)):
-        raise RouteInvalid("; ".join(faults), faults=tuple(faults))
-    for route in routes:
+    now = change.rows.routings.get(tenant)
+    if expect_revision is not None and expect_revision != now.revision:
+        raise RoutingChanged(
+            f"the routing of {tenant} is at revision {now.revision}, not {expect_revision}",
+            revision=now.revision,
+        )
+    wanted = proposed(change.rows, tenant, routes=routes, headers=headers)
+    for route in wanted.routes:
         policy = change.rows.policies.get(route.policy)
         if policy is None or policy.tenant != tenant:
             raise PolicyNotFound(f"route {route.name}: there is no policy {route.policy}")
-    if tuple(routes) != change.rows.routes.of(tenant):
-        change.write(ROUTES_REPLACED, tenant, {"routes": [route.model_dump(mode="json") for route in routes]})
+    refuse_unproved(prove([wanted], _known(change.rows, wanted)))
+    if (wanted.routes, wanted.headers) == (now.routes, now.headers):
+        return now
+    change.write(ROUTING_PUBLISHED, tenant, {"routing": wanted.model_dump(mode="json")})
+    return wanted
 
 
-def _faults(tenant: str, routes: Sequence[Route]) -> Iterator[str]:
-    if len(routes) > MAX_ROUTES:
-        yield f"{len(routes)} routes, at most {MAX_ROUTES} are possible"
-        return
-    for route in routes:
-        if route.tenant != tenant:  # its name stays unsaid: it may be somebody else's
-            yield f"route {route.name} is not of the tenant {tenant}"
-        if len(route.when) > MAX_CONDITIONS:
-            yield f"route {route.name} has more than {MAX_CONDITIONS} conditions"
-        for header, value in sorted(route.when.items()):
-            if header == IDENTITY:
-                yield f"route {route.name}: {IDENTITY} says who calls and cannot choose a route"
-            elif not _HEADER.fullmatch(header) or len(header) > 64:
-                yield f"route {route.name}: {header[:64]!r} is no lower-case name like x-policy-version"
-            if not _VALUE.fullmatch(value):
-                yield f"route {route.name}: the value of {header[:64]!r} must be 1 to 256 visible characters"
-    for one, other in combinations(routes, 2):
-        if one.name == other.name:
-            yield f"two routes are called {one.name}"
-        elif _ambiguous(one, other):
-            yield f"{one.name} and {other.name} can match the same request for {one.model} equally well"
+def proposed(
+    rows: Transaction, tenant: str, *, routes: Sequence[Route], headers: Sequence[DeclaredHeader] | None
+) -> Routing:
+    """The document that publishing these rules would make. Raises RouteInvalid, TenantNotFound."""
+    tenants.require(rows, tenant)
+    check_form(tenant, headers or (), routes)
+    declared = headers or derived(routes)
+    return Routing(
+        tenant=tenant,
+        revision=rows.routings.get(tenant).revision + 1,
+        headers=tuple(
+            header.model_copy(update={"values": tuple(sorted(header.values))})
+            for header in sorted(declared, key=lambda header: header.name)
+        ),
+        routes=tuple(routes),
+    )
 
 
-def _ambiguous(one: Route, other: Route) -> bool:
-    """Whether some request matches both, and neither is more specific (has more conditions)."""
-    if one.model != other.model or len(one.when) != len(other.when):
-        return False
-    return all(other.when.get(header, value) == value for header, value in one.when.items())
+def refuse_unproved(proof: Proof) -> None:
+    """Raises RouteRefused when ``proof`` does not hold."""
+    if not proof.holds:
+        first, *others = (_spoken(finding) for finding in proof.errors)
+        more = f", and {len(others) + proof.more} more" if others else ""
+        raise RouteRefused(
+            f"{proof.errors[0].why}{more}", faults=(first, *others), findings=proof.errors, more=proof.more
+        )
+
+
+def proof_of(
+    rows: Transaction,
+    tenant: str | None,
+    *,
+    routes: Sequence[Route] | None = None,
+    headers: Sequence[DeclaredHeader] | None = None,
+) -> Proof:
+    """Of ``routes`` as if they were published, else of what is in force, of one tenant or of all."""
+    if tenant is None:
+        return prove(rows.routings.all(), _everything(rows))
+    tenants.require(rows, tenant)
+    if routes is not None:
+        routing = proposed(rows, tenant, routes=routes, headers=headers)
+    else:
+        routing = rows.routings.get(tenant)
+    return prove([routing], _known(rows, routing))
+
+
+def history(rows: Transaction, tenant: str) -> tuple[RoutingMove, ...]:
+    """Oldest first; of old logs too, where the headers are those that the rules test."""
+    tenants.require(rows, tenant)
+    moves: list[RoutingMove] = []
+    entries = [*rows.log.about(ROUTES_REPLACED, tenant), *rows.log.about(ROUTING_PUBLISHED, tenant)]
+    for entry in sorted(entries, key=lambda entry: entry.index):
+        if entry.kind == ROUTING_PUBLISHED:
+            routing = Routing.build(entry.body["routing"])
+        else:
+            routes = tuple(Route.build(route) for route in entry.body["routes"])
+            routing = Routing(tenant=tenant, revision=len(moves) + 1, headers=derived(routes), routes=routes)
+        moves.append(RoutingMove(entry.index, entry.at, entry.actor, routing))
+    return tuple(moves)
+
+
+def _known(rows: Transaction, routing: Routing) -> Known:
+    """What one tenant's rules lead to."""
+    aliases: dict[tuple[str, str, str], AliasState] = {}
+    for name, alias in {(AdapterName(route.tenant, route.adapter), route.alias) for route in routing.routes}:
+        state = rows.aliases.get(name, alias)
+        if state is not None:
+            aliases[name.tenant, name.adapter, alias] = state
+    versions: dict[Digest, VersionState] = {}
+    for state in aliases.values():
+        for version in (state.version, *(canary.version for canary in state.canaries), *state.shadows):
+            found = rows.versions.get(version)
+            if found is not None:
+                versions[version] = VersionState(
+                    version=version,
+                    tenant=found.name.tenant,
+                    adapter=found.name.adapter,
+                    base=found.manifest.base,
+                    rank=found.manifest.lora.rank,
+                    revoked=found.revoked,
+                )
+    policies = {}
+    for digest in {route.policy for route in routing.routes}:
+        policy = rows.policies.get(digest)
+        if policy is not None:
+            policies[digest] = policy.tenant
+    return Known(
+        tenants=frozenset({routing.tenant}),
+        keys=rows.keys.of(routing.tenant),
+        policies=policies,
+        aliases=aliases,
+        versions=versions,
+    )
+
+
+def _everything(rows: Transaction) -> Known:
+    return Known(
+        tenants=frozenset(tenant.id for tenant in rows.tenants.all()),
+        keys=rows.keys.all(),
+        policies={digest: policy.tenant for digest, policy in rows.policies.all().items()},
+        aliases={(alias.tenant, alias.adapter, alias.alias): alias for alias in rows.aliases.all()},
+        versions={state.version: state for state in rows.versions.states()},
+    )
+
+
+def _spoken(finding: Finding) -> str:
+    if finding.headers is None:
+        return finding.why
+    sent = ", ".join(f"{name}: {value}" for name, value in finding.headers) or "no metadata"
+    return f"{finding.why} (send {sent})"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
-from registry.models import DeclaredHeader, Route
+from registry.models import DeclaredHeader, Route, Routing
 
 T = TypeVar("T")
 Values: TypeAlias = tuple[str | None, ...]
@@ -78,6 +78,11 @@ def derived(routes: Iterable[Route]) -> tuple[DeclaredHeader, ...]:
         for name, value in route.when.items():
             values[name].add(value)
     return tuple(DeclaredHeader(name=name, values=tuple(sorted(values[name]))) for name in sorted(values))
+
+
+def declared_by(routing: Routing) -> tuple[DeclaredHeader, ...]:
+    """What it declares; routings of before headers were declared declare what their rules test."""
+    return routing.headers or derived(routing.routes)
 
 
 def choose(rules: Rules[T], every: Callable[[str], Sequence[str]]) -> Outcome[T]:

@@ -17,7 +17,7 @@ from typing import overload
 
 from registry.digests import Digest
 from registry.models import AliasState, DeclaredHeader, Key, Route, Routing, VersionState
-from registry.routing.choice import Outcome, Refusal, Rules, choose, compiled, derived
+from registry.routing.choice import Outcome, Refusal, Rules, choose, compiled, declared_by, derived
 from registry.routing.form import check_form
 from registry.routing.proof import Case, Finding, Flaw, Proof
 
@@ -47,7 +47,8 @@ def prove(routings: Iterable[Routing], known: Known, *, choose: _Choose = choose
     findings: list[Finding] = [*_keys(known)]
     total = 0
     for routing in routings:
-        check_form(routing.tenant, routing.headers, [r for r in routing.routes if r.tenant == routing.tenant])
+        own = [route for route in routing.routes if route.tenant == routing.tenant]
+        check_form(routing.tenant, routing.headers, own)
         prover = _Prover(routing, known, choose)
         prover.run()
         cases += prover.cases
@@ -91,8 +92,9 @@ class _Prover:
 
     def __post_init__(self) -> None:
         self.tenant = self.routing.tenant
-        self.declared = {header.name: header for header in self.routing.headers}
-        self.explicit = self.routing.headers != derived(self.routing.routes)
+        self.headers = declared_by(self.routing)
+        self.declared = {header.name: header for header in self.headers}
+        self.explicit = self.headers != derived(self.routing.routes)
         """Headers that say nothing beyond the rules ask for nothing: holes are only worth a warning then."""
         self.models: dict[str, list[Route]] = defaultdict(list)
         for route in self.routing.routes:
@@ -100,22 +102,22 @@ class _Prover:
 
     def run(self) -> None:
         tested = {(name, value) for route in self.routing.routes for name, value in route.when.items()}
-        for header in self.routing.headers:
+        for header in self.headers:
             used = {value for name, value in tested if name == header.name}
             if not used:
                 self._say(Flaw.UNUSED, f"{header.name} is declared, and no rule looks at it", warning=True)
                 continue
-            for value in header.values:
-                if value not in used:
-                    why = f"{header.name}: {value} is declared, and no rule answers it"
-                    self._say(Flaw.UNANSWERED, why, headers=((header.name, value),))
+            if idle := [value for value in header.values if value not in used]:
+                others = f" (and {len(idle) - 1} other values)" if len(idle) > 1 else ""
+                why = f"{header.name}: {idle[0]}{others} is declared, and no rule answers it"
+                self._say(Flaw.UNANSWERED, why, headers=((header.name, idle[0]),))
         for model, routes in sorted(self.models.items()):
             self._prove_model(model, routes)
         for route in self.routing.routes:
             self._leads(route)
 
     def _prove_model(self, model: str, routes: list[Route]) -> None:
-        asked = _Asked(model, routes, self.routing.headers, self.choose)
+        asked = _Asked(model, routes, self.headers, self.choose)
         reached: set[str] = set()
         for sent, count in asked.refused():
             self._case(asked, sent, count, reached)

@@ -142,8 +142,7 @@ def _route(catalog: LocalCatalog, tenant: corpus.Tenant) -> None:
         Route.build({**common, "name": "default"}),
         Route.build({**common, "name": "v1", "when": {"x-policy-version": "v1"}}),
     )
-    if catalog.routes(tenant) != wanted:
-        catalog.replace_routes(tenant, wanted, actor=_ACTOR)
+    catalog.publish_routing(tenant, routes=wanted, actor=_ACTOR)
 
 
 def _ask(

@@ -90,7 +90,7 @@ def prepare(root: Path) -> Served:
             Route.build({**common, "name": "v1", "model": "assistant", "when": {"x-policy-version": "v1"}}),
             Route.build({**common, "name": "strict", "model": "strict", "when": {"x-policy-version": "v1"}}),
         ]
-        served.catalog.replace_routes(tenant, routes, actor="test")
+        served.catalog.publish_routing(tenant, routes=routes, actor="test")
     return served
 
 
