@@ -110,15 +110,15 @@ class RouterApp:
 
     async def _models(self, exchange: Exchange) -> None:
         tables = self.feed.tables()
-        principal = authenticate(exchange.headers, tables)
+        principal = authenticate(exchange.headers, tables, self._pipeline.clock.now())
         listed = [
             {"id": name, "object": "model", "created": 0, "owned_by": principal.tenant}
-            for name in tables.models.get(principal.tenant, ())
+            for name in tables.models(principal.tenant)
         ]
         await exchange.respond(200, orjson.dumps({"object": "list", "data": listed}), [])
 
     async def _receipt(self, exchange: Exchange, record: str) -> None:
-        principal = authenticate(exchange.headers, self.feed.tables())
+        principal = authenticate(exchange.headers, self.feed.tables(), self._pipeline.clock.now())
         line = await self.records.read(record, principal.tenant)
         if line is None:
             raise ReceiptNotFound
@@ -200,6 +200,7 @@ def create_app(
         log=log,
         limits=limits or Limits(),
         salt_secret=salt_secret,
+        clock=clock,
         ticks=ticks,
         entropy=entropy,
         finished=measured.finished,
@@ -214,6 +215,7 @@ def create_app(
 def _watch(measured: metrics.Metrics, pipeline: Pipeline, heads: Heads) -> None:
     feed, log = pipeline.feed, pipeline.log
     measured.watch("tenon_feed_age_seconds", "Since the registry was last heard", lambda: feed.age)
+    measured.watch("tenon_feed_lag_entries", "Log entries told of and not in force yet", lambda: feed.lag)
     measured.watch(
         "tenon_feed_size", "Log entries behind the tables", lambda: feed.latest.size if feed.latest else 0
     )

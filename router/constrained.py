@@ -20,9 +20,9 @@ from router.errors import (
     SamplingOutOfBounds,
     UnsupportedParameter,
 )
+from router.policies import CompiledPolicy
 from router.request import Question
 from router.resolution import Target
-from router.tables import CompiledPolicy
 
 _SALT_DOMAIN = b"tenon/cache-salt/v1"
 

@@ -2,11 +2,11 @@
 
     RouterError
     ├── MissingApiKey, InvalidApiKey                     401
-    ├── TenantMismatch, RoleForbidden                    403
+    ├── TenantMismatch, RoleForbidden, TenantSuspended   403
     ├── InvalidRequest, DuplicateHeader, UnsupportedParameter, SamplingOutOfBounds,
     │   ResponseFormatConflict, MetadataUnmatched, MetadataRequired, EngineRejectedRequest    400
     ├── ModelNotFound, ReceiptNotFound, PathNotFound     404
-    ├── RouteAmbiguous                                   409
+    ├── RouteAmbiguous 409, AliasExpired                 410
     ├── RequestTimeout 408, RequestTooLarge 413, OutputTruncated 422, ClientGone 499
     ├── EngineFailed, EngineAnswerMismatch, EngineInterrupted, OutputInvalid                  502
     ├── RouterNotReady, RouteUnusable, AdapterNotReady, EngineUnavailable, RecordUnavailable,
@@ -57,6 +57,14 @@ class RoleForbidden(RouterError):
 
     def __init__(self) -> None:
         super().__init__("this API key may not ask for completions")
+
+
+class TenantSuspended(RouterError):
+    code, status = "tenant_suspended", 403
+    hint = "an administrator of the platform can resume it; nothing was deleted"
+
+    def __init__(self) -> None:
+        super().__init__("the tenant of this API key is suspended")
 
 
 class InvalidRequest(RouterError):
@@ -136,6 +144,14 @@ class RouteAmbiguous(RouterError):
 
 class RequestTooLarge(RouterError):
     code, status = "request_too_large", 413
+
+
+class AliasExpired(RouterError):
+    code, status = "alias_expired", 410
+    hint = "an administrator must promote a version again; until then nothing answers in its place"
+
+    def __init__(self) -> None:
+        super().__init__("what this model points to has expired", param="model")
 
 
 class OutputTruncated(RouterError):

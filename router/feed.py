@@ -5,15 +5,18 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from registry.models import Snapshot
+from registry.errors import TenonError
+from registry.feed import Delta, News
 from router.errors import RouterNotReady
 from router.limits import Freshness
 from router.ports import FeedSource
-from router.tables import Tables, compile_tables
+from router.tables import Tables, advance, compile_tables
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds before a source that failed is asked again; doubled each time."""
+_FIRST_LOAD = 120.0
+"""Seconds for the first state: 10,000 tenants are tens of megabytes, and nobody is served meanwhile."""
 
 
 class Feed:
@@ -24,6 +27,8 @@ class Feed:
         self._ticks = ticks
         self._tables: Tables | None = None
         self._heard = ticks()
+        self._told = 0
+        """Entries in the log, as the registry said last."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -34,6 +39,11 @@ class Feed:
     def age(self) -> float:
         """Seconds since the registry last said something, "nothing new" included."""
         return self._ticks() - self._heard
+
+    @property
+    def lag(self) -> int:
+        """Entries that the registry told of and that requests do not see yet."""
+        return self._told - (self._tables.size if self._tables is not None else 0)
 
     def tables(self) -> Tables:
         """Raises RouterNotReady before the first state and when the last word is too old to trust."""
@@ -50,7 +60,7 @@ class Feed:
         found = []
         if self.age > self._freshness.ready:
             found.append(f"the registry was last heard {self.age:.0f} s ago")
-        if self._tables.attested == 0:
+        if not self._tables.places:
             found.append("no engine is attested for any version")
         return found
 
@@ -67,17 +77,19 @@ class Feed:
     async def _follow(self) -> None:
         pause = _FIRST_PAUSE
         while True:
-            after = self._tables.size if self._tables is not None else None
+            known = self._tables.state.position if self._tables is not None else None
+            # Twice the wait that was asked for: a source that hangs is asked again, not waited for.
+            patience = _FIRST_LOAD if known is None else 2 * self._freshness.wait
             try:
-                # Twice the wait that was asked for: a source that hangs is asked again, not waited for.
-                async with asyncio.timeout(2 * self._freshness.wait):
-                    snapshot = await self._source.read(after, self._freshness.wait)
-                if snapshot is not None:
-                    await self._adopt(snapshot)
+                async with asyncio.timeout(patience):
+                    news = await self._source.read(known, self._freshness.wait)
+                if news is not None:
+                    await self._adopt(news)
             except (
                 Exception
             ) as error:  # the source is somebody else's; what is known stays in force until too old
-                _log.warning("feed: %s; asking again in %.1f s", type(error).__name__, pause)
+                why = error.message if isinstance(error, TenonError) else type(error).__name__
+                _log.warning("feed: %s; asking again in %.1f s", why, pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
@@ -85,16 +97,25 @@ class Feed:
                 pause = _FIRST_PAUSE
                 await asyncio.sleep(0)  # a source that never waits must not starve the requests
 
-    async def _adopt(self, snapshot: Snapshot) -> None:
-        """Swap the tables in one assignment. Raises ValueError for a registry that went back in time."""
+    async def _adopt(self, news: News) -> None:
+        """Swap the tables in one assignment. Raises FeedMismatch, and ValueError for a registry that went
+        back in time."""
         current = self._tables
-        if current is not None and snapshot.size <= current.size:
-            if (snapshot.size, snapshot.root) == (current.size, current.root):
+        if current is not None and news.size <= current.size:
+            if news.position == current.state.position:
                 return
-            _log.error("feed: size %d after size %d: the log was rolled back", snapshot.size, current.size)
+            _log.error("feed: size %d after size %d: the log was rolled back", news.size, current.size)
             raise ValueError("the registry's log was rolled back or forked")
-        # In a thread: a thousand policies take longer to compile than a request may wait.
-        tables = await asyncio.to_thread(compile_tables, snapshot, current)
-        for fault in tables.faults:
-            _log.warning("feed: %s", fault)
+        self._told = news.size
+        # In a thread: everything from the start takes longer to compile than a request may wait.
+        if current is not None and isinstance(news, Delta):
+            tables = await asyncio.to_thread(advance, current, news)
+        elif isinstance(news, Delta):
+            raise ValueError("a change was told, and there is nothing yet that it could change")
+        else:
+            tables = await asyncio.to_thread(compile_tables, news, current)
+        known = current.troubles if current is not None else {}
+        for subject, fault in tables.troubles.items():
+            if known.get(subject) != fault:
+                _log.warning("feed: %s", fault)
         self._tables = tables

@@ -36,16 +36,21 @@ class Timeouts:
 class Freshness:
     """How old the registry's last word may be, in seconds, before the router stops trusting what it has."""
 
-    wait: float = 10.0
-    """One long poll of the feed."""
-    ready: float = 30.0
+    wait: float = 5.0
+    """One long poll of the feed: how often a registry with nothing to say is heard."""
+    ready: float = 15.0
     """Beyond this ``/readyz`` says no, so that a load balancer prefers another router."""
-    serve: float = 300.0
+    serve: float = 30.0
     """Beyond this requests are refused: revocations may have been missed."""
 
     def __post_init__(self) -> None:
         if not 0 < self.wait < self.ready <= self.serve:
             raise ValueError("freshness needs 0 < wait < ready <= serve")
+
+    @classmethod
+    def within(cls, max_staleness: float) -> "Freshness":
+        """Six chances to hear the registry before requests are refused, three before readiness is lost."""
+        return cls(wait=max_staleness / 6, ready=max_staleness / 2, serve=max_staleness)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

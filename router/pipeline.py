@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from registry.clock import Clock
 from registry.digests import Digest
+from registry.models import Route
 from router import problems, validation
 from router.auth import authenticate, may_ask
 from router.constrained import Order, constrain
@@ -25,14 +27,15 @@ from router.limits import Limits
 from router.metering import Usage
 from router.placement import Leases
 from router.placement import order as in_order
+from router.places import Place
 from router.ports import EngineAnswer, Engines
 from router.records.log import RecordLog, durable
 from router.records.record import Trace, content_digest
 from router.request import Question, parse
-from router.resolution import Target, choose, resolve
+from router.resolution import Target, choose, resolve, unit_of
 from router.rewriting import rewrite
 from router.streaming import EventReader, StreamedAnswer
-from router.tables import CompiledRoute, Place, Principal
+from router.tables import Principal
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ class Pipeline:
     log: RecordLog
     limits: Limits
     salt_secret: bytes
+    clock: Clock
     ticks: Callable[[], float]
     entropy: Callable[[int], bytes]
     finished: Callable[[Trace], None]
@@ -65,7 +69,8 @@ class Pipeline:
     async def _answer(self, asked: "_Asked") -> None:
         exchange, trace = asked.exchange, asked.trace
         tables = self.feed.tables()  # one view, from the first check to the record
-        principal = authenticate(exchange.headers, tables)
+        now = self.clock.now()
+        principal = authenticate(exchange.headers, tables, now)
         _note_caller(trace, principal)
         may_ask(principal)
         question = parse(
@@ -73,7 +78,8 @@ class Pipeline:
         )
         chosen = choose(principal, question.model, exchange.headers, tables)
         _note_route(trace, question, chosen)
-        target = resolve(chosen, tables)
+        unit = unit_of(principal, exchange.headers, question.user)
+        target = resolve(chosen, tables, unit=unit, now=now)
         order = constrain(question, target, self.salt_secret)
         async with exchange.connected(), self._forwarded(asked, target, order) as answer:
             if order.stream:
@@ -91,7 +97,7 @@ class Pipeline:
     async def _forwarded(self, asked: "_Asked", target: Target, order: Order) -> AsyncIterator[EngineAnswer]:
         """Place, lease and forward; the next engine is asked only if nothing was sent to this one."""
         trace, version = asked.trace, target.live.version
-        trace.version, trace.epoch = version, target.live.epoch
+        trace.version, trace.epoch, trace.canary = version, target.live.epoch, target.live.canary
         for place in in_order(target.live.places, self.leases):
             with self.leases.hold(place, version):
                 _note_place(trace, place)
@@ -227,8 +233,7 @@ def _note_body(trace: Trace, body: bytes) -> bytes:
     return body
 
 
-def _note_route(trace: Trace, question: Question, chosen: CompiledRoute) -> None:
-    route = chosen.route
+def _note_route(trace: Trace, question: Question, route: Route) -> None:
     trace.route, trace.policy, trace.model = route.name, route.policy, route.model
     trace.adapter, trace.alias, trace.stream = route.adapter, route.alias, question.stream
 

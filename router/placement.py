@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from registry.digests import Digest
-from router.tables import Place
+from router.places import Place
 
 K = TypeVar("K")
 

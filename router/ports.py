@@ -3,18 +3,19 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from registry.models import Snapshot
+from registry.feed import News, Position
 from registry.signing.envelope import Envelope
 
 
 class FeedSource(Protocol):
     """The registry's state, as it changes."""
 
-    async def read(self, after: int | None, wait: float) -> Snapshot | None:
-        """The newest snapshot with ``size > after``; waits at most ``wait`` seconds for one, then None.
+    async def read(self, known: Position | None, wait: float) -> News | None:
+        """What is new since ``known``: a delta that follows exactly there, or a newer snapshot.
 
-        ``after=None`` asks for whatever there is. May raise anything: the router keeps what it has and
-        asks again.
+        Waits at most ``wait`` seconds for anything, then None, which says that the registry was asked and
+        had nothing new. ``known=None`` asks for whatever there is. Never tells of another log than
+        ``known``'s: it raises then. May raise anything: the router keeps what it has and asks again.
         """
         ...
 

@@ -31,6 +31,8 @@ class Question:
     max_tokens: int | None
     logprobs: bool
     response_format: Mapping[str, Any] | None
+    user: str | None
+    """Not passed on; keeps a user with one version while an alias has canaries."""
     options: Mapping[str, Any]
     """Passed on as they are: top_p, stop, seed, penalties, logprobs."""
 
@@ -65,6 +67,7 @@ def parse(body: bytes, *, most_choices: int) -> Question:
         max_tokens=_max_tokens(given),
         logprobs=given.get("logprobs", False),
         response_format=given.get("response_format"),
+        user=given.get("user"),
         options={name: given[name] for name in _PASSED_ON if name in given},
     )
 
@@ -210,7 +213,7 @@ _FIELDS: Mapping[str, Check] = {
     "logprobs": _boolean,
     "top_logprobs": _integer(0, 20),
     "response_format": _object,
-    # Accepted because clients send them; not passed on: they mean something to the caller only.
+    # Accepted because clients send them; never passed on.
     "user": _text,
     "metadata": _object,
     "store": _store,

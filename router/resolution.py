@@ -4,19 +4,33 @@ The tenant is part of every key that is looked up, so a foreign route cannot be 
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from registry.models import Route
+from registry.assignment import assigned
+from registry.clock import passed
+from registry.digests import Digest
+from registry.models import AliasState, Route
+from registry.names import engine_name
+from registry.routing import choice as routing
+from registry.routing.choice import Refusal
 from router.errors import (
     AdapterNotReady,
+    AliasExpired,
     DuplicateHeader,
     MetadataRequired,
     MetadataUnmatched,
     ModelNotFound,
     RouteAmbiguous,
+    RouterError,
     RouteUnusable,
 )
+from router.faults import owns
 from router.headers import Headers
-from router.tables import CompiledPolicy, CompiledRoute, Live, Principal, Tables
+from router.places import Place
+from router.policies import CompiledPolicy
+from router.tables import Live, Principal, Tables
+
+CONVERSATION = "x-conversation-id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,46 +42,83 @@ class Target:
     live: Live
 
 
-def choose(principal: Principal, model: str, headers: Headers, tables: Tables) -> CompiledRoute:
-    """The most specific matching route of this tenant.
+def choose(principal: Principal, model: str, headers: Headers, tables: Tables) -> Route:
+    """The one route of this tenant that names all the metadata of the request (``registry.routing.choice``).
 
-    A header that some route of this model declares, and that no matching route knows the value of, refuses
-    the request: an unknown policy version must not fall back to the default one. Raises ModelNotFound,
-    DuplicateHeader, MetadataUnmatched, MetadataRequired, RouteAmbiguous.
+    Raises ModelNotFound, DuplicateHeader, MetadataUnmatched, MetadataRequired, RouteAmbiguous.
     """
-    routes = tables.routes.get((principal.tenant, model))
-    if not routes:
+    rules = tables.routes.get(principal.tenant, {}).get(model)
+    if rules is None:
         raise ModelNotFound
-    declared = sorted({name for route in routes for name, _ in route.when})
-    sent: dict[str, str] = {}
-    for name in declared:
-        values = headers.every(name)
-        if len(values) > 1:
-            raise DuplicateHeader(f"the header {name} was sent more than once", param=name)
-        if values:
-            sent[name] = values[0]
-    matching = [route for route in routes if all(sent.get(name) == value for name, value in route.when)]
-    recognised = {name for route in matching for name, _ in route.when}
-    for name in sent:
-        if name not in recognised:
-            raise MetadataUnmatched(f"no route of this model matches the header {name}", param=name)
-    if not matching:
-        raise MetadataRequired(
-            f"this model has no default route; send {' or '.join(declared)}", param=declared[0]
-        )
-    most = max(len(route.when) for route in matching)
-    best = [route for route in matching if len(route.when) == most]
-    if len(best) > 1:
-        raise RouteAmbiguous
-    return best[0]
+    outcome = routing.choose(rules, headers.every)
+    if outcome.rule is None:
+        raise _refused(outcome)
+    return outcome.rule
 
 
-def resolve(chosen: CompiledRoute, tables: Tables) -> Target:
-    """The version behind the route's alias. Raises RouteUnusable, AdapterNotReady."""
-    if chosen.policy is None:
+def unit_of(principal: Principal, headers: Headers, user: str | None) -> str:
+    """Whose requests go to the same version of an alias with canaries: the conversation that the client
+    names, else its user, else the key (rotated or not). Raises DuplicateHeader.
+
+    Not the client's address: one address may be all of a company, or a new one with every request.
+    """
+    named = headers.every(CONVERSATION)
+    if len(named) > 1:
+        raise DuplicateHeader(f"the header {CONVERSATION} was sent more than once", param=CONVERSATION)
+    # Marked by kind, so that a user named like a conversation is still somebody else.
+    if named and named[0]:
+        return f"conversation {named[0]}"
+    return f"user {user}" if user else f"key {principal.line}"
+
+
+def resolve(route: Route, tables: Tables, *, unit: str, now: datetime) -> Target:
+    """The policy of the route and the version behind its alias.
+
+    Raises RouteUnusable, AliasExpired, AdapterNotReady.
+    """
+    lazy = tables.policies.get(route.policy)
+    # A route whose policy is missing or broken stays one: a less specific route must not take over.
+    policy = lazy.compiled if lazy is not None and lazy.policy.tenant == route.tenant else None
+    if policy is None:
         raise RouteUnusable
-    route = chosen.route
-    live = tables.live.get((route.tenant, route.adapter, route.alias))
-    if live is None or not live.places:
+    alias = tables.state.aliases.get((route.tenant, route.adapter, route.alias))
+    if alias is None:
         raise AdapterNotReady
-    return Target(route, chosen.policy, live)
+    if passed(alias.expires_at, now):
+        raise AliasExpired
+    return Target(route, policy, _live(alias, tables, unit))
+
+
+def _live(alias: AliasState, tables: Tables, unit: str) -> Live:
+    """A canary that no engine serves (not loaded yet, revoked) gives way to the stable version, which is just
+    as much the tenant's own; the stable version gives way to nothing. Raises AdapterNotReady."""
+    version = assigned(alias, unit) if alias.canaries else alias.version
+    found = _places(alias, version, tables)
+    if not found and version != alias.version:
+        version = alias.version
+        found = _places(alias, version, tables)
+    if not found:
+        raise AdapterNotReady
+    return Live(version, alias.epoch, engine_name(version), found, canary=version != alias.version)
+
+
+def _places(alias: AliasState, version: Digest, tables: Tables) -> tuple[Place, ...]:
+    return tables.places.get(version, ()) if owns(tables.state, alias, version) else ()
+
+
+def _refused(outcome: routing.Outcome[Route]) -> RouterError:
+    names = " or ".join(outcome.headers)
+    param = outcome.headers[0] if outcome.headers else None
+    match outcome.refusal:
+        case Refusal.REPEATED:
+            return DuplicateHeader(f"the header {names} was sent more than once", param=param)
+        case Refusal.UNKNOWN:
+            return MetadataUnmatched(f"the value of the header {param} is not a declared one", param=param)
+        case Refusal.UNMATCHED:
+            return MetadataUnmatched(f"no route of this model matches the header {param}", param=param)
+        case Refusal.REQUIRED:
+            return MetadataRequired(f"every request needs the header {names}", param=param)
+        case Refusal.MISSING:
+            return MetadataRequired(f"this model has no default route; send {names}", param=param)
+        case _:
+            return RouteAmbiguous()

@@ -1,23 +1,21 @@
-"""What a request looks up, compiled once per change of the registry's state and never changed after.
+"""What a request looks up: indexes over the registry's state, built once and then changed delta by delta.
 
-A request takes the tables once and keeps them, so it sees one state from its first check to its record.
-Whatever does not fit together (an alias that points to another tenant's version, a slot of an earlier boot)
-is left out and named in ``faults``; nothing is ever repaired by guessing.
+A request takes the tables once and keeps them, so it sees one state from its first check to its record. They
+never change after: a change makes new tables that share every index it did not touch. Whether the parts fit
+together (an alias and its version, a slot and the boot of its engine) is checked where they are looked up.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from jsonschema import Draft202012Validator, SchemaError
-from referencing.jsonschema import EMPTY_REGISTRY
-
-from registry import canonical
 from registry.digests import Digest
-from registry.errors import InvalidDocument
-from registry.models import AliasState, EngineState, Policy, Role, Route, Snapshot, VersionState
-from registry.names import engine_name
+from registry.feed import Delta, Snapshot, State
+from registry.models import Key, Policy, Role, Route, Routing
+from registry.routing.choice import Rules, compiled, derived
+from router import faults, places
+from router.faults import Holders, Subject
+from router.places import Place, Places
+from router.policies import LazyPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,197 +25,133 @@ class Principal:
     tenant: str
     key: str
     role: Role
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledPolicy:
-    digest: Digest
-    policy: Policy
-    schema_bytes: bytes | None
-    """Canonical JSON of the schema, to compare with one that a client sends."""
-    validator: Draft202012Validator | None
-    response_format: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledRoute:
-    route: Route
-    when: tuple[tuple[str, str], ...]
-    policy: CompiledPolicy | None
-    """None: missing or broken. The route stays, so that a less specific one does not take over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """An engine that was seen to behave as a version."""
-
-    engine: str
-    boot: str
-    url: str
-    attestation: Digest
+    line: str = ""
+    """The same for a key and all that it was rotated to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """Where an alias points, checked to be a version of that same tenant and adapter."""
+    """What a request to an alias is answered by: a version of that same tenant and adapter."""
 
     version: Digest
     epoch: int
     engine_name: str
     places: tuple[Place, ...]
+    canary: bool = False
+    """Whether it is a canary of the alias rather than its stable version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    size: int
-    root: Digest
-    principals: Mapping[Digest, Principal]
-    routes: Mapping[tuple[str, str], tuple[CompiledRoute, ...]]
-    """(tenant, public model) -> routes."""
-    live: Mapping[tuple[str, str, str], Live]
-    """(tenant, adapter, alias) -> version and places."""
-    models: Mapping[str, tuple[str, ...]]
-    """Tenant -> its public model names, sorted."""
-    policies: Mapping[Digest, CompiledPolicy]
-    attested: int
+    state: State
+    holders: Holders
+    routes: Mapping[str, Mapping[str, Rules[Route]]]
+    """Tenant -> public model -> rules."""
+    policies: Mapping[Digest, LazyPolicy]
+    places: Places
     """Attested places of usable versions."""
-    faults: tuple[str, ...] = field(default=())
+    troubles: Mapping[Subject, str]
+
+    @property
+    def size(self) -> int:
+        return self.state.size
+
+    @property
+    def root(self) -> Digest:
+        return self.state.position.root
+
+    @property
+    def attested(self) -> int:
+        return sum(len(found) for found in self.places.values())
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        return tuple(self.troubles[subject] for subject in sorted(self.troubles))
+
+    def models(self, tenant: str) -> list[str]:
+        """Public model names, sorted."""
+        return sorted(self.routes.get(tenant, ()))
+
+    def key(self, secret_hash: Digest) -> Key | None:
+        """The one key that the secret opens, revoked or not; none when it would open two."""
+        holders = self.holders.get(secret_hash, ())
+        return self.state.keys[holders[0]] if len(holders) == 1 else None
 
 
 def compile_tables(snapshot: Snapshot, previous: Tables | None = None) -> Tables:
-    """``snapshot`` as lookup tables; policies compiled for ``previous`` are used again (same digest)."""
-    faults: list[str] = []
-    tenants = {tenant.id for tenant in snapshot.tenants}
-    policies = _policies(snapshot, previous, faults)
-    places = _places(snapshot, faults)
-    routes = _routes(snapshot, tenants, policies, faults)
-    models: dict[str, list[str]] = defaultdict(list)
-    for tenant, model in sorted(routes):
-        models[tenant].append(model)
-    return Tables(
-        size=snapshot.size,
-        root=snapshot.root,
-        principals=_principals(snapshot, tenants, faults),
-        routes=routes,
-        live=_live(snapshot, places, faults),
-        models={tenant: tuple(names) for tenant, names in models.items()},
-        policies=policies,
-        attested=sum(len(found) for found in places.values()),
-        faults=tuple(faults),
-    )
-
-
-def _principals(snapshot: Snapshot, tenants: set[str], faults: list[str]) -> dict[Digest, Principal]:
-    found: dict[Digest, Principal] = {}
-    twice: set[Digest] = set()
+    """Everything from the start; policies of ``previous`` are used again (same digest, same document)."""
+    state = State.of(snapshot)
+    holders: dict[Digest, tuple[str, ...]] = {}
     for key in snapshot.keys:
-        if key.secret_hash in found:
-            twice.add(key.secret_hash)
-            faults.append(f"two keys share a secret: {key.id}")
-        elif key.tenant not in tenants:
-            faults.append(f"the key {key.id} belongs to no known tenant")
-        elif not key.revoked:
-            found[key.secret_hash] = Principal(key.tenant, key.id, key.role)
-    revoked = {key.secret_hash for key in snapshot.keys if key.revoked}
-    return {digest: who for digest, who in found.items() if digest not in twice and digest not in revoked}
-
-
-def _policies(snapshot: Snapshot, previous: Tables | None, faults: list[str]) -> dict[Digest, CompiledPolicy]:
-    known = previous.policies if previous is not None else {}
-    found: dict[Digest, CompiledPolicy] = {}
-    for digest, policy in snapshot.policies.items():
-        if digest in known:
-            found[digest] = known[digest]
-            continue
-        try:
-            found[digest] = compile_policy(digest, policy)
-        except (SchemaError, InvalidDocument, RecursionError):
-            faults.append(f"policy {digest.short} cannot be applied")
-    return found
-
-
-def compile_policy(digest: Digest, policy: Policy) -> CompiledPolicy:
-    """Raises SchemaError for a schema that is none, InvalidDocument when ``digest`` is not the policy's."""
-    if policy.identity() != digest:
-        raise InvalidDocument("the policy's digest does not match its content")
-    schema = policy.answer_schema()
-    if schema is None:
-        return CompiledPolicy(digest, policy, None, None, None)
-    Draft202012Validator.check_schema(schema)
-    # An explicit registry: the default one fetches remote $refs over the network while validating.
-    validator = Draft202012Validator(
-        schema,
-        registry=EMPTY_REGISTRY,
-        format_checker=Draft202012Validator.FORMAT_CHECKER,
+        holders[key.secret_hash] = tuple(sorted((*holders.get(key.secret_hash, ()), key.id)))
+    return Tables(
+        state=state,
+        holders=holders,
+        routes={routing.tenant: rules_of(routing) for routing in snapshot.routings},
+        policies=_policies({} if previous is None else previous.policies, snapshot.policies),
+        places=places.everywhere(state),
+        troubles=faults.found(state, holders, faults.everything(state)),
     )
-    response_format = {
-        "type": "json_schema",
-        "json_schema": {"name": policy.name, "schema": schema, "strict": True},
+
+
+def advance(tables: Tables, delta: Delta) -> Tables:
+    """``tables`` after a change: what compiling the whole new state would give.
+
+    Costs a shallow copy of each index that the change touches, whatever else there is. Raises FeedMismatch.
+    """
+    before, state = tables.state, tables.state.after(delta)
+    holders = _holders(tables.holders, before, delta)
+    # What was wrong before is looked at again: what it lacked may have come.
+    suspects = {*tables.troubles, *faults.touched(delta)}
+    return Tables(
+        state=state,
+        holders=holders,
+        routes={**tables.routes, **{routing.tenant: rules_of(routing) for routing in delta.routings}}
+        if delta.routings
+        else tables.routes,
+        policies=_policies(tables.policies, delta.policies, keep=True),
+        places=places.after(tables.places, before, state, delta),
+        troubles=faults.found(state, holders, sorted(suspects)),
+    )
+
+
+def rules_of(routing: Routing) -> dict[str, Rules[Route]]:
+    """Public model -> rules. A route that names another tenant is left out whoever wrote it there."""
+    mine = [route for route in routing.routes if route.tenant == routing.tenant]
+    # Routings of before headers were declared declare what their rules test.
+    headers = routing.headers or derived(mine)
+    by_model: dict[str, list[Route]] = {}
+    for route in mine:
+        by_model.setdefault(route.model, []).append(route)
+    return {
+        model: compiled([(route.when, route) for route in routes], headers)
+        for model, routes in by_model.items()
     }
-    return CompiledPolicy(digest, policy, canonical.encode(schema), validator, response_format)
 
 
-def _routes(
-    snapshot: Snapshot,
-    tenants: set[str],
-    policies: Mapping[Digest, CompiledPolicy],
-    faults: list[str],
-) -> dict[tuple[str, str], tuple[CompiledRoute, ...]]:
-    found: dict[tuple[str, str], list[CompiledRoute]] = defaultdict(list)
-    for route in snapshot.routes:
-        if route.tenant not in tenants:
-            faults.append(f"the route {route.name} belongs to no known tenant")
-            continue
-        policy = policies.get(route.policy)
-        if policy is None or policy.policy.tenant != route.tenant:
-            faults.append(f"the route {route.tenant}/{route.name} has no policy that can be applied")
-            policy = None
-        when = tuple(sorted((name.lower(), value) for name, value in route.when.items()))
-        found[route.tenant, route.model].append(CompiledRoute(route, when, policy))
-    return {key: tuple(routes) for key, routes in found.items()}
-
-
-def _places(snapshot: Snapshot, faults: list[str]) -> dict[Digest, tuple[Place, ...]]:
-    """Attested places per version: engine up, same boot as attested, same base, version not revoked."""
-    versions: dict[Digest, VersionState] = {state.version: state for state in snapshot.versions}
-    engines: dict[str, EngineState] = {}
-    for engine in snapshot.engines:
-        if engine.engine in engines:
-            faults.append(f"the engine {engine.engine} is listed twice")
-        engines[engine.engine] = engine
-    found: dict[Digest, dict[str, Place]] = defaultdict(dict)
-    for slot in snapshot.slots:
-        version, home = versions.get(slot.version), engines.get(slot.engine)
-        if version is None or home is None or version.revoked or not home.up or home.boot != slot.boot:
-            continue
-        if home.base != version.base:
-            faults.append(f"the engine {home.engine} attests a version of another base")
-            continue
-        if not home.url.startswith(("http://", "https://")):
-            faults.append(f"the engine {home.engine} has no usable address")
-            continue
-        found[slot.version][home.engine] = Place(home.engine, home.boot, home.url, slot.attestation)
-    return {version: tuple(places[name] for name in sorted(places)) for version, places in found.items()}
-
-
-def _live(
-    snapshot: Snapshot, places: Mapping[Digest, tuple[Place, ...]], faults: list[str]
-) -> dict[tuple[str, str, str], Live]:
-    versions = {state.version: state for state in snapshot.versions}
-    found: dict[tuple[str, str, str], Live] = {}
-    for alias in snapshot.aliases:
-        version = versions.get(alias.version)
-        if version is None or (version.tenant, version.adapter) != (alias.tenant, alias.adapter):
-            faults.append(f"the alias {_spell(alias)} points outside its adapter")
-            continue
-        key = (alias.tenant, alias.adapter, alias.alias)
-        if key in found:
-            faults.append(f"the alias {_spell(alias)} is listed twice")
-        found[key] = Live(
-            alias.version, alias.epoch, engine_name(alias.version), places.get(alias.version, ())
-        )
+def _policies(
+    known: Mapping[Digest, LazyPolicy], policies: Mapping[Digest, Policy], *, keep: bool = False
+) -> Mapping[Digest, LazyPolicy]:
+    if keep and not policies:
+        return known
+    found = dict(known) if keep else {}
+    for digest, policy in policies.items():
+        old = known.get(digest)
+        found[digest] = old if old is not None and old.policy == policy else LazyPolicy(digest, policy)
     return found
 
 
-def _spell(alias: AliasState) -> str:
-    return f"{alias.tenant}/{alias.adapter}:{alias.alias}"
+def _holders(known: Holders, before: State, delta: Delta) -> Holders:
+    """Most changes of keys (a revocation) leave their secrets as they were, and the index too."""
+    found: dict[Digest, tuple[str, ...]] | None = None
+    for key in delta.keys:
+        old = before.keys.get(key.id)
+        if old is not None and old.secret_hash == key.secret_hash:
+            continue
+        found = dict(known) if found is None else found
+        if old is not None:
+            rest = tuple(each for each in found.pop(old.secret_hash) if each != key.id)
+            if rest:
+                found[old.secret_hash] = rest
+        found[key.secret_hash] = tuple(sorted((*found.get(key.secret_hash, ()), key.id)))
+    return known if found is None else found

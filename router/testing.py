@@ -10,16 +10,18 @@ import orjson
 
 from registry import keys
 from registry.digests import Digest
+from registry.feed import News, Position, Snapshot, difference
 from registry.models import (
     AliasState,
+    DeclaredHeader,
     EngineState,
     Key,
     Policy,
     Role,
     Route,
+    Routing,
     Sampling,
     Slot,
-    Snapshot,
     Tenant,
     VersionState,
 )
@@ -30,10 +32,11 @@ from router.ports import EngineAnswer
 
 
 class FakeFeed:
-    """A registry that says what it is told to say."""
+    """A registry that says what it is told to say, as deltas to readers whose state it still knows."""
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         self._snapshot = snapshot
+        self._told: dict[Position, Snapshot] = {}
         self._changed = asyncio.Event()
         self._failure: Exception | None = None
 
@@ -46,7 +49,7 @@ class FakeFeed:
         self._failure = error
         self._changed.set()
 
-    async def read(self, after: int | None, wait: float) -> Snapshot | None:
+    async def read(self, known: Position | None, wait: float) -> News | None:
         try:
             async with asyncio.timeout(wait):
                 while True:
@@ -54,11 +57,16 @@ class FakeFeed:
                     if self._failure is not None:
                         raise self._failure
                     found = self._snapshot
-                    if found is not None and (after is None or found.size > after):
-                        return found
+                    if found is not None and (known is None or found.size > known.size):
+                        return self._news(known, found)
                     await self._changed.wait()
         except TimeoutError:
             return None
+
+    def _news(self, known: Position | None, found: Snapshot) -> News:
+        before = self._told.get(known) if known is not None else None
+        self._told[found.position] = found
+        return (before and difference(before, found)) or found
 
 
 class FakeHeads:
@@ -218,6 +226,8 @@ class Scene:
     keys: list[Key] = field(default_factory=list)
     policies: dict[Digest, Policy] = field(default_factory=dict)
     routes: list[Route] = field(default_factory=list)
+    headers: dict[str, tuple[DeclaredHeader, ...]] = field(default_factory=dict)
+    """Tenant -> declared headers; derived from its routes when not given."""
     aliases: list[AliasState] = field(default_factory=list)
     versions: list[VersionState] = field(default_factory=list)
     engines: list[EngineState] = field(default_factory=list)
@@ -322,7 +332,15 @@ class Scene:
             tenants=tuple(self.tenants.values()),
             keys=tuple(self.keys),
             policies=dict(self.policies),
-            routes=tuple(self.routes),
+            routings=tuple(
+                Routing(
+                    tenant=tenant,
+                    revision=self.size,
+                    headers=self.headers.get(tenant, ()),
+                    routes=tuple(route for route in self.routes if route.tenant == tenant),
+                )
+                for tenant in sorted({route.tenant for route in self.routes})
+            ),
             aliases=tuple(self.aliases),
             versions=tuple(self.versions),
             engines=tuple(self.engines),

@@ -11,7 +11,7 @@ from referencing.exceptions import Unresolvable
 from registry import canonical
 from registry.errors import InvalidDocument
 from router.errors import OutputInvalid, OutputTruncated
-from router.tables import CompiledPolicy
+from router.policies import CompiledPolicy
 
 
 def check(policy: CompiledPolicy, content: str | None, finish_reason: str) -> None:

@@ -1,8 +1,21 @@
-"""What the data plane is told: all of it, as of one log index."""
+"""What the data plane is told: all of it as of one log index, or what changed since an earlier one."""
 
+from registry.catalog.errors import LogForked, LogTruncated
+from registry.digests import Digest
+from registry.feed import Delta, Position, Snapshot
 from registry.log.ledger import root_of
-from registry.models import Snapshot
+from registry.store.tables.feed import FeedTable
 from registry.store.transaction import Transaction
+
+MOST_ENTRIES = 5000
+"""A reader further behind than this is told everything: the whole tables are then read faster than their
+indexes (measured at 10,000 tenants)."""
+
+
+def position(rows: Transaction) -> Position:
+    """The end of the log. Raises LogCorrupt when it does not fit its frontier."""
+    frontier = rows.log.frontier()
+    return Position(frontier.size, root_of(frontier))
 
 
 def snapshot(rows: Transaction) -> Snapshot:
@@ -10,17 +23,60 @@ def snapshot(rows: Transaction) -> Snapshot:
 
     Raises StoreCorrupt or LogCorrupt rather than hand out a row that cannot be trusted.
     """
-    frontier = rows.log.frontier()
+    end, feed = position(rows), rows.feed
     return Snapshot(
-        size=frontier.size,
-        root=root_of(frontier),
-        tenants=rows.tenants.all(),
-        keys=rows.keys.all(),
-        bases=rows.bases.all(),
-        policies=rows.policies.all(),
-        routes=rows.routes.all(),
-        aliases=rows.aliases.all(),
-        versions=rows.versions.states(),
-        engines=rows.engines.all(),
-        slots=rows.engines.slots(),
+        size=end.size,
+        root=end.root,
+        tenants=feed.tenants(),
+        keys=feed.keys(),
+        bases=feed.bases(),
+        policies=feed.policies(),
+        routings=feed.routings(),
+        aliases=feed.aliases(),
+        versions=feed.versions(),
+        engines=feed.engines(),
+        slots=feed.slots(),
+    )
+
+
+def changes(rows: Transaction, after: int, root: Digest | None) -> Snapshot | Delta | None:
+    """What a reader that stands at ``after`` is to be told; None when the log ends there.
+
+    ``root``: of the log that the reader knows, if it says. Raises LogTruncated and LogForked for a reader
+    that knows what this log does not: a snapshot would make it forget what it saw.
+    """
+    end, feed = position(rows), rows.feed
+    if after > end.size:
+        raise LogTruncated(f"the reader has seen {after} entries and the log has {end.size}")
+    if after <= 0:
+        return snapshot(rows)
+    known = end.root if after == end.size else feed.root_at(after)
+    if root is not None and known != root:
+        raise LogForked(f"the first {after} entries of this log are not those that the reader has seen")
+    if after == end.size:
+        return None
+    if known is None or end.size - after > MOST_ENTRIES:
+        return snapshot(rows)
+    return _delta(feed, Position(after, known), end)
+
+
+def _delta(feed: FeedTable, known: Position, end: Position) -> Delta:
+    since = known.size
+    engines = feed.engines(since)
+    # Slots also end with a revoked version: which ones, the reader knows itself.
+    moved = {engine.engine for engine in engines} | feed.reattested(since)
+    return Delta(
+        after=known.size,
+        follows=known.root,
+        size=end.size,
+        root=end.root,
+        tenants=feed.tenants(since),
+        keys=feed.keys(since),
+        bases=feed.bases(since),
+        policies=feed.policies(since),
+        routings=feed.routings(since),
+        aliases=feed.aliases(since),
+        versions=feed.versions(since),
+        engines=engines,
+        slots=feed.slots_of(moved),
     )

@@ -39,6 +39,8 @@ class Record(Document):
     alias: str | None
     epoch: int | None
     version: Digest | None
+    canary: bool | None = None
+    """Whether ``version`` was a canary of the alias, not its stable version; older lines do not say."""
     engine: str | None
     boot: str | None
     attestation: Digest | None
@@ -96,6 +98,7 @@ class Trace:
     alias: str | None = None
     epoch: int | None = None
     version: Digest | None = None
+    canary: bool | None = None
     engine: str | None = None
     boot: str | None = None
     attestation: Digest | None = None

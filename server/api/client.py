@@ -1,5 +1,6 @@
 """The control API from the other side: what routers and engine agents hold in their hands."""
 
+import asyncio
 from types import TracebackType
 from typing import Any, Self
 
@@ -8,10 +9,14 @@ import aiohttp
 from registry.canonical import decode
 from registry.digests import Digest
 from registry.errors import BlobCorrupt, InvalidDocument
+from registry.feed import News, Position, parse
 from registry.manifests import Manifest
-from registry.models import Base, EngineState, Snapshot
+from registry.models import Base, EngineState
 from registry.signing.envelope import Envelope
 from server.errors import ControlRefused, ControlUnreachable
+
+_FIRST_STATE = 120.0
+"""Seconds for everything at once, which the control plane may have to put together first."""
 
 
 class ControlClient:
@@ -19,7 +24,7 @@ class ControlClient:
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"}
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -34,14 +39,15 @@ class ControlClient:
         if self._session is not None:
             await self._session.close()
 
-    async def read(self, after: int | None, wait: float) -> Snapshot | None:
-        return await self.feed(after, wait)
-
-    async def feed(self, after: int | None, wait: float) -> Snapshot | None:
-        """A snapshot newer than log size ``after`` (None: any), or None after ``wait`` seconds."""
-        query = {"after": str(-1 if after is None else after), "wait": str(wait)}
-        body = await self._call("GET", "/api/v1/feed", params=query, timeout=wait + 10)
-        return Snapshot.parse(body) if body else None
+    async def read(self, known: Position | None, wait: float) -> News | None:
+        """See ``router.ports.FeedSource``. Raises ControlRefused when the registry follows another log."""
+        query = {"wait": str(wait)}
+        if known is not None:
+            query |= {"after": str(known.size), "root": known.root}
+        patience = wait + (_FIRST_STATE if known is None else 10)
+        body = await self._call("GET", "/api/v1/feed", params=query, timeout=patience)
+        # In a thread: the state of 10,000 tenants takes a second to parse.
+        return await asyncio.to_thread(parse, body) if body else None
 
     async def manifest(self, version: Digest) -> Manifest:
         body = await self._call("GET", f"/api/v1/versions/{version}/manifest")

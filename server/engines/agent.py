@@ -10,7 +10,8 @@ from typing import Any
 from registry.clock import Clock
 from registry.digests import Digest
 from registry.errors import TenonError
-from registry.models import Base, EngineState, Snapshot
+from registry.feed import Snapshot, State
+from registry.models import Base, EngineState
 from registry.signing.keys import Signer
 from server.engines.attest import Witness
 from server.engines.boot import Boot
@@ -66,14 +67,14 @@ class Agent:
         self._report_to = report
         self._new_id = new_id
         self.metrics = AgentMetrics()
-        self._snapshot: Snapshot | None = None
+        self._known: State | None = None
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
         self._doing = "starting"
         self._boot: Boot | None = None
         self._up = False
         self._settled: int | None = None
-        """Size of the snapshot that was last acted on."""
+        """Size of the state that was last acted on."""
 
     @property
     def state(self) -> AgentState:
@@ -86,7 +87,7 @@ class Agent:
             boot=boot.witness.boot,
             engine_version=boot.witness.engine_version,
             up=True,
-            settled=self._snapshot is not None and self._settled == self._snapshot.size,
+            settled=self._known is not None and self._settled == self._known.size,
             ready=boot.ready(),
             not_ready=boot.not_ready(),
             retired=boot.retired(),
@@ -139,12 +140,12 @@ class Agent:
         self._doing = "reading the base"
         found = await asyncio.to_thread(self._describe)
         self._doing = "waiting for the control plane"
-        while self._snapshot is None:
+        while self._known is None:
             self._news.clear()
             await self._news.wait()
-        if found.identity() in self._snapshot.bases:
+        if found.identity() in self._known.bases:
             return found.identity()
-        for base in self._snapshot.bases.values():
+        for base in self._known.bases.values():
             if base.name == found.name:
                 wrong = [
                     field for field in Base.model_fields if getattr(base, field) != getattr(found, field)
@@ -213,16 +214,16 @@ class Agent:
         beat = self._now()
         while True:
             self._news.clear()
-            snapshot = self._snapshot
+            state = self._known
             try:
                 if not known:
                     self._doing = "announcing the engine"
                     await self._control.announce(announced)
                     known = True
-                if snapshot is not None:
+                if state is not None:
                     self._doing = "loading and attesting adapters"
-                    await boot.reconcile(snapshot)
-                    self._settled = snapshot.size
+                    await boot.reconcile(state)
+                    self._settled = state.size
                 if boot.recycle:
                     self._tell("recycling", "all names of this boot are used up: starting afresh")
                     return True
@@ -289,18 +290,21 @@ class Agent:
             await asyncio.gather(task, stop, return_exceptions=True)
 
     async def _read_feed(self) -> None:
-        after: int | None = None
         while True:
+            known = self._known
             try:
-                snapshot = await self._control.feed(after, self._cadence.poll)
+                news = await self._control.read(known.position if known else None, self._cadence.poll)
+                if news is None:
+                    continue
+                if isinstance(news, Snapshot):
+                    self._known = State.of(news)
+                elif known is not None:
+                    self._known = known.after(news)
             except TenonError as error:
                 self._tell("waiting", error.message)
                 await asyncio.sleep(self._cadence.retry)
                 continue
-            if snapshot is not None:
-                after = snapshot.size
-                self._snapshot = snapshot
-                self._news.set()
+            self._news.set()
 
     def _new_boot(self, client: VllmClient, witness: Witness) -> Boot:
         return Boot(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from registry.clock import Clock
 from registry.digests import Digest
 from registry.errors import TenonError
+from registry.feed import State
 from registry.judgement import Finding
-from registry.models import Snapshot
 from registry.names import engine_name
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
@@ -73,13 +73,13 @@ class Boot:
         self._outbox: dict[Digest, tuple[Envelope, Finding]] = {}
         self._plan: Plan | None = None
 
-    async def reconcile(self, snapshot: Snapshot) -> Plan:
+    async def reconcile(self, state: State) -> Plan:
         """Load what is missing and attest after each step. Returns the plan with nothing left to load.
 
         Raises EngineUnreachable. What the control plane could not deliver is held and tried again next time.
         """
         self._held.clear()
-        targets = wanted(snapshot, self.witness.base)
+        targets = wanted(state, self.witness.base, self._clock.now())
         while True:
             unfit = self._unfit | self._failed | self._held
             self._plan = plan(targets, loaded=self._asked, unfit=unfit, capacity=self._capacity)

@@ -3,16 +3,17 @@
 from typing import Protocol
 
 from registry.digests import Digest
+from registry.feed import News, Position
 from registry.manifests import Manifest
-from registry.models import EngineState, Snapshot
+from registry.models import EngineState
 from registry.signing.envelope import Envelope
 
 
 class ControlPlane(Protocol):
     """The registry, as an engine's agent sees it. Everything may raise ControlUnreachable."""
 
-    async def feed(self, after: int | None, wait: float) -> Snapshot | None:
-        """The newest snapshot with ``size > after`` (None: any), waiting at most ``wait`` seconds for one."""
+    async def read(self, known: Position | None, wait: float) -> News | None:
+        """What is new since ``known``, as ``router.ports.FeedSource`` has it."""
         ...
 
     async def manifest(self, version: Digest) -> Manifest:

@@ -6,9 +6,11 @@ is never given to anything else, and a full engine says so instead of making roo
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import datetime
 
+from registry.clock import passed
 from registry.digests import Digest
-from registry.models import Snapshot
+from registry.feed import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,19 @@ class Plan:
     """A fresh boot would place more: names are used up by versions that nobody wants any more."""
 
 
-def wanted(snapshot: Snapshot, base: Digest) -> tuple[Wanted, ...]:
-    """Every version of this base that some alias points to and that is not revoked, in digest order."""
-    targets = {alias.version for alias in snapshot.aliases}
-    return tuple(
-        Wanted(version=state.version, rank=state.rank)
-        for state in sorted(snapshot.versions, key=lambda state: state.version)
-        if state.version in targets and state.base == base and not state.revoked
-    )
+def wanted(state: State, base: Digest, now: datetime) -> tuple[Wanted, ...]:
+    """Every version of this base that some alias may be answered by, in digest order: not those of aliases
+    that expired or of suspended tenants, and nothing that was revoked."""
+    found: dict[Digest, Wanted] = {}
+    for alias in state.aliases.values():
+        tenant = state.tenants.get(alias.tenant)
+        if tenant is None or tenant.suspended or passed(alias.expires_at, now):
+            continue
+        for version in (alias.version, *(canary.version for canary in alias.canaries)):
+            known = state.versions.get(version)
+            if known is not None and known.base == base and not known.revoked:
+                found[version] = Wanted(version=version, rank=known.rank)
+    return tuple(found[version] for version in sorted(found))
 
 
 def plan(

@@ -7,9 +7,10 @@ from pathlib import Path
 from registry.contract import Contract
 from registry.digests import Digest
 from registry.errors import BlobNotFound, VersionNotFound
+from registry.feed import News, Position, Snapshot, difference
 from registry.fingerprint import Attestation, Fingerprint
 from registry.manifests import BlobRef, LoraShape, Manifest, Provenance
-from registry.models import AliasState, Base, EngineState, PublicKey, Slot, Snapshot, Tenant, VersionState
+from registry.models import AliasState, Base, EngineState, PublicKey, Slot, Tenant, VersionState
 from registry.names import LIVE
 from registry.signing.envelope import Envelope, verify
 from registry.signing.types import ATTESTATION
@@ -39,6 +40,7 @@ class InMemoryControlPlane:
         self._engines: dict[str, EngineState] = {}
         self._slots: dict[tuple[str, Digest], Slot] = {}
         self._size = 0
+        self._told: dict[Position, Snapshot] = {}
         self._changed = asyncio.Event()
 
     # What tests and demos do to the registry
@@ -107,9 +109,9 @@ class InMemoryControlPlane:
 
     # What agents call
 
-    async def feed(self, after: int | None, wait: float) -> Snapshot | None:
+    async def read(self, known: Position | None, wait: float) -> News | None:
         self._check()
-        if after is not None and self._size <= after:
+        if known is not None and self._size <= known.size:
             changed = self._changed
             try:
                 async with asyncio.timeout(wait):
@@ -117,7 +119,10 @@ class InMemoryControlPlane:
             except TimeoutError:
                 return None
         self._check()
-        return self.snapshot()
+        found = self.snapshot()
+        before = self._told.get(known) if known is not None else None
+        self._told[found.position] = found
+        return (before and difference(before, found)) or found
 
     async def manifest(self, version: Digest) -> Manifest:
         self._check()

@@ -9,6 +9,7 @@ import pytest
 
 from registry.clock import SystemClock
 from registry.digests import Digest
+from registry.feed import State
 from registry.fingerprint import EXACT_F32
 from registry.names import engine_name
 from registry.signing.keys import Signer
@@ -78,7 +79,7 @@ async def test_a_boot_loads_and_attests_real_adapters_exactly(
             republish=3600,
             report=lambda event: None,
         )
-        await boot.reconcile(control.snapshot())
+        await boot.reconcile(State.of(control.snapshot()))
         assert boot.not_ready() == {}
         assert set(boot.ready()) == set(versions.values())
         assert {found.strength for found in control.attestations} == {"exact"}

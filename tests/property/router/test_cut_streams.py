@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from registry.models import Policy
 from router.constrained import Order
 from router.errors import RouterError
+from router.policies import compile_policy
 from router.streaming import DONE, EventReader, StreamedAnswer
-from router.tables import compile_policy
 from router.testing import chunk, stream
 
 POLICY = Policy(tenant="bank_a", name="house", json_schema='{"type":"array","items":{"type":"integer"}}')

@@ -1,5 +1,6 @@
 """No key and no set of headers reaches another tenant's adapter, policy or engine name."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
@@ -12,10 +13,11 @@ from router.constrained import constrain
 from router.errors import RouterError
 from router.headers import Headers
 from router.request import parse
-from router.resolution import choose, resolve
+from router.resolution import choose, resolve, unit_of
 from router.tables import compile_tables
 from router.testing import Scene
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TENANTS = ("bank_a", "retail_b", "saas_c")
 MODELS = ("assistant", "cashier", "desk")
 ADAPTERS = ("desk", "other")
@@ -63,9 +65,9 @@ def test_an_answer_can_only_come_from_the_callers_own(world: tuple[Scene, Any], 
         + [(b"authorization", f"Bearer {secret}".encode())]
     )
     try:
-        principal = authenticate(headers, tables)
+        principal = authenticate(headers, tables, NOW)
         chosen = choose(principal, model, headers, tables)
-        target = resolve(chosen, tables)
+        target = resolve(chosen, tables, unit=unit_of(principal, headers, None), now=NOW)
     except RouterError as error:
         refusal: RouterError | None = error
     else:

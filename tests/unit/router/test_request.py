@@ -1,6 +1,7 @@
 """The allow-list of request fields, and what a policy does to response_format."""
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -18,6 +19,8 @@ from router.testing import Scene
 from tests.unit.router.conftest import SCHEMA
 from tests.unit.router.driving import QUESTION, SALT
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
 
 def question(**changes: Any) -> Question:
     return parse(orjson.dumps({**QUESTION, **changes}), most_choices=8)
@@ -29,7 +32,7 @@ def order(schema: dict[str, Any] | None, **changes: Any) -> Order:
     scene.serve("bank_a", schema)
     tables = compile_tables(scene.snapshot())
     chosen = choose(Principal("bank_a", "k", Role.INFERENCE), "assistant", Headers([]), tables)
-    return constrain(question(**changes), resolve(chosen, tables), SALT)
+    return constrain(question(**changes), resolve(chosen, tables, unit="u", now=NOW), SALT)
 
 
 @pytest.mark.parametrize(

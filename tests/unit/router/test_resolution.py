@@ -1,6 +1,7 @@
 """Authentication and routing, rule by rule, on compiled tables."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pytest
 
@@ -21,6 +22,7 @@ from router.tables import Principal, compile_tables
 from router.testing import Scene
 
 BANK = Principal("bank_a", "k", Role.INFERENCE)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 VERSIONED = {"x-policy-version": "v3"}
 
 
@@ -38,7 +40,7 @@ def world(*conditions: Mapping[str, str]) -> Scene:
 
 
 def chosen(scene: Scene, *pairs: tuple[str, str]) -> Mapping[str, str]:
-    return choose(BANK, "assistant", headers(*pairs), compile_tables(scene.snapshot())).route.when
+    return choose(BANK, "assistant", headers(*pairs), compile_tables(scene.snapshot())).when
 
 
 def test_the_default_route() -> None:
@@ -113,9 +115,9 @@ def test_a_malformed_authorization_is_an_invalid_key(pairs: list[tuple[str, str]
     scene = world({})
     secret = scene.key("bank_a")
     tables = compile_tables(scene.snapshot())
-    assert authenticate(headers(("authorization", f"bearer  {secret}")), tables).tenant == "bank_a"
+    assert authenticate(headers(("authorization", f"bearer  {secret}")), tables, NOW).tenant == "bank_a"
     with pytest.raises(InvalidApiKey):
-        authenticate(headers(*((name, value.format(secret)) for name, value in pairs)), tables)
+        authenticate(headers(*((name, value.format(secret)) for name, value in pairs)), tables, NOW)
 
 
 def test_a_key_stored_under_another_id_than_its_secret_names_is_invalid() -> None:
@@ -123,7 +125,7 @@ def test_a_key_stored_under_another_id_than_its_secret_names_is_invalid() -> Non
     secret = scene.key("bank_a")
     scene.keys = [scene.keys[0].model_copy(update={"id": "other"})]
     with pytest.raises(InvalidApiKey):
-        authenticate(headers(("authorization", f"Bearer {secret}")), compile_tables(scene.snapshot()))
+        authenticate(headers(("authorization", f"Bearer {secret}")), compile_tables(scene.snapshot()), NOW)
 
 
 def test_a_secret_under_another_keys_id_is_invalid() -> None:
@@ -131,4 +133,4 @@ def test_a_secret_under_another_keys_id_is_invalid() -> None:
     first, second = scene.key("bank_a"), scene.key("bank_a")
     mixed = first[:20] + second[20:]
     with pytest.raises(RouterError):
-        authenticate(headers(("authorization", f"Bearer {mixed}")), compile_tables(scene.snapshot()))
+        authenticate(headers(("authorization", f"Bearer {mixed}")), compile_tables(scene.snapshot()), NOW)

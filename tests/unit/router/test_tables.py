@@ -1,5 +1,6 @@
 """Compiling a snapshot: whatever does not fit together is left out and named."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from router.tables import Principal, Tables, compile_tables
 from router.testing import BASE, Scene
 
 BANK = Principal("bank_a", "k", Role.INFERENCE)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -24,13 +26,14 @@ def scene() -> Scene:
 
 
 def places(tables: Tables) -> list[str]:
-    return [place.engine for place in tables.live["bank_a", "desk", "live"].places]
+    (state,) = tables.state.aliases.values()
+    return [place.engine for place in tables.places[state.version]]
 
 
 def target_error(scene: Scene) -> type[Exception] | None:
     tables = compile_tables(scene.snapshot())
     try:
-        resolve(choose(BANK, "assistant", Headers([]), tables), tables)
+        resolve(choose(BANK, "assistant", Headers([]), tables), tables, unit="u", now=NOW)
     except (AdapterNotReady, RouteUnusable) as error:
         return type(error)
     return None
@@ -41,7 +44,8 @@ def test_a_sound_scene_has_no_faults(scene: Scene) -> None:
     assert tables.faults == ()
     assert places(tables) == ["engine-0"]
     assert tables.attested == 1
-    assert tables.models == {"bank_a": ("assistant",)}
+    assert tables.models("bank_a") == ["assistant"]
+    assert tables.models("retail_b") == []
 
 
 def test_an_alias_that_points_to_another_tenants_version_serves_nobody(scene: Scene) -> None:
@@ -89,7 +93,7 @@ def test_a_route_without_usable_policy_does_not_give_way_to_the_default(scene: S
         tables = compile_tables(changed.snapshot())
         picked = choose(BANK, "assistant", Headers([(b"x-policy-version", b"v2")]), tables)
         with pytest.raises(RouteUnusable):
-            resolve(picked, tables)
+            resolve(picked, tables, unit="u", now=NOW)
 
 
 def test_a_policy_under_a_wrong_digest_is_not_used(scene: Scene) -> None:
@@ -103,6 +107,7 @@ def test_policies_are_compiled_once(scene: Scene) -> None:
     second = compile_tables(scene.snapshot(), first)
     (digest,) = scene.policies
     assert second.policies[digest] is first.policies[digest]
+    assert second.policies[digest].compiled is first.policies[digest].compiled is not None
 
 
 def test_keys_that_share_a_secret_open_nothing(scene: Scene) -> None:
@@ -114,12 +119,15 @@ def test_keys_that_share_a_secret_open_nothing(scene: Scene) -> None:
         scene.tenant("retail_b")
         for pair in ([key, twin], [twin, key]):
             scene.keys = pair
-            assert compile_tables(scene.snapshot()).principals == {}
+            tables = compile_tables(scene.snapshot())
+            assert tables.key(key.secret_hash) is None
+            assert tables.faults == (f"two keys share a secret: {key.id}", "two keys share a secret: other")
 
 
 def test_parts_of_unknown_tenants_are_left_out(scene: Scene) -> None:
     del scene.tenants["bank_a"]
     tables = compile_tables(scene.snapshot())
-    assert tables.principals == {}
-    assert tables.routes == {}
-    assert len(tables.faults) == 2
+    assert [fault.partition(" belongs")[0] for fault in tables.faults] == [
+        f"the key {scene.keys[0].id}",
+        "the routing of bank_a",
+    ]

@@ -1,42 +1,75 @@
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.clock import stamp
 from registry.digests import Digest
-from registry.models import AliasState, Snapshot, VersionState
+from registry.feed import Snapshot, State
+from registry.models import AliasState, Canary, Tenant, VersionState
 from server.engines.residency import Capacity, Plan, Wanted, plan, wanted
 
 BASE = Digest.of(b"base")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 VERSIONS = [Digest.of(b"%d" % number) for number in range(8)]
 
 
-def snapshot(*states: VersionState, targets: tuple[Digest, ...]) -> Snapshot:
-    aliases = tuple(
-        AliasState(tenant="bank_a", adapter=f"a{number}", alias="live", version=version, epoch=1)
+def aliased(*targets: Digest, **changes: Any) -> tuple[AliasState, ...]:
+    return tuple(
+        AliasState(
+            tenant="bank_a",
+            adapter=f"a{number}",
+            alias="live",
+            **({"version": version, "epoch": 1} | changes),
+        )
         for number, version in enumerate(targets)
     )
-    return Snapshot(size=1, root=BASE, versions=states, aliases=aliases)
+
+
+def known(
+    *states: VersionState, aliases: tuple[AliasState, ...], suspended: bool = False, tenant: str = "bank_a"
+) -> State:
+    tenants = (Tenant(id=tenant, display_name="A", suspended=suspended),)
+    return State.of(Snapshot(size=1, root=BASE, tenants=tenants, versions=states, aliases=aliases))
 
 
 def state(version: Digest, *, base: Digest = BASE, revoked: bool = False) -> VersionState:
     return VersionState(version=version, tenant="bank_a", adapter="a", base=base, rank=8, revoked=revoked)
 
 
+def versions_of(state: State, now: datetime = NOW) -> list[Digest]:
+    return [target.version for target in wanted(state, BASE, now)]
+
+
 def test_only_aliased_unrevoked_versions_of_this_base_are_wanted() -> None:
     good, revoked, foreign, unaliased = VERSIONS[:4]
-    seen = wanted(
-        snapshot(
-            state(good),
-            state(revoked, revoked=True),
-            state(foreign, base=Digest.of(b"other")),
-            state(unaliased),
-            targets=(good, revoked, foreign),
-        ),
-        BASE,
+    states = (
+        state(good),
+        state(revoked, revoked=True),
+        state(foreign, base=Digest.of(b"other")),
+        state(unaliased),
     )
-    assert [target.version for target in seen] == [good]
+    assert versions_of(known(*states, aliases=aliased(good, revoked, foreign))) == [good]
+
+
+def test_canaries_are_wanted_and_shadows_not_yet() -> None:
+    stable, canary, shadow = VERSIONS[:3]
+    aliases = aliased(stable, canaries=(Canary(version=canary, percent=5),), shadows=(shadow,))
+    assert versions_of(known(state(stable), state(canary), state(shadow), aliases=aliases)) == sorted(
+        [stable, canary]
+    )
+
+
+def test_nothing_of_suspended_or_unknown_tenants_and_expired_aliases_is_wanted() -> None:
+    good = VERSIONS[0]
+    assert versions_of(known(state(good), aliases=aliased(good), suspended=True)) == []
+    assert versions_of(known(state(good), aliases=aliased(good), tenant="other")) == []
+    expiring = known(state(good), aliases=aliased(good, expires_at=stamp(NOW)))
+    assert versions_of(expiring, NOW - timedelta(microseconds=1)) == [good]
+    assert versions_of(expiring) == []
 
 
 def test_a_newcomer_never_pushes_out_what_is_loaded() -> None:

@@ -1,0 +1,72 @@
+"""Where a version can be asked: the engines that were seen to behave as it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from registry.digests import Digest
+from registry.feed import Delta, State
+from registry.models import EngineState, Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An engine that was seen to behave as a version."""
+
+    engine: str
+    boot: str
+    url: str
+    attestation: Digest
+
+
+Places = Mapping[Digest, tuple[Place, ...]]
+"""Version -> its places by engine name; versions without any are not listed."""
+
+
+def everywhere(state: State) -> Places:
+    found: dict[Digest, list[Place]] = {}
+    for engine in sorted(state.slots):
+        for slot in state.slots[engine].values():
+            if (place := _place(state, slot)) is not None:
+                found.setdefault(slot.version, []).append(place)
+    return {version: tuple(places) for version, places in found.items()}
+
+
+def after(known: Places, before: State, now: State, delta: Delta) -> Places:
+    """``known`` brought from ``before`` to ``now``, looking only at what ``delta`` touches."""
+    engines = {*delta.slots, *(engine.engine for engine in delta.engines)}
+    versions = {version.version for version in delta.versions}
+    for engine in engines:
+        versions |= before.slots.get(engine, {}).keys() | now.slots.get(engine, {}).keys()
+    if not versions:
+        return known
+    found = dict(known)
+    for version in versions:
+        # A place of an untouched engine stays, unless the version itself changed.
+        holders = engines | {place.engine for place in known.get(version, ())}
+        if places := tuple(_of(now, version, holders)):
+            found[version] = places
+        else:
+            found.pop(version, None)
+    return found
+
+
+def usable(home: EngineState) -> bool:
+    """Whether its address is one that can be asked over HTTP."""
+    return home.url.startswith(("http://", "https://"))
+
+
+def _of(state: State, version: Digest, engines: Iterable[str]) -> Iterable[Place]:
+    for engine in sorted(engines):
+        slot = state.slots.get(engine, {}).get(version)
+        if slot is not None and (place := _place(state, slot)) is not None:
+            yield place
+
+
+def _place(state: State, slot: Slot) -> Place | None:
+    """Only on an engine that is up, in the boot that was attested, on the version's own base."""
+    version, home = state.versions.get(slot.version), state.engines.get(slot.engine)
+    if version is None or home is None or version.revoked or not home.up or home.boot != slot.boot:
+        return None
+    if home.base != version.base or not usable(home):
+        return None
+    return Place(home.engine, home.boot, home.url, slot.attestation)
