@@ -75,7 +75,7 @@ def inspect(folder: Path, *, base: Base, max_rank: int = 64) -> tuple[LoraShape,
 
     Nobody else may write to ``folder`` meanwhile: what is stored must be what was inspected.
     """
-    files = _files(folder)
+    files = adapter_files(folder)
     config = _config(files[CONFIG], base=base, max_rank=max_rank)
     pairs = _pairs(_header(files[WEIGHTS]))
     _check_modules(pairs, base)
@@ -91,7 +91,7 @@ def inspect(folder: Path, *, base: Base, max_rank: int = 64) -> tuple[LoraShape,
     return shape, tuple(files[name] for name in sorted(files))
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def adapter_files(folder: Path) -> dict[str, Path]:
     """The two files of an adapter. Judged by names and types only; nothing is opened."""
     if not folder.is_dir():
         raise AdapterFileMissing("the adapter is not a folder")

@@ -81,11 +81,20 @@ class InvalidIdempotencyKey(InvalidInput):
     hint = "use 1 to 255 visible ASCII characters, such as a UUID"
 
 
-class IdempotencyKeyReused(InvalidInput):
-    code, status = "idempotency_key_reused", 422
-    hint = "one key is for one request: make a new key for another one"
+class FolderNeeded(InvalidInput):
+    code = "folder_needed"
+    hint = "this needs the files of a workspace: give its folder with -w, on the machine that has it"
 
 
-class IdempotencyInProgress(Conflict):
-    code = "idempotency_in_progress"
-    hint = "the first request with this key is still being answered: ask again in a second"
+class UrlInvalid(InvalidInput):
+    code = "url_invalid"
+    hint = "write https://host or https://host:port, without user, query or fragment"
+
+
+class NotLoggedIn(Refused):
+    code, status = "not_logged_in", 401
+
+
+class SourceNotFound(InvalidInput):
+    code = "source_not_found"
+    hint = "give a PEFT folder, a .zip or .tar.gz of one, or a hub name: org/name or org/name@revision"

@@ -19,7 +19,7 @@ def export(manifest: Manifest, folder: Path, *, blobs: Blobs) -> None:
     An existing folder with exactly these bytes is left as it is. Raises AlreadyExists for any other,
     BlobNotFound or BlobCorrupt for a damaged store; then nothing has appeared at ``folder``.
     """
-    if _holds(folder, manifest):
+    if holds(folder, manifest):
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise AlreadyExists("the folder is not empty and holds something else", hint="choose another folder")
@@ -29,15 +29,15 @@ def export(manifest: Manifest, folder: Path, *, blobs: Blobs) -> None:
     try:
         for file in manifest.files:
             _write(partial / file.path, file, blobs)
-        _sync(partial)
+        sync(partial)
         # rename(2) replaces an empty folder and fails on a full one: also when somebody was faster.
         try:
             partial.rename(folder)
         except OSError:
-            if not _holds(folder, manifest):
+            if not holds(folder, manifest):
                 raise AlreadyExists("the folder was filled with something else meanwhile") from None
             shutil.rmtree(partial)
-        _sync(folder.parent)
+        sync(folder.parent)
     except BaseException:
         with suppress(FileNotFoundError):
             shutil.rmtree(partial)
@@ -55,7 +55,7 @@ def _write(path: Path, file: BlobRef, blobs: Blobs) -> None:
     path.chmod(0o644)
 
 
-def _holds(folder: Path, manifest: Manifest) -> bool:
+def holds(folder: Path, manifest: Manifest) -> bool:
     wanted = {file.path: file.digest for file in manifest.files}
     if not folder.is_dir() or {path.name for path in folder.iterdir()} != set(wanted):
         return False
@@ -65,7 +65,7 @@ def _holds(folder: Path, manifest: Manifest) -> bool:
     )
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

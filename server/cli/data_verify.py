@@ -102,7 +102,7 @@ def verify(
         render.note(f"{name}: {_shown(mean)} over {count} of {len(answers)} answers")
 
 
-def _of_recipe(recipe: Path, workspace: Path | None) -> tuple[Any, ...]:
+def _of_recipe(recipe: Path, workspace: str | None) -> tuple[Any, ...]:
     from functools import partial
 
     from server.assembly import training

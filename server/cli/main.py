@@ -5,6 +5,7 @@ import sys
 import typer
 
 from registry.errors import GateRefused, TenonError
+from registry.routing.errors import RouteRefused
 from server.cli import render
 from server.errors import FileUnusable
 
@@ -21,26 +22,34 @@ app = typer.Typer(
 def _assemble() -> None:
     from server.cli import (
         adapter,
+        alias,
         base,
         data,
         demo,
         doctor,
         evaluate,
+        history,
         init,
         key,
         log,
+        login,
         policy,
         promote,
+        proposal,
         receipt,
         recipe,
+        revoke,
         route,
         serve,
+        signer,
         tenant,
         train,
         up,
+        usage,
     )
 
     init.install(app)
+    login.install(app)
     tenant.install(app)
     key.install(app)
     base.install(app)
@@ -52,6 +61,12 @@ def _assemble() -> None:
     evaluate.install(app)
     adapter.install(app)
     promote.install(app)
+    revoke.install(app)
+    history.install(app)
+    alias.install(app)
+    proposal.install(app)
+    signer.install(app)
+    usage.install(app)
     up.install(app)
     log.install(app)
     receipt.install(app)
@@ -67,7 +82,7 @@ def main() -> None:
         app()
     except TenonError as error:
         render.error(error)
-        sys.exit(3 if isinstance(error, GateRefused) else 4 if error.status == 503 else 1)
+        sys.exit(3 if isinstance(error, (GateRefused, RouteRefused)) else 4 if error.status == 503 else 1)
     except (OSError, UnicodeDecodeError) as error:
         name = getattr(error, "filename", None) or "a file"
         render.error(FileUnusable(f"{name} cannot be used: {getattr(error, 'strerror', None) or error}"))

@@ -1,18 +1,49 @@
 """Options that many commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.settings import default_workspace
+if TYPE_CHECKING:
+    from server.assembly.place import Place
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines")]
 At = Annotated[
-    Path | None,
-    typer.Option("--workspace", "-w", help="Workspace folder [default: $TENON_WORKSPACE, else .tenon]"),
+    str | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        metavar="DIR|URL",
+        help="Workspace folder or control plane [default: $TENON_WORKSPACE, else .tenon]",
+    ),
 ]
 
 
-def root(workspace: Path | None) -> Path:
-    return workspace or default_workspace()
+def where(workspace: str | None) -> str:
+    from server.settings import ClientSettings, load
+
+    return workspace or load(ClientSettings).workspace
+
+
+def root(workspace: str | None) -> Path:
+    """The folder, for commands that need the machine it is on. Raises FolderNeeded."""
+    from server.assembly.place import is_url
+    from server.errors import FolderNeeded
+
+    given = where(workspace)
+    if is_url(given):
+        raise FolderNeeded(f"{given} is a URL")
+    return Path(given)
+
+
+def place(workspace: str | None) -> "Place":
+    """The folder or the URL, opened until the command ends."""
+    import click
+
+    from server.assembly.place import open_place
+
+    opened = open_place(where(workspace))
+    if context := click.get_current_context(silent=True):
+        context.call_on_close(opened.close)
+    return opened

@@ -6,27 +6,33 @@ from typing import Annotated
 import typer
 
 from server.cli import render
-from server.cli.options import At, root
+from server.cli.options import At, Json, place
+
+Tenant = Annotated[str, typer.Argument(help="Whose policy")]
 
 
 def install(app: typer.Typer) -> None:
+    from server.cli import policy_check
+
     group = typer.Typer(help="What every answer on a route must satisfy.", no_args_is_help=True)
     group.command("publish")(publish)
+    group.command("list")(list_)
+    group.command("show")(show)
+    group.command("check")(policy_check.check)
     app.add_typer(group, name="policy")
 
 
 def publish(
-    tenant: Annotated[str, typer.Argument(help="Whose policy")],
+    tenant: Tenant,
     name: Annotated[str, typer.Argument(help="Name for people, such as v1")],
     schema: Annotated[Path | None, typer.Option("--schema", help="JSON schema of every answer")] = None,
     system_prompt: Annotated[str | None, typer.Option("--system-prompt", help="Put before messages")] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of an answer")] = 256,
+    json: Json = False,
     workspace: At = None,
 ) -> None:
     """Publish a policy; prints its digest, which routes name."""
     from registry.models import Policy, Sampling
-    from server.assembly.catalog import open_catalog
-    from server.workspace import find
 
     policy = Policy.build(
         {
@@ -37,4 +43,47 @@ def publish(
             "sampling": Sampling(max_tokens=max_tokens).model_dump(mode="json"),
         }
     )
-    render.text(open_catalog(find(root(workspace))).publish_policy(policy, actor="cli"))
+    digest = place(workspace).catalog.publish_policy(policy, actor="cli")
+    if json:
+        render.data({"digest": digest} | policy.model_dump(mode="json"))
+    else:
+        render.text(digest)
+
+
+def list_(tenant: Tenant, json: Json = False, workspace: At = None) -> None:
+    """List a tenant's policies."""
+    policies = place(workspace).catalog.policies(tenant)
+    if json:
+        render.data([{"digest": one.identity()} | one.model_dump(mode="json") for one in policies])
+        return
+    rows = [
+        [one.name, one.identity(), "JSON" if one.json_schema else "text", str(one.sampling.max_tokens)]
+        for one in policies
+    ]
+    render.table("", ["name", "policy", "answers", "most tokens"], rows)
+
+
+def show(
+    tenant: Tenant,
+    policy: Annotated[str, typer.Argument(help="sha256:…, or the name: the newest of that name")],
+    json: Json = False,
+    workspace: At = None,
+) -> None:
+    """Show a policy, its schema as its author wrote it."""
+    from registry.errors import PolicyNotFound
+
+    found = [one for one in place(workspace).catalog.policies(tenant) if policy in (one.name, one.identity())]
+    if not found:
+        raise PolicyNotFound(f"{tenant} has no policy {policy[:80]!r}")
+    shown = found[-1]
+    if json:
+        render.data({"digest": shown.identity()} | shown.model_dump(mode="json"))
+        return
+    rows = [
+        ["policy", shown.identity()],
+        ["most tokens", str(shown.sampling.max_tokens)],
+        ["temperature", f"{shown.sampling.temperature:g}, at most {shown.sampling.max_temperature:g}"],
+        ["system prompt", shown.system_prompt or "none"],
+        ["schema", shown.json_schema or "none"],
+    ]
+    render.table(shown.name, ["what", "value"], rows)

@@ -1,12 +1,17 @@
 """``tenon promote`` and ``tenon rollback``"""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from server.cli import render
-from server.cli.options import At, Json, root
+from server.cli.options import At, Json, place
 
+Epoch = Annotated[
+    int | None,
+    typer.Option("--expect-epoch", min=0, help="Only if the alias is still there (tenon alias show); 0: new"),
+]
 _FALLBACK = ("policy>=0.9", "valid_json>=0.9")
 """For a version that no recipe of this workspace made."""
 
@@ -23,47 +28,84 @@ def promote(
         typer.Option("--rule", help="Instead of the recipe's gate: METRIC>=VALUE, or METRIC>base+VALUE"),
     ] = None,
     alias: Annotated[str, typer.Option("--alias", help="Which alias moves")] = "live",
+    percent: Annotated[
+        float,
+        typer.Option("--percent", min=0.01, max=100, help="Below 100: a canary beside the stable one"),
+    ] = 100,
+    expect_epoch: Epoch = None,
+    expires_at: Annotated[
+        str | None, typer.Option("--expires-at", help="When the alias ends: 2026-12-31T00:00:00Z")
+    ] = None,
+    release_key: Annotated[
+        Path | None, typer.Option("--release-key", help="Sign the move, where the alias asks for it")
+    ] = None,
     json: Json = False,
     workspace: At = None,
 ) -> None:
-    """Move an alias to a version, if the gate passes on signed evidence (exit code 3: refused)."""
+    """Move an alias to a version, if the gate passes on signed evidence (exit code 3: refused).
+
+    Where the alias needs other people's approval, this makes a proposal and nothing moves yet.
+    """
     from registry.errors import InvalidRef
     from registry.names import Ref
-    from server.assembly.catalog import open_catalog
+    from server.assembly.promoting import Move, promote_or_propose
     from server.assembly.training import gate_of
     from server.cli.rules import parse_gate
-    from server.workspace import find
 
     target = Ref.parse(ref)
     if target.version is None:
         raise InvalidRef("promote needs an exact version", hint="write tenant/adapter@sha256:…")
-    place = find(root(workspace))
-    catalog = open_catalog(place)
-    own = gate_of(place, catalog.manifest(target.version))
-    gate = parse_gate(rule) if rule else own or parse_gate(_FALLBACK)
+    opened = place(workspace)
+    catalog = opened.catalog
+    catalog.resolve(target)
+    own = gate_of(opened.workspace, catalog.manifest(target.version)) if opened.workspace else None
     if rule and own is not None:
         render.note("The rules given replace the gate of the version's recipe")
-    verdict = catalog.promote(target.name, target.version, gate=gate, alias=alias, actor="cli")
-    if json:
-        render.data(verdict.model_dump(mode="json"))
+    move = Move(
+        name=target.name,
+        version=target.version,
+        gate=parse_gate(rule) if rule else own or parse_gate(_FALLBACK),
+        alias=alias,
+        percent=percent,
+        expect_epoch=expect_epoch,
+        expires_at=expires_at,
+    )
+    done = promote_or_propose(catalog, move, release_key=release_key, actor="cli")
+    if done.proposal is not None:
+        waiting = done.proposal
+        if json:
+            render.data({"proposal": waiting.model_dump(mode="json")})
+            return
+        render.text(waiting.id)
+        render.note(
+            f"{target.name}:{alias} needs approval, so nothing has moved; somebody else gives it with:"
+        )
+        render.note(f"  tenon proposal approve {waiting.tenant} {waiting.id}")
         return
-    for reason in verdict.reasons:
+    if json:
+        render.data(done.verdict.model_dump(mode="json") if done.verdict else None)
+        return
+    for reason in done.verdict.reasons if done.verdict else ():
         render.note(f"  - {reason}")
-    render.note(f"{target.name}:{alias} is now {target.version.short}")
+    share = f" for {percent:g} % of its users" if percent < 100 else ""
+    render.note(f"{target.name}:{alias} is now {target.version.short}{share}")
+    if percent < 100:
+        render.note(f"next: promote it with --percent 100, or end the canary: tenon rollback {target.name}")
 
 
 def rollback(
     name: Annotated[str, typer.Argument(help="tenant/adapter")],
     alias: Annotated[str, typer.Option("--alias", help="Which alias moves back")] = "live",
+    expect_epoch: Epoch = None,
     json: Json = False,
     workspace: At = None,
 ) -> None:
-    """Move an alias back to the version before."""
+    """End an alias's canaries if it has any; else move it back to the version before."""
     from registry.names import AdapterName
-    from server.assembly.catalog import open_catalog
-    from server.workspace import find
 
-    state = open_catalog(find(root(workspace))).rollback(AdapterName.parse(name), alias=alias, actor="cli")
+    state = place(workspace).catalog.rollback(
+        AdapterName.parse(name), alias=alias, expect_epoch=expect_epoch, actor="cli"
+    )
     if json:
         render.data(state.model_dump(mode="json"))
     else:
