@@ -1,13 +1,14 @@
 """Are two actors two pairs of eyes?
 
 A key and what replaced it are one person. So are a key and who issued it (who was shown its secret), and two
-keys that one key of the same tenant issued: else an administrator would approve with a second key of their
-own. Keys that the platform issued to two people are two people.
+keys that one key of the same tenant, or one person of an identity provider, issued: else an administrator
+would approve with a second key of their own. Keys that the platform issued to two people are two people.
 """
 
 from registry.store.transaction import Transaction
 
 _KEY = "key:"
+_PROVIDED = "oidc:"
 
 
 def independent(rows: Transaction, one: str, other: str) -> bool:
@@ -37,5 +38,7 @@ def _line(rows: Transaction, actor: str) -> list[str]:
 
 
 def _of_tenant(rows: Transaction, actor: str) -> bool:
+    if actor.startswith(_PROVIDED):  # its name does not say whether it belongs to a tenant
+        return True
     key = rows.keys.get(actor.removeprefix(_KEY)) if actor.startswith(_KEY) else None
     return key is not None and key.tenant is not None

@@ -10,6 +10,7 @@ from registry.evidence import Report
 from registry.names import AdapterName
 from registry.signing.envelope import Envelope
 from registry.signing.types import REPORT
+from registry.store.transaction import Transaction
 
 
 def file(change: Change, envelope: Envelope) -> Digest:
@@ -34,3 +35,13 @@ def file(change: Change, envelope: Envelope) -> Digest:
         body = {"version": report.version, "envelope": envelope.model_dump(mode="json")}
         change.write(REPORT_FILED, digest, body)
     return digest
+
+
+def envelopes(rows: Transaction, version: Digest) -> tuple[Envelope, ...]:
+    """The signed reports about a version, oldest first, as the log has them."""
+    entries = [
+        entry
+        for report in rows.versions.reports(version)
+        for entry in rows.log.about(REPORT_FILED, report.identity())
+    ]
+    return tuple(Envelope.build(entry.body["envelope"]) for entry in entries)

@@ -14,7 +14,7 @@ def routes(control: Control) -> APIRouter:
     blobs = router()
 
     @blobs.get("/blobs/{digest}", dependencies=[requires(control, {Who.SERVICE})])
-    def read(digest: str) -> Response:
+    def read_any_blob(digest: str) -> Response:
         """Checked before the first byte leaves: a reader never sees bytes that are not the digest's."""
         wanted = Digest(digest)
         if not control.blobs.has(wanted):

@@ -1,6 +1,7 @@
 """Request bodies: bounded, strictly parsed, and known to the API's description."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from fastapi import Depends, Request
@@ -23,6 +24,7 @@ class Taken(Generic[D]):
 
     model: type[D]
     limit: int = LIMIT
+    example: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __call__(self, request: Request) -> D:
         return self.model.parse(request.scope[BODY])
@@ -38,9 +40,9 @@ class Streamed:
         return None
 
 
-def takes(model: type[Document], *, limit: int = LIMIT) -> Any:
-    """``document: Annotated[NewKey, takes(NewKey)]``."""
-    return Depends(Taken(model, limit))
+def takes(model: type[Document], *, limit: int = LIMIT, example: Mapping[str, Any] | None = None) -> Any:
+    """``document: Annotated[NewKey, takes(NewKey)]``; the example is for the API's description."""
+    return Depends(Taken(model, limit, example))
 
 
 def streams() -> Any:
@@ -48,8 +50,11 @@ def streams() -> Any:
     return Depends(Streamed())
 
 
-async def receive(request: Request, taken: Taken[Any] | None) -> None:
-    """Read the body into the scope. Raises BodyTooLarge, MediaTypeNotSupported, InvalidInput."""
+async def receive(request: Request, taken: Taken[Any] | None) -> bytes:
+    """The body, also left in the scope for its ``Taken``.
+
+    Raises BodyTooLarge, MediaTypeNotSupported, InvalidInput.
+    """
     limit = taken.limit if taken else 2
     body = bytearray()
     async for piece in request.stream():
@@ -64,3 +69,4 @@ async def receive(request: Request, taken: Taken[Any] | None) -> None:
     if taken and kind != "application/json":
         raise MediaTypeNotSupported("a document is sent as application/json")
     request.scope[BODY] = bytes(body)
+    return request.scope[BODY]

@@ -56,7 +56,8 @@ class ControlClient:
         return Manifest.parse(body)
 
     async def base(self, ref: str) -> Base:
-        return Base.parse(await self._call("GET", f"/api/v1/bases/{ref}"))
+        found = decode(await self._call("GET", f"/api/v1/bases/{ref}"))
+        return Base.build(found["base"])
 
     async def blob(self, digest: Digest) -> bytes:
         body = await self._call("GET", f"/api/v1/blobs/{digest}", timeout=600)

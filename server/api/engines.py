@@ -40,11 +40,11 @@ def routes(control: Control) -> APIRouter:
     @engines.get("/engines", dependencies=[requires(control, {Who.SERVICE, Who.PLATFORM_ADMIN})])
     def list_engines() -> Engines:
         """All engines that ever announced themselves, and their attested slots."""
-        snapshot = control.catalog.snapshot()
+        slots = control.catalog.slots()
         return Engines(
             items=tuple(
-                Engine(state=state, slots=tuple(s for s in snapshot.slots if s.engine == state.engine))
-                for state in snapshot.engines
+                Engine(state=state, slots=tuple(slot for slot in slots if slot.engine == state.engine))
+                for state in control.catalog.engines()
             )
         )
 

@@ -46,7 +46,7 @@ def routes(control: Control) -> APIRouter:
     bodies = Bodies(partial(_body, control.catalog))
 
     @feed.get("/feed", dependencies=[requires(control, {Who.SERVICE})])
-    async def read(
+    async def read_feed(
         after: Annotated[int, Query(ge=-1)] = -1,
         root: Annotated[str | None, Query(max_length=71)] = None,
         wait: Annotated[float, Query(ge=0, le=30)] = 0,

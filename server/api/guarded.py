@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from registry.errors import InvalidInput
-from server.api import bodies
+from server.api import bodies, idempotency
 from server.api.access import CALLER, Requirement
 from server.api.bodies import Streamed, Taken
 from server.api.caller import Caller, identify
@@ -45,16 +45,19 @@ class Guarded(APIRoute):
             if requirement.who:
                 request.scope[CALLER] = await run_in_threadpool(admit, request)
             _check_query(request, known)
-            if not isinstance(taken, Streamed):
-                await bodies.receive(request, taken)
-            return await answer(request)
+            if isinstance(taken, Streamed) or not requirement.who:
+                return await answer(request)
+            body = await bodies.receive(request, taken)
+            return await idempotency.once(
+                request, body, control=requirement.control, caller=request.scope[CALLER], answer=answer
+            )
 
         return guarded
 
 
 def router() -> APIRouter:
     """What every noun's ``routes(control)`` starts from."""
-    return APIRouter(route_class=Guarded)
+    return APIRouter(route_class=Guarded, generate_unique_id_function=lambda route: route.name)
 
 
 def dependants(dependant: Dependant) -> Iterator[Dependant]:

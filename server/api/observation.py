@@ -59,9 +59,9 @@ def install(app: FastAPI, control: Control) -> None:
 
     @app.get("/readyz", include_in_schema=False)
     def readyz() -> Response:
-        return JSONResponse({"status": "ready", "log": control.catalog.snapshot().size})
+        return JSONResponse({"status": "ready", "log": control.catalog.position().size})
 
     @app.get("/metrics", include_in_schema=False)
     def scrape() -> Response:
-        size.set(control.catalog.snapshot().size)
+        size.set(control.catalog.position().size)
         return Response(generate_latest(metrics), media_type="text/plain; version=0.0.4")

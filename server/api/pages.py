@@ -46,6 +46,12 @@ class Place:
         more = len(items) > self.limit
         return Page(items=shown, next=seal(self.secret, self.scope, str(key(shown[-1]))) if more else None)
 
+    def cut(self, items: Sequence[T], key: Callable[[T], Any]) -> Page[T]:
+        """From a whole list that is short by nature; it begins again when the item seen last is gone."""
+        seen = [str(key(item)) for item in items]
+        start = seen.index(self.after) + 1 if self.after in seen else 0
+        return self.page(items[start : start + self.ask], key)
+
     @property
     def ask(self) -> int:
         """How many items to ask the catalog for."""

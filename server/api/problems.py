@@ -8,10 +8,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from registry.errors import GateRefused, TenonError
+from registry.errors import GateRefused, TenonError, UnsupportedSchema
 from registry.evidence import Verdict
+from registry.routing.errors import RouteInvalid, RouteRefused
 
 MEDIA_TYPE = "application/problem+json"
+_MANY_FAULTS = (RouteInvalid, RouteRefused, UnsupportedSchema)
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -28,6 +30,8 @@ class Problem(BaseModel):
     hint: str | None = None
     verdict: Verdict | None = None
     """Of a gate that refused."""
+    faults: tuple[str, ...] | None = None
+    """All of them, where there may be many: of rules (with a request that shows each), of a schema."""
 
 
 def problem(
@@ -37,6 +41,7 @@ def problem(
     title: str,
     hint: str = "",
     verdict: Verdict | None = None,
+    faults: tuple[str, ...] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     body = Problem(
@@ -46,6 +51,7 @@ def problem(
         code=code,
         hint=hint or None,
         verdict=verdict,
+        faults=faults,
     )
     extra = {"WWW-Authenticate": 'Bearer realm="tenon"'} if status == 401 else {}
     return JSONResponse(
@@ -80,10 +86,12 @@ def install(app: FastAPI) -> None:
 
 def of(error: TenonError) -> JSONResponse:
     verdict = error.facts.get("verdict") if isinstance(error, GateRefused) else None
+    faults = error.facts.get("faults") if isinstance(error, _MANY_FAULTS) else None
     return problem(
         status=error.status,
         code=error.code,
         title=error.message,
         hint=error.advice,
         verdict=verdict if isinstance(verdict, Verdict) else None,
+        faults=tuple(map(str, faults)) if isinstance(faults, tuple) else None,
     )

@@ -1,20 +1,169 @@
-"""Immutable versions of adapters."""
+"""Immutable versions of adapters: published, signed, revoked."""
+
+from typing import Annotated
 
 from fastapi import APIRouter, Response
+from pydantic import Field
 
+from registry.canonical import Document
+from registry.catalog.versions import State, VersionSummary
 from registry.digests import Digest
-from server.api.access import requires
-from server.api.caller import Who
+from registry.errors import VersionNotFound
+from registry.evidence import Report
+from registry.fingerprint import Fingerprint
+from registry.manifests import Manifest, Provenance
+from registry.models import Slot
+from registry.names import AdapterName
+from registry.signing.envelope import Envelope
+from server.api.access import PEOPLE, TRAINERS, requires, requires_of_tenant
+from server.api.adapters import named
+from server.api.bodies import takes
+from server.api.caller import Caller, Who
 from server.api.control import Control
 from server.api.guarded import router
+from server.api.pages import Page, Place, paged
+
+JSON = "application/json"
+AT = "/tenants/{tenant}/adapters/{adapter}/versions"
+_LARGEST = 8 << 20
+"""Bytes of a publication: its fingerprint holds log-probabilities of some dozen probes."""
+
+
+class NewVersion(Document):
+    """Files that were uploaded before, as one version."""
+
+    base: Digest
+    files: dict[str, Digest] = Field(min_length=1, max_length=16)
+    """File name -> its bytes: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+    fingerprint: Fingerprint | None = None
+    provenance: Provenance
+
+
+class PublishedVersion(Document):
+    version: Digest
+
+
+class VersionView(Document):
+    """A version with all that is known of it."""
+
+    version: Digest
+    state: State
+    pushed_at: str
+    aliases: tuple[str, ...]
+    manifest: Manifest
+    reports: tuple[Report, ...]
+    signatures: tuple[Envelope, ...]
+    slots: tuple[Slot, ...]
+    """Where it was seen to be served."""
+
+
+class Revocation(Document):
+    reason: str = Field(min_length=1, max_length=500)
+
+
+def owned(control: Control, name: AdapterName, version: str) -> Digest:
+    """A path parameter; another adapter's version is as unknown as one that does not exist."""
+    digest = Digest(version)
+    manifest = control.within(name.tenant).manifest(digest)
+    if (manifest.tenant, manifest.adapter) != (name.tenant, name.adapter):
+        raise VersionNotFound(f"{name} has no version {digest}")
+    return digest
 
 
 def routes(control: Control) -> APIRouter:
     versions = router()
+    trainers = requires_of_tenant(control, TRAINERS)
+    people = requires_of_tenant(control, PEOPLE)
 
     @versions.get("/versions/{version}/manifest", dependencies=[requires(control, {Who.SERVICE})])
-    def read_manifest(version: str) -> Response:
-        """The canonical bytes: their digest is the version."""
-        return Response(control.catalog.manifest(Digest(version)).canonical(), media_type="application/json")
+    def read_any_manifest(version: str) -> Response:
+        """For engines: the canonical bytes, whose digest is the version."""
+        return Response(control.catalog.manifest(Digest(version)).canonical(), media_type=JSON)
+
+    @versions.get(AT, dependencies=[trainers])
+    def list_versions(
+        tenant: str, adapter: str, place: Annotated[Place, paged(control)]
+    ) -> Page[VersionSummary]:
+        """All versions of an adapter, oldest push first."""
+        name = named(tenant, adapter)
+        after = Digest(place.after) if place.after else None
+        found = control.within(tenant).versions(name, after=after, limit=place.ask)
+        return place.page(found, lambda each: each.version)
+
+    @versions.post(AT, status_code=201)
+    def publish_version(
+        tenant: str,
+        adapter: str,
+        caller: Annotated[Caller, trainers],
+        wanted: Annotated[NewVersion, takes(NewVersion, limit=_LARGEST)],
+        response: Response,
+    ) -> PublishedVersion:
+        """A version of uploaded files, which are inspected first. The same version again changes nothing.
+
+        Nothing is served yet: that takes a promotion, which a trainer's key may not do.
+        """
+        name = named(tenant, adapter)
+        version = control.within(tenant).publish(
+            name,
+            wanted.files,
+            base=wanted.base,
+            fingerprint=wanted.fingerprint,
+            provenance=wanted.provenance,
+            actor=caller.actor,
+        )
+        response.headers["Location"] = (
+            f"/api/v1/tenants/{name.tenant}/adapters/{name.adapter}/versions/{version}"
+        )
+        return PublishedVersion(version=version)
+
+    @versions.get(f"{AT}/{{version}}", dependencies=[trainers])
+    def read_version(tenant: str, adapter: str, version: str) -> VersionView:
+        """One version: its lineage, the evidence about it, and where it is served."""
+        catalog = control.within(tenant)
+        name = named(tenant, adapter)
+        digest = owned(control, name, version)
+        summary = catalog.version(digest)
+        return VersionView(
+            version=digest,
+            state=summary.state,
+            pushed_at=summary.pushed_at,
+            aliases=summary.aliases,
+            manifest=catalog.manifest(digest),
+            reports=catalog.reports(digest),
+            signatures=catalog.signatures(digest),
+            slots=tuple(slot for slot in control.catalog.slots() if slot.version == digest),
+        )
+
+    @versions.get(f"{AT}/{{version}}/manifest", dependencies=[trainers])
+    def read_manifest(tenant: str, adapter: str, version: str) -> Response:
+        """The canonical bytes, whose SHA-256 is the version."""
+        digest = owned(control, named(tenant, adapter), version)
+        return Response(control.within(tenant).manifest(digest).canonical(), media_type=JSON)
+
+    @versions.post(f"{AT}/{{version}}/revoke", status_code=204)
+    def revoke_version(
+        tenant: str,
+        adapter: str,
+        version: str,
+        caller: Annotated[Caller, people],
+        revocation: Annotated[Revocation, takes(Revocation)],
+    ) -> Response:
+        """For ever: no engine keeps it and no alias that shows it is served."""
+        digest = owned(control, named(tenant, adapter), version)
+        control.within(tenant).revoke(digest, reason=revocation.reason, actor=caller.actor)
+        return Response(status_code=204)
+
+    @versions.post(f"{AT}/{{version}}/signatures", status_code=204)
+    def sign_version(
+        tenant: str,
+        adapter: str,
+        version: str,
+        caller: Annotated[Caller, trainers],
+        envelope: Annotated[Envelope, takes(Envelope)],
+    ) -> Response:
+        """Add a trainer's signature over the manifest's canonical bytes."""
+        digest = owned(control, named(tenant, adapter), version)
+        control.within(tenant).sign_version(digest, envelope, actor=caller.actor)
+        return Response(status_code=204)
 
     return versions

@@ -23,7 +23,7 @@ def routes(control: Control) -> APIRouter:
     whoami = router()
 
     @whoami.get("/whoami")
-    def whoami_(caller: Annotated[Caller, requires(control, Who)]) -> Identity:
+    def read_caller(caller: Annotated[Caller, requires(control, Who)]) -> Identity:
         """Who the credential of this request is."""
         return Identity(actor=caller.actor, tenant=caller.tenant, role=caller.who)
 

@@ -1,0 +1,51 @@
+"""A tenant's adapters: names with versions and aliases."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from registry.canonical import Document
+from registry.models import AliasState
+from registry.names import AdapterName, parse_name
+from server.api.access import TRAINERS, requires_of_tenant
+from server.api.control import Control
+from server.api.guarded import router
+from server.api.pages import Page, Place, paged
+
+
+class Adapter(Document):
+    adapter: str
+    """``tenant/adapter``."""
+    aliases: tuple[AliasState, ...]
+    versions: int = Field(ge=0)
+    """How many there are, revoked ones included."""
+
+
+def named(tenant: str, adapter: str) -> AdapterName:
+    """Of two path parameters; raises InvalidName."""
+    return AdapterName(tenant, parse_name(adapter, "adapter name"))
+
+
+def routes(control: Control) -> APIRouter:
+    adapters = router()
+    readers = requires_of_tenant(control, TRAINERS)
+
+    def seen(name: AdapterName) -> Adapter:
+        catalog = control.within(name.tenant)
+        return Adapter(adapter=str(name), aliases=catalog.aliases(name), versions=catalog.version_count(name))
+
+    @adapters.get("/tenants/{tenant}/adapters", dependencies=[readers])
+    def list_adapters(tenant: str, place: Annotated[Place, paged(control)]) -> Page[Adapter]:
+        """Adapters with at least one version, by name."""
+        found = control.within(tenant).adapters(
+            tenant, after=AdapterName.parse(place.after) if place.after else None, limit=place.ask
+        )
+        return place.page([seen(name) for name in found], lambda each: each.adapter)
+
+    @adapters.get("/tenants/{tenant}/adapters/{adapter}", dependencies=[readers])
+    def read_adapter(tenant: str, adapter: str) -> Adapter:
+        """One adapter; a name that nothing was pushed to yet has no versions."""
+        return seen(named(tenant, adapter))
+
+    return adapters

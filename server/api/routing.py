@@ -1,0 +1,63 @@
+"""Routing rules: published whole, and proved before they are in force."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from registry.canonical import Document
+from registry.catalog.routes import RoutingMove
+from registry.models import DeclaredHeader, Route, Routing
+from server.api.access import PEOPLE, requires_of_tenant
+from server.api.bodies import takes
+from server.api.caller import Caller
+from server.api.control import Control
+from server.api.guarded import router
+from server.api.pages import Page, Place, paged
+from server.api.preconditions import etag, expected
+
+
+class NewRouting(Document):
+    routes: tuple[Route, ...]
+    headers: tuple[DeclaredHeader, ...] | None = None
+    """Null: derived from the conditions of the rules."""
+
+
+def routes(control: Control) -> APIRouter:
+    routing = router()
+    people = requires_of_tenant(control, PEOPLE)
+
+    @routing.get("/tenants/{tenant}/routing", dependencies=[people])
+    def read_routing(tenant: str, response: Response) -> Routing:
+        """The rules in force; revision 0 when nothing was published yet."""
+        found = control.within(tenant).routing(tenant)
+        response.headers.update(etag(found.revision))
+        return found
+
+    @routing.get("/tenants/{tenant}/routing/history", dependencies=[people])
+    def read_routing_history(tenant: str, place: Annotated[Place, paged(control)]) -> Page[RoutingMove]:
+        """Every publication with its author, oldest first."""
+        return place.cut(control.within(tenant).routings(tenant), lambda move: move.entry)
+
+    @routing.put("/tenants/{tenant}/routing")
+    def publish_routing(
+        tenant: str,
+        caller: Annotated[Caller, people],
+        revision: Annotated[int | None, expected()],
+        wanted: Annotated[NewRouting, takes(NewRouting)],
+        response: Response,
+        dry_run: Annotated[bool, Query(description="Prove only, change nothing")] = False,
+    ) -> Routing:
+        """All rules at once; refused with a counterexample when a request could go astray."""
+        catalog = control.within(tenant)
+        publish = catalog.check_routing if dry_run else catalog.publish_routing
+        found = publish(
+            tenant,
+            routes=wanted.routes,
+            headers=wanted.headers,
+            expect_revision=revision,
+            actor=caller.actor,
+        )
+        response.headers.update(etag(found.revision))
+        return found
+
+    return routing

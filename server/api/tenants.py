@@ -1,0 +1,77 @@
+"""Tenants: made, suspended and limited by the platform; read by themselves."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from registry.canonical import Document
+from registry.errors import InvalidInput
+from registry.models import Quota, Tenant
+from server.api.access import PEOPLE, requires, requires_of_tenant
+from server.api.bodies import takes
+from server.api.caller import Caller, Who
+from server.api.control import Control
+from server.api.guarded import router
+from server.api.pages import Page, Place, paged
+
+
+class TenantChange(Document):
+    """One change at a time: ``display_name``, ``suspended`` (with a reason when true) or ``quota``."""
+
+    display_name: str | None = Field(default=None, min_length=1, max_length=200)
+    suspended: bool | None = None
+    reason: str | None = Field(default=None, min_length=1, max_length=500)
+    quota: Quota | None = None
+
+
+def routes(control: Control) -> APIRouter:
+    tenants = router()
+    admin = requires(control, {Who.PLATFORM_ADMIN})
+
+    @tenants.post("/tenants", status_code=201)
+    def create_tenant(
+        caller: Annotated[Caller, admin], tenant: Annotated[Tenant, takes(Tenant)], response: Response
+    ) -> Tenant:
+        """A new tenant, without keys."""
+        control.catalog.create_tenant(tenant, actor=caller.actor)
+        response.headers["Location"] = f"/api/v1/tenants/{tenant.id}"
+        return tenant
+
+    @tenants.get("/tenants", dependencies=[admin])
+    def list_tenants(place: Annotated[Place, paged(control)]) -> Page[Tenant]:
+        """All tenants, by id."""
+        found = control.catalog.tenants(after=place.after, limit=place.ask)
+        return place.page(found, lambda tenant: tenant.id)
+
+    @tenants.get("/tenants/{tenant}", dependencies=[requires_of_tenant(control, PEOPLE)])
+    def read_tenant(tenant: str) -> Tenant:
+        """One tenant: what it may use and whether it is served."""
+        return control.within(tenant).tenant(tenant)
+
+    @tenants.patch("/tenants/{tenant}")
+    def change_tenant(
+        tenant: str,
+        caller: Annotated[Caller, requires_of_tenant(control, {Who.PLATFORM_ADMIN})],
+        change: Annotated[TenantChange, takes(TenantChange)],
+    ) -> Tenant:
+        """Suspend or resume a tenant, or set its quota. Its keys end with the suspension, within 2 s."""
+        catalog = control.within(tenant)
+        given = [
+            value for value in (change.display_name, change.suspended, change.quota) if value is not None
+        ]
+        if len(given) != 1:
+            raise InvalidInput("change one thing at a time: each is one entry of the log")
+        if (change.reason is None) == (change.suspended is True):
+            raise InvalidInput("a suspension needs a reason, and nothing else has one")
+        if change.quota is not None:
+            catalog.set_quota(tenant, change.quota, actor=caller.actor)
+        elif change.display_name is not None:
+            catalog.rename_tenant(tenant, change.display_name, actor=caller.actor)
+        elif change.suspended:
+            catalog.suspend_tenant(tenant, reason=change.reason or "", actor=caller.actor)
+        else:
+            catalog.resume_tenant(tenant, actor=caller.actor)
+        return catalog.tenant(tenant)
+
+    return tenants
