@@ -1,23 +1,32 @@
 """One suite over every implementation of ``registry.ports.Blobs``; below it, what only files can do."""
 
+import errno
+import fcntl
 import io
 import os
 import stat
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
+from registry.blobs.errors import BlobsUnavailable
 from registry.blobs.filesystem import FilesystemBlobs
 from registry.blobs.memory import InMemoryBlobs
+from registry.blobs.s3 import S3Blobs
+from registry.clock import ManualClock
 from registry.digests import Digest, chunks
 from registry.errors import BlobCorrupt, BlobNotFound
-from registry.ports import Blobs
+from registry.ports import BlobStore, Leftovers
+from tests.support.s3 import S3Server, aged, raw
 
 DATA = b"adapter bytes " * 1000
 DIGEST = Digest.of(DATA)
+PAST = datetime(2026, 1, 1, tzinfo=UTC)
+FUTURE = datetime(2100, 1, 1, tzinfo=UTC)
 ABSENT = Digest.of(b"never stored")
 Damage = Callable[[bytes], None]
 
@@ -25,18 +34,26 @@ Damage = Callable[[bytes], None]
 class Stage:
     """A store, and a way to replace what it keeps for DIGEST behind its back."""
 
-    def __init__(self, blobs: Blobs, damage: Damage) -> None:
+    def __init__(self, blobs: BlobStore, damage: Damage) -> None:
         self.blobs, self.damage = blobs, damage
 
     def put(self, data: bytes = DATA, *, expect: Digest | None = None) -> tuple[Digest, int]:
         return self.blobs.put(io.BytesIO(data), expect=expect)
 
 
-@pytest.fixture(params=["memory", "filesystem"])
+@pytest.fixture(params=["memory", "filesystem", "s3"])
 def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Stage:
     if request.param == "memory":
         memory = InMemoryBlobs()
         return Stage(memory, lambda data: memory._data.update({DIGEST: data}))
+    if request.param == "s3":
+        place = request.getfixturevalue("s3").place()
+        key = f"{place.prefix}sha256/{DIGEST.hex[:2]}/{DIGEST.hex}"
+
+        def overwrite(data: bytes) -> None:
+            raw(place).put_object(Bucket=place.bucket, Key=key, Body=data)
+
+        return Stage(S3Blobs(place), overwrite)
 
     def damage(data: bytes) -> None:
         path = tmp_path / "blobs" / "sha256" / DIGEST.hex[:2] / DIGEST.hex
@@ -166,6 +183,96 @@ def test_many_writers_of_the_same_bytes(stage: Stage) -> None:
     assert results == [(DIGEST, len(DATA))] * 8
     assert list(stage.blobs.digests()) == [DIGEST]
     assert stage.blobs.read(DIGEST) == DATA
+
+
+LARGE = bytes(range(256)) * (9 << 12)
+"""9 MiB: more than one part of a multipart upload."""
+
+
+def test_a_large_blob(stage: Stage) -> None:
+    digest = Digest.of(LARGE)
+    assert stage.put(LARGE) == stage.put(LARGE, expect=digest) == (digest, len(LARGE))
+    assert stage.blobs.read(digest) == LARGE
+    with pytest.raises(BlobCorrupt):
+        stage.put(LARGE + b"!", expect=digest)
+    with pytest.raises(BlobCorrupt):
+        stage.put(LARGE + b"!", expect=DIGEST)
+    assert list(stage.blobs.digests()) == [digest]
+    assert stage.blobs.leftovers(before=FUTURE, delete=False) == Leftovers(0, 0)
+
+
+def test_what_is_stored_is_known_with_its_size_and_age(stage: Stage) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)  # S3 counts whole seconds
+    stage.put()
+    stage.put(b"other")
+    found = stage.blobs.stat(DIGEST)
+    assert (found.digest, found.size) == (DIGEST, len(DATA))
+    assert before <= found.renewed_at <= datetime.now(UTC)
+    assert [(item.digest, item.size) for item in stage.blobs.stored()] == sorted(
+        [(DIGEST, len(DATA)), (Digest.of(b"other"), 5)]
+    )
+    with pytest.raises(BlobNotFound):
+        stage.blobs.stat(ABSENT)
+
+
+@pytest.mark.parametrize(
+    ("start", "size"), [(0, 5), (3, 7), (0, len(DATA)), (len(DATA) - 2, 9), (len(DATA), 1), (5, 0)]
+)
+def test_a_part_of_a_blob(stage: Stage, start: int, size: int) -> None:
+    stage.put()
+    with stage.blobs.open_unchecked(DIGEST, start=start, size=size) as stream:
+        assert stream.read() == DATA[start : start + size]
+
+
+def test_a_part_of_what_is_not_there(stage: Stage) -> None:
+    with pytest.raises(BlobNotFound):
+        stage.blobs.open_unchecked(ABSENT, start=0, size=1)
+
+
+def test_an_old_blob_is_deleted_and_a_young_one_is_not(stage: Stage) -> None:
+    stage.put()
+    stage.put(b"other")
+    assert not stage.blobs.delete_for_ever(DIGEST, unless_renewed_since=PAST)
+    assert stage.blobs.read(DIGEST) == DATA
+    assert stage.blobs.delete_for_ever(DIGEST, unless_renewed_since=FUTURE)
+    assert not stage.blobs.has(DIGEST)
+    assert not stage.blobs.delete_for_ever(DIGEST, unless_renewed_since=FUTURE)
+    assert not stage.blobs.delete_for_ever(ABSENT, unless_renewed_since=FUTURE)
+    assert list(stage.blobs.digests()) == [Digest.of(b"other")]
+    assert stage.put() == (DIGEST, len(DATA))
+
+
+def test_only_what_is_there_can_be_renewed(stage: Stage) -> None:
+    assert not stage.blobs.renew(DIGEST)
+    stage.put()
+    assert stage.blobs.renew(DIGEST)
+    assert stage.blobs.read(DIGEST) == DATA
+
+
+@pytest.mark.parametrize("renew", ["put", "renew"])
+def test_putting_again_or_renewing_makes_it_young(tmp_path: Path, s3: S3Server, renew: str) -> None:
+    clock = ManualClock(datetime.now(UTC) - timedelta(days=2))
+    memory = InMemoryBlobs(clock)
+    files = FilesystemBlobs(tmp_path)
+    place = s3.place()
+    stores: list[BlobStore] = [memory, files, S3Blobs(place, renew_after=0)]
+    for store in stores:
+        store.put(io.BytesIO(DATA))
+    clock.advance(3 * 86400)
+    path = next(file for file in tmp_path.rglob(DIGEST.hex))
+    os.utime(path, (0, 0))
+    aged(place, f"sha256/{DIGEST.hex[:2]}/{DIGEST.hex}")
+    for store in stores[1:]:
+        assert store.stat(DIGEST).renewed_at < PAST
+    recently = datetime.now(UTC) - timedelta(seconds=2)
+    for store in stores:
+        if renew == "put":
+            store.put(io.BytesIO(DATA))
+        else:
+            assert store.renew(DIGEST)
+        assert store.stat(DIGEST).renewed_at >= recently
+        assert not store.delete_for_ever(DIGEST, unless_renewed_since=recently)
+        assert store.read(DIGEST) == DATA
 
 
 # ----------------------------------------------------------------------------------------------- files only
@@ -312,3 +419,50 @@ def test_no_descriptor_stays_open(root: Path) -> None:
         with pytest.raises(BlobNotFound):
             blobs.open(ABSENT)
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_what_a_crash_left_is_found_and_removed(root: Path) -> None:
+    put(root)
+    half = root / "incoming" / "00"
+    half.write_bytes(b"half")
+    blobs = FilesystemBlobs(root)
+    assert blobs.leftovers(before=PAST, delete=True) == Leftovers(0, 0)
+    assert blobs.leftovers(before=FUTURE, delete=False) == Leftovers(1, 4)
+    assert blobs.leftovers(before=FUTURE, delete=True) == Leftovers(1, 4)
+    assert not half.exists()
+    assert blobs.read(DIGEST) == DATA
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_a_full_disk_has_a_name(root: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(BlobsUnavailable, match="disk"):
+            put(root)
+    assert list(FilesystemBlobs(root).digests()) == []
+    put(root)
+
+
+def test_a_deletion_waits_for_a_put_of_the_same_shard(root: Path) -> None:
+    """Whoever puts holds the shard: the collector must not look at the age before and delete after."""
+    path = put(root)
+    os.utime(path, (0, 0))
+    shard = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(shard, fcntl.LOCK_SH)  # as a put does around its rename
+    removed: list[bool] = []
+    collector = threading.Thread(
+        target=lambda: removed.append(
+            FilesystemBlobs(root).delete_for_ever(DIGEST, unless_renewed_since=PAST)
+        )
+    )
+    collector.start()
+    collector.join(0.1)
+    assert collector.is_alive()
+    os.utime(path)
+    os.close(shard)
+    collector.join()
+    assert removed == [False]
+    assert FilesystemBlobs(root).read(DIGEST) == DATA
