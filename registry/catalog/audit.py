@@ -1,67 +1,142 @@
-"""Is everything as the log says, and the log as it was signed?"""
+"""Is everything as the log says, and the log as it was signed? One pass; memory grows with the state only."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing
 from typing import TypeAlias
 
-from registry.catalog.projection import apply
+from registry.catalog.replay import Replay
 from registry.digests import Digest, chunks
-from registry.errors import BlobCorrupt, BlobNotFound, InvalidDocument, TenonError
-from registry.log.entries import Entry, Head
-from registry.log.merkle import Frontier, leaf_hash
-from registry.log.verify import Fault, verify_log
+from registry.errors import BlobCorrupt, BlobNotFound, TenonError
+from registry.log.entries import Head
+from registry.log.key_chain import LOG_KEY_ROTATED, KeyChain, Rotation
+from registry.log.merkle import Frontier
+from registry.log.tiles import stored
+from registry.log.verify import Fault, Reading
 from registry.models import PublicKey
 from registry.ports import Blobs
 from registry.signing.envelope import Envelope
 from registry.store.database import scratch
 from registry.store.transaction import Transaction
 
-_Rows: TypeAlias = Mapping[tuple[str, tuple[object, ...]], dict[str, object]]
+Progress: TypeAlias = Callable[[int, int], None]
+"""(entries read, entries in all)"""
+_STEP = 1000
 
 
-def audit(rows: Transaction, *, log_key: PublicKey, blobs: Blobs | None) -> list[Fault]:
-    """Every fault; an empty list means intact.
+def audit(
+    rows: Transaction,
+    *,
+    log_key: PublicKey,
+    blobs: Blobs | None,
+    state: bool = True,
+    progress: Progress = lambda _done, _total: None,
+) -> list[Fault]:
+    """Every fault; an empty list means intact. Without ``state`` the log alone: its entries and heads.
 
-    Only heads by ``log_key`` count. A key that the log itself declares could have been put there by whoever
-    rewrote the log.
+    Only heads by ``log_key`` and the keys that it continues count. A key that the log itself declares could
+    have been put there by whoever rewrote the log.
     """
     faults = [Fault("database file", line) for line in rows.integrity()]
-    heads: list[Envelope] = []
-    for size, text in rows.log.head_texts():
-        try:
-            head = Envelope.parse(text)
-            declared = Head.parse(head.body()).size
-        except TenonError as error:
-            faults.append(Fault(f"head of size {size}", error.message))
-            continue
-        if declared != size:
-            faults.append(Fault(f"head of size {size}", f"it was signed over {declared} entries"))
-        heads.append(head)
-    faults += verify_log(rows.log.raw(), heads, {log_key.id: log_key})
-    entries, trees = _read(rows)
-    faults += _uncovered(rows, trees[0].size)
-    faults += _frontier(rows, trees)
-    return faults + _replay(rows, entries, blobs)
+    heads = _Heads(rows)
+    total = rows.log.size()
+    with ExitStack() as stack:
+        replay = Replay(stack.enter_context(scratch())) if state else None
+        keys = key_chain(rows, log_key, faults)
+        tips = replay.tips if replay else None
+        reading = Reading(stack.enter_context(closing(heads.read())), keys, tips=tips)
+        nodes = _Nodes(rows, stack)
+        owners = stack.enter_context(closing(rows.log.owners()))
+        for index, data, leaf in stack.enter_context(closing(rows.log.raw())):
+            _, kept_as = next(owners, (index, None))
+            entry = reading.read(index, data, leaf)
+            if replay is not None:
+                if entry is None:
+                    replay.stopped = True  # why, the reading says
+                else:
+                    replay.read(entry, leaf, kept_as)
+            reading.compare()
+            nodes.read(reading.completed)
+            if index % _STEP == 0:
+                progress(index, total)
+        progress(total, total)
+        found = reading.close()
+        faults += heads.faults
+        faults += found
+        faults += _uncovered(heads.newest, reading.size)
+        faults += _frontier(rows, reading.trees)
+        if not found:
+            faults += nodes.close()
+        if replay is not None:
+            faults += replay.faults
+            if not replay.stopped:
+                faults += [] if found else _tips(rows, replay)
+                faults += replay.compare(rows)
+            if blobs is not None:
+                faults += _blobs(blobs, {} if replay.stopped else replay.wanted())
+    return faults
 
 
-def _read(rows: Transaction) -> tuple[list[Entry], tuple[Frontier, Frontier]]:
-    """(the readable entries, the trees over their bytes and over their stored leaf hashes).
-
-    What cannot be read, ``verify_log`` has already named.
-    """
-    entries: list[Entry] = []
-    actual, stored = Frontier(), Frontier()
-    for _, data, leaf in rows.log.raw():
-        actual.append(leaf_hash(data))
-        stored.append(leaf if len(leaf) == 32 else bytes(32))
-        try:
-            entries.append(Entry.parse(data))
-        except InvalidDocument:
-            continue
-    return entries, (actual, stored)
+def key_chain(rows: Transaction, log_key: PublicKey, faults: list[Fault]) -> KeyChain:
+    trusted = {log_key.id: log_key}
+    try:
+        return KeyChain([Rotation.of(entry) for entry in rows.log.of_kind(LOG_KEY_ROTATED)], trusted)
+    except TenonError as error:
+        faults.append(Fault("log keys", error.message))
+        return KeyChain((), trusted)
 
 
-def _uncovered(rows: Transaction, size: int) -> Iterator[Fault]:
-    signed = max((size for size, _ in rows.log.head_texts()), default=0)
+class _Heads:
+    """As they are stored, oldest first."""
+
+    def __init__(self, rows: Transaction) -> None:
+        self._rows = rows
+        self.faults: list[Fault] = []
+        self.newest = 0
+
+    def read(self) -> Generator[Envelope, None, None]:
+        for size, text in self._rows.log.head_texts():
+            self.newest = size
+            try:
+                head = Envelope.parse(text)
+                declared = Head.parse(head.body()).size
+            except TenonError as error:
+                self.faults.append(Fault(f"head of size {size}", error.message))
+                continue
+            if declared != size:
+                self.faults.append(Fault(f"head of size {size}", f"it was signed over {declared} entries"))
+            yield head
+
+
+class _Nodes:
+    """The stored levels of the tree beside those that the entries give."""
+
+    def __init__(self, rows: Transaction, stack: ExitStack) -> None:
+        """``stack`` closes what is left open here."""
+        self._rows = rows
+        self._stack = stack
+        self._levels: dict[int, Iterator[tuple[int, bytes]]] = {}
+        self._fault: Fault | None = None
+        self._size = 0
+
+    def read(self, completed: tuple[bytes, ...]) -> None:
+        """``completed`` with the next entry."""
+        for height, position, node in stored(self._size, completed):
+            if height not in self._levels:
+                level = closing(self._rows.log.tree.nodes(height))
+                self._levels[height] = self._stack.enter_context(level)
+            if next(self._levels[height], None) != (position, node) and self._fault is None:
+                where = f"node {position} at height {height}"
+                self._fault = Fault(where, "proofs are made from it, and it does not belong to the entries")
+        self._size += 1
+
+    def close(self) -> list[Fault]:
+        """The first one: whatever stands over a wrong node is wrong too."""
+        if self._fault is None and any(next(level, None) is not None for level in self._levels.values()):
+            self._fault = Fault("nodes", "there are more than the entries give")
+        return [self._fault] if self._fault else []
+
+
+def _uncovered(signed: int, size: int) -> Iterator[Fault]:
     if signed < size:
         last = f"entry {signed}" if signed + 1 == size else f"entries {signed} to {size - 1}"
         yield Fault(last, "no head was signed over it: it was not written by the registry")
@@ -78,56 +153,19 @@ def _frontier(rows: Transaction, trees: tuple[Frontier, Frontier]) -> Iterator[F
         yield Fault("frontier", "it does not belong to the entries")
 
 
-def _replay(rows: Transaction, entries: list[Entry], blobs: Blobs | None) -> list[Fault]:
-    """The tables beside those that the entries give when they are applied again."""
-    at = -1
-    faults: list[Fault] = []
-    expected: _Rows | None = None
-    wanted: dict[Digest, str] = {}
+def _tips(rows: Transaction, replay: Replay) -> Iterator[Fault]:
     try:
-        with scratch() as again:
-            for entry in entries:
-                at = entry.index
-                apply(again, entry)
-            expected = {(table, key): columns for table, key, columns in again.projection()}
-            wanted = _wanted(again)
+        found, root = rows.log.tree.tips(), rows.log.tips_root()
     except TenonError as error:
-        faults.append(Fault(f"entry {at}", f"replay stops here: {error.message}"))
-    if expected is not None:
-        actual = {(table, key): columns for table, key, columns in rows.projection()}
-        faults += _compare(expected, actual)
-    if blobs is not None:
-        faults += _blobs(blobs, wanted)
-    return faults
-
-
-def _compare(expected: _Rows, actual: _Rows) -> Iterator[Fault]:
-    for where, columns in expected.items():
-        name = _name(where)
-        found = actual.get(where)
-        if found is None:
-            yield Fault(f"entry {columns['entry']}", f"{name} was removed behind the log's back")
-        elif found != columns:
-            changed = ", ".join(sorted(key for key in columns if columns[key] != found[key]))
-            yield Fault(f"entry {columns['entry']}", f"{name}: {changed} was changed behind the log's back")
-    for where in actual.keys() - expected.keys():
-        yield Fault(_name(where), "no entry of the log says so")
-
-
-def _name(where: tuple[str, tuple[object, ...]]) -> str:
-    table, key = where
-    return f"{table} {'/'.join(str(part) for part in key)}"
-
-
-def _wanted(rows: Transaction) -> dict[Digest, str]:
-    """Blob -> the first version and file that needs it."""
-    wanted: dict[Digest, str] = {}
-    for version in rows.versions.all():
-        manifest = version.manifest
-        for ref in (*manifest.files, manifest.contract, manifest.fingerprint):
-            if ref is not None:
-                wanted.setdefault(ref.digest, f"{ref.path} of {version.name}@{version.digest}")
-    return wanted
+        yield Fault("tips", error.message)
+        return
+    expected = tuple(enumerate(replay.tips.all()))
+    wrong = next((one for one, other in zip(expected, found, strict=False) if one != other), None)
+    if wrong is not None or len(expected) != len(found):
+        name = wrong[1].tenant if wrong else "a tenant"
+        yield Fault("tips", f"the count of entries of {name}, or their chain, does not belong to the entries")
+    elif root != replay.tips.root():
+        yield Fault("tips", "the tree over them is another one")
 
 
 def _blobs(blobs: Blobs, wanted: Mapping[Digest, str]) -> Iterator[Fault]:

@@ -1,5 +1,6 @@
 """One change: an entry, what it does to the tables, and the signed head, all or nothing."""
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -32,13 +33,19 @@ class Change:
 Changing: TypeAlias = Callable[[str], AbstractContextManager[Change]]
 
 
-def changing(database: Database, *, signer: Signer, clock: Clock) -> Changing:
+def changing(
+    database: Database,
+    *,
+    signer: Signer,
+    clock: Clock,
+    entropy: Callable[[int], bytes] = secrets.token_bytes,
+) -> Changing:
     """``with change_by(actor) as change``: commits at the end of the block, or leaves no trace."""
 
     @contextmanager
     def change_by(actor: str) -> Iterator[Change]:
         with database.write() as rows:
-            ledger = Ledger(rows.log, signer=signer, clock=clock, actor=actor)
+            ledger = Ledger(rows.log, signer=signer, clock=clock, actor=actor, entropy=entropy)
             change = Change(rows, ledger, actor, max(stamp(clock.now()), rows.log.last_at()))
             yield change
             change.ledger.seal()

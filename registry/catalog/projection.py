@@ -13,6 +13,7 @@ from registry.errors import InvalidDocument, LogCorrupt, SignatureInvalid
 from registry.evidence import Report
 from registry.fingerprint import Attestation
 from registry.log.entries import Entry
+from registry.log.key_chain import LOG_KEY_ROTATED, Rotation
 from registry.manifests import Manifest
 from registry.models import (
     AliasState,
@@ -105,6 +106,10 @@ def _key_issued(rows: Transaction, entry: Entry) -> None:
 def _key_changed(rows: Transaction, entry: Entry) -> None:
     key = Key.build(entry.body["key"])
     rows.keys.put(key, issuer=rows.keys.issuer(key.id) or "", entry=entry.index)
+
+
+def _log_key_rotated(rows: Transaction, entry: Entry) -> None:
+    rows.signers.add(Rotation.of(entry).signer, entry=entry.index)
 
 
 def _signer_trusted(rows: Transaction, entry: Entry) -> None:
@@ -272,4 +277,5 @@ _KINDS: Mapping[str, _Kind] = {
     ENGINE_ANNOUNCED: _Kind(_engine_announced, _platform),
     ENGINE_ATTESTED: _Kind(_engine_attested, _platform),
     RECORDS_HEAD: _Kind(_records_head, _platform),
+    LOG_KEY_ROTATED: _Kind(_log_key_rotated, _platform),
 }

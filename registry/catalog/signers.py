@@ -17,6 +17,8 @@ def trust(change: Change, key: PublicKey) -> None:
         raise SignerDistrusted(f"the signer {key.id} was distrusted, and stays so")
     known = change.rows.signers.get(key.id)
     if known is None:
+        if key.role == "log" and key != change.ledger.key:
+            raise SignerInvalid("a log key comes in by rotation: the key before it introduces it")
         change.write(SIGNER_TRUSTED, key.id, {"signer": key.model_dump(mode="json")})
     elif known != key:
         raise AlreadyExists(f"the signer {key.id} is already trusted, as {known.role}")

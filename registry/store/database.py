@@ -40,14 +40,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """One consistent view of everything; writing in it fails."""
-        with _translated(), Session(self._reader) as session:
+        with translated(), Session(self._reader) as session:
             _check_revision(session)
             yield Transaction(session)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """All or nothing, one at a time over all processes. Raises StoreBusy after the busy timeout."""
-        with _translated(), Session(self._writer) as session:
+        with translated(), Session(self._writer) as session:
             session.connection()  # BEGIN IMMEDIATE happens here: what is read next cannot change any more
             _check_revision(session)
             yield Transaction(session)
@@ -81,7 +81,7 @@ class Database:
             raise WorkspaceNotFound("the folder of the database does not exist")
         # 0600: it holds the hashes of keys. An existing file keeps its mode.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with _translated(), self._writer.connect() as connection:
+        with translated(), self._writer.connect() as connection:
             migrate.run(connection, revision)
             connection.commit()
 
@@ -110,7 +110,7 @@ def scratch() -> Iterator[Transaction]:
     event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys = ON"))
     try:
         Row.metadata.create_all(engine)
-        with _translated(), Session(engine) as session:
+        with translated(), Session(engine) as session:
             yield Transaction(session)
     finally:
         engine.dispose()
@@ -150,7 +150,7 @@ def _check_revision(session: Session) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """SQLite's and the pool's own troubles as errors with a code; everything else passes unchanged."""
     try:
         yield

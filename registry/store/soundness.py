@@ -4,7 +4,7 @@ from sqlmodel import Session
 
 from registry.store.walls import walled
 
-_APPEND_ONLY = ("entries", "heads")
+_APPEND_ONLY = ("entries", "heads", "nodes")
 _GUARDS = tuple(
     f"{table}_no_{action}" for table in _APPEND_ONLY for action in ("update", "delete", "truncate")
 )

@@ -16,8 +16,10 @@ OPEN: Final = {
     "engines": "the platform's machines; who is loaded on them is in slots",
     "frontier": "hashes only; every change of every tenant extends it",
     "heads": "signed sizes and hashes only",
+    "nodes": "hashes only; a proof about one tenant's entry needs those of others",
     "record_heads": "one chain a router, over all tenants' requests: hashes only",
     "signers": "public keys of the platform",
+    "tip_nodes": "hashes only",
 }
 """Table -> why every scope may see it."""
 

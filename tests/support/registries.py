@@ -1,5 +1,7 @@
 """A real registry in a temporary folder, with everything around it that a test would otherwise repeat."""
 
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,6 +154,8 @@ def open_world(
     blobs: Blobs | None = None,
     clock: ManualClock | None = None,
     filled: bool = False,
+    max_rank: int = 64,
+    entropy: Callable[[int], bytes] = secrets.token_bytes,
 ) -> World:
     """Close ``database`` in the end.
 
@@ -161,10 +165,17 @@ def open_world(
     database = connect(address)
     upgrade(database)
     kept = blobs if blobs is not None else InMemoryBlobs()
-    catalog = LocalCatalog(database=database, blobs=kept, signer=signer("log"), clock=clock or ManualClock())
+    catalog = LocalCatalog(
+        database=database,
+        blobs=kept,
+        signer=signer("log"),
+        clock=clock or ManualClock(),
+        max_rank=max_rank,
+        entropy=entropy,
+    )
     base, contract = tiny_base()
     if not filled:
-        for role in ("log", "trainer", "engine", "router"):
+        for role in ("log", "trainer", "release", "engine", "router"):
             catalog.trust(signer(role).public, actor="test")
         catalog.register_base(base, contract, actor="test")
         for tenant in ("bank_a", "retail_b"):

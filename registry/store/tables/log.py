@@ -1,6 +1,6 @@
 """The entries, the heads that were signed over them, and the frontier that makes appending cheap."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
@@ -125,10 +125,11 @@ class LogTable:
         row = self.session.exec(select(HeadRow).order_by(col(HeadRow.size).desc())).first()
         return parsed(Envelope, row.envelope) if row else None
 
-    def head_texts(self) -> tuple[tuple[int, str], ...]:
+    def head_texts(self) -> Generator[tuple[int, str], None, None]:
         """(size, envelope as stored), oldest first; may be damaged."""
-        rows = self.session.exec(select(HeadRow).order_by(col(HeadRow.size))).all()
-        return tuple((row.size, row.envelope) for row in rows)
+        found = select(HeadRow.size, HeadRow.envelope).order_by(col(HeadRow.size))
+        with self.session.execute(found, execution_options={"yield_per": 1000}) as rows:
+            yield from (tuple(row) for row in rows)
 
     def entries(
         self, start: int = 0, limit: int | None = None, *, tenant: str | None = None
@@ -149,10 +150,11 @@ class LogTable:
         found = found.order_by(col(EntryRow.position))
         return _entries(self.session.exec(found if limit is None else found.limit(limit)).all())
 
-    def owners(self) -> Iterator[tuple[int, str | None]]:
+    def owners(self) -> Generator[tuple[int, str | None], None, None]:
         """(index, tenant as stored) of every entry."""
         found = select(EntryRow.position, EntryRow.tenant).order_by(col(EntryRow.position))
-        yield from self.session.exec(found.execution_options(yield_per=1000))
+        with self.session.execute(found, execution_options={"yield_per": 1000}) as rows:
+            yield from (tuple(row) for row in rows)
 
     def of_kind(self, kind: str) -> tuple[Entry, ...]:
         found = select(EntryRow).where(EntryRow.kind == kind).order_by(col(EntryRow.position))
@@ -165,7 +167,7 @@ class LogTable:
         *,
         tenant: str | None = None,
         kinds: Sequence[str] = (),
-    ) -> Iterator[tuple[int, bytes, bytes]]:
+    ) -> Generator[tuple[int, bytes, bytes], None, None]:
         """(index, canonical bytes, stored leaf hash), put together from the columns without reading sense
         into them: for ``verify_log``, which must see exactly what is stored."""
         found = select(
@@ -184,17 +186,16 @@ class LogTable:
             found = found.where(col(EntryRow.kind).in_(kinds))
         found = found.order_by(col(EntryRow.position))
         found = found if limit is None else found.limit(limit)
-        for position, at, actor, kind, subject, body, leaf, salt in self.session.execute(
-            found, execution_options={"yield_per": 1000}
-        ):
-            # RFC 8785 sorts keys: actor, at, body, index, kind, salt, subject.
-            fields = {"actor": actor, "at": at, "body": None, "index": position, "kind": kind}
-            fields |= ({"salt": salt} if salt else {}) | {"subject": subject}
-            text = ",".join(
-                f'"{name}":{body if name == "body" else canonical.encode(value).decode()}'
-                for name, value in fields.items()
-            )
-            yield position, f"{{{text}}}".encode("utf-8", "surrogatepass"), _hex(leaf)
+        with self.session.execute(found, execution_options={"yield_per": 1000}) as rows:
+            for position, at, actor, kind, subject, body, leaf, salt in rows:
+                # RFC 8785 sorts keys: actor, at, body, index, kind, salt, subject.
+                fields = {"actor": actor, "at": at, "body": None, "index": position, "kind": kind}
+                fields |= ({"salt": salt} if salt else {}) | {"subject": subject}
+                text = ",".join(
+                    f'"{name}":{body if name == "body" else canonical.encode(value).decode()}'
+                    for name, value in fields.items()
+                )
+                yield position, f"{{{text}}}".encode("utf-8", "surrogatepass"), _hex(leaf)
 
 
 def _hex(text: str) -> bytes:

@@ -4,7 +4,7 @@ Everything but the tips is hashes only, which every scope may see: whoever prove
 in the log needs the hashes of others' entries, and never the entries.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func
@@ -34,12 +34,12 @@ class TreeTable:
         """How many leaves are stored."""
         return self._count(NodeRow)
 
-    def nodes(self, height: int) -> Iterator[tuple[int, bytes]]:
+    def nodes(self, height: int) -> Generator[tuple[int, bytes], None, None]:
         """(position, node) of a stored level, as it is stored."""
         found = select(NodeRow.position, NodeRow.hash).where(NodeRow.height == height)
-        yield from self.session.exec(
-            found.order_by(col(NodeRow.position)).execution_options(yield_per=10_000)
-        )
+        found = found.order_by(col(NodeRow.position))
+        with self.session.execute(found, execution_options={"yield_per": 10_000}) as rows:
+            yield from (tuple(row) for row in rows)
 
     def tip(self, tenant: str) -> tuple[int | None, Tip]:
         row = self.session.exec(select(TipRow).where(TipRow.tenant == tenant)).first()

@@ -118,7 +118,7 @@ def test_only_a_log_key_signs_the_log(world: World) -> None:
 def test_the_same_changes_give_the_same_log(tmp_path_factory: pytest.TempPathFactory) -> None:
     roots: set[Digest] = set()
     for number in range(2):
-        world = open_world(tmp_path_factory.mktemp(f"world{number}"))
+        world = open_world(tmp_path_factory.mktemp(f"world{number}"), entropy=bytes)
         world.promoted()
         roots.add(world.catalog.snapshot().root)
         world.database.close()

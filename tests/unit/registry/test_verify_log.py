@@ -137,10 +137,20 @@ def test_a_signed_head_that_is_not_a_head(log: Log) -> None:
 
 def test_a_head_that_lies_about_a_log_that_another_head_proves(log: Log) -> None:
     lie = Head(size=10, root=Digest.of(b"another history"), at=AT)
-    log.heads.append(log.signer.sign(types.LOG_HEAD, lie.canonical()))
+    forged = log.signer.sign(types.LOG_HEAD, lie.canonical())
+    log.heads.insert(2, forged)
     (fault,) = log.faults()
-    assert fault.startswith("head 4 (size 10): ")
+    assert fault.startswith("head 3 (size 10): ")
     assert fault.endswith("look at the head itself")
+    log.heads = [*log.heads[:2], log.heads[3], forged]
+    assert log.faults() == ["head 4 (size 10): it comes after a head of a larger size"]
+
+
+def test_time_runs_forward(log: Log) -> None:
+    log.heads.clear()
+    data = log.lines[9][1].replace(b"2026-01-01T00", b"2025-12-31T23")
+    log.lines[9] = (9, data, merkle.leaf_hash(data))
+    assert log.faults() == ["entry 9: it is older than the entry before it"]
 
 
 def test_entries_must_be_what_they_say(log: Log) -> None:
