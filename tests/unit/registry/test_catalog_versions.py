@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from registry.blobs.filesystem import FilesystemBlobs
-from registry.catalog import versions
+from registry.catalog import intake
 from registry.catalog.errors import FingerprintInvalid
 from registry.contract import Contract
 from registry.digests import Digest
@@ -211,7 +211,7 @@ def test_what_is_stored_is_what_was_inspected(
             (folder / "adapter_model.safetensors").write_bytes(b"\x80\x04pickle")
         return result
 
-    monkeypatch.setattr(versions, "inspect", inspect_and_then_change)
+    monkeypatch.setattr(intake, "inspect", inspect_and_then_change)
     with pytest.raises(AdapterPickle):
         _push(world, folder)
     assert _stored(world) == before
