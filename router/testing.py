@@ -335,7 +335,7 @@ class Scene:
             routings=tuple(
                 Routing(
                     tenant=tenant,
-                    revision=self.size,
+                    revision=1,
                     headers=self.headers.get(tenant, ()),
                     routes=tuple(route for route in self.routes if route.tenant == tenant),
                 )

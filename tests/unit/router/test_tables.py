@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from registry.digests import Digest
-from registry.models import AliasState, Key, Role, Slot
+from registry.errors import FeedMismatch
+from registry.feed import Snapshot, difference
+from registry.models import AliasState, Canary, Key, Role, Slot
 from router.errors import AdapterNotReady, RouteUnusable
 from router.headers import Headers
 from router.resolution import choose, resolve
-from router.tables import Principal, Tables, compile_tables
+from router.tables import Principal, Tables, advance, compile_tables
 from router.testing import BASE, Scene
 
 BANK = Principal("bank_a", "k", Role.INFERENCE)
@@ -131,3 +133,81 @@ def test_parts_of_unknown_tenants_are_left_out(scene: Scene) -> None:
         f"the key {scene.keys[0].id}",
         "the routing of bank_a",
     ]
+
+
+def follow(tables: Tables, before: Snapshot, after: Snapshot) -> Tables:
+    delta = difference(before, after)
+    assert delta is not None
+    followed = advance(tables, delta)
+    whole = compile_tables(after)
+    assert followed.state.snapshot() == after
+    assert (followed.places, followed.holders, followed.routes, followed.faults) == (
+        whole.places,
+        whole.holders,
+        whole.routes,
+        whole.faults,
+    )
+    return followed
+
+
+def test_news_of_one_engine_leave_the_others_places_alone(scene: Scene) -> None:
+    version = scene.versions[0].version
+    scene.engine("engine-1", "http://engine-1")
+    scene.attest(version, "engine-1")
+    before = scene.snapshot()
+    tables = compile_tables(before)
+    assert places(tables) == ["engine-0", "engine-1"]
+    scene.engines[0] = scene.engines[0].model_copy(update={"up": False})
+    after = scene.snapshot()
+    tables = follow(tables, before, after)
+    assert places(tables) == ["engine-1"]
+    scene.engines[0] = scene.engines[0].model_copy(update={"up": True})
+    assert places(follow(tables, after, scene.snapshot())) == ["engine-0", "engine-1"]
+
+
+def test_a_change_shares_what_it_does_not_touch(scene: Scene) -> None:
+    scene.serve("retail_b")
+    before = scene.snapshot()
+    tables = compile_tables(before)
+    scene.keys[0] = scene.keys[0].model_copy(update={"revoked": True})
+    revoked = follow(tables, before, (middle := scene.snapshot()))
+    assert revoked.routes is tables.routes
+    assert revoked.places is tables.places
+    assert revoked.holders is tables.holders
+    assert revoked.policies is tables.policies
+    assert revoked.state.versions is tables.state.versions
+    scene.route("retail_b", scene.policy("retail_b"), model="cashier")
+    routed = follow(revoked, middle, scene.snapshot())
+    assert routed.models("retail_b") == ["assistant", "cashier"]
+    assert routed.routes["bank_a"] is tables.routes["bank_a"]
+    assert revoked.models("retail_b") == ["assistant"]  # a request that holds them still sees one state
+
+
+def test_a_fault_comes_and_goes_with_the_change(scene: Scene) -> None:
+    before = scene.snapshot()
+    sound = scene.aliases[0]
+    scene.aliases[0] = sound.model_copy(update={"canaries": (Canary(version=BASE, percent=5),)})
+    faulty = follow(compile_tables(before), before, (middle := scene.snapshot()))
+    assert faulty.faults == ("the alias bank_a/desk:live points outside its adapter",)
+    scene.aliases[0] = sound
+    assert follow(faulty, middle, scene.snapshot()).faults == ()
+
+
+def test_a_key_that_gets_another_secret_loses_the_old_one(scene: Scene) -> None:
+    before = scene.snapshot()
+    old, new = scene.keys[0].secret_hash, Digest.of(b"another secret")
+    scene.keys[0] = scene.keys[0].model_copy(update={"secret_hash": new})
+    tables = follow(compile_tables(before), before, scene.snapshot())
+    assert tables.key(old) is None
+    assert tables.key(new) == scene.keys[0]
+
+
+def test_changes_apply_only_where_they_follow(scene: Scene) -> None:
+    before = scene.snapshot()
+    delta = difference(before, scene.snapshot())
+    assert delta is not None
+    elsewhere = before.model_copy(update={"root": Digest.of(b"another log")})
+    later = scene.snapshot()
+    for snapshot in (elsewhere, later):
+        with pytest.raises(FeedMismatch):
+            advance(compile_tables(snapshot), delta)
