@@ -54,17 +54,28 @@ class SchemaFault:
 
 def check_policy(policy: Policy) -> None:
     """Raises :class:`UnsupportedSchema`, or InvalidDocument when the schema is not even a JSON object."""
-    if policy.json_schema is None:
-        return
-    size = len(policy.json_schema.encode("utf-8", "surrogatepass"))
+    if policy.json_schema is not None:
+        _refuse(lint_text(policy.json_schema))
+
+
+def lint_text(text: str) -> tuple[SchemaFault, ...]:
+    """:func:`lint` of JSON text. Raises InvalidDocument when it is no JSON object."""
+    size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:  # before it is parsed
-        raise UnsupportedSchema(f"the schema has {size} bytes, more than {MAX_BYTES}")
-    check_schema(policy.answer_schema() or {})
+        return (SchemaFault("", "schema", f"{size} bytes, more than {MAX_BYTES}"),)
+    schema = canonical.decode(text)
+    if not isinstance(schema, dict):
+        raise InvalidDocument("the answer schema must be a JSON object")
+    return lint(schema)
 
 
 def check_schema(schema: dict[str, Any]) -> None:
     """Raises :class:`UnsupportedSchema` with all faults (``facts['faults']``) or returns."""
-    if faults := lint(schema):
+    _refuse(lint(schema))
+
+
+def _refuse(faults: tuple[SchemaFault, ...]) -> None:
+    if faults:
         listed = "; ".join(str(fault) for fault in faults)
         raise UnsupportedSchema(f"the schema cannot be enforced: {listed}", faults=faults)
 
