@@ -3,9 +3,9 @@
 import shutil
 from collections.abc import Callable
 
-from registry.catalog.local import LocalCatalog
 from registry.names import AdapterName, Ref
 from server.assembly import bases
+from server.assembly.place import Catalog
 from server.workspace import Workspace
 from trainer.errors import ForeignModel
 from trainer.inputs import ModelInput, adapter_digest
@@ -15,7 +15,7 @@ from trainer.trained import TrainedRun
 
 def find_model(
     workspace: Workspace,
-    catalog: LocalCatalog,
+    catalog: Catalog,
     source: AdapterSource | Teacher,
     *,
     tenant: str,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from registry.catalog.errors import SignerInvalid
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
 from registry.errors import AliasNotFound, InvalidDocument
@@ -17,6 +18,8 @@ from server.assembly.catalog import signer
 from server.assembly.data import columns_of
 from server.assembly.endpoint_key import endpoint_key
 from server.assembly.models import find_model, refuse_foreign
+from server.assembly.place import Catalog
+from server.assembly.pushing import sign
 from server.workspace import Workspace
 from trainer.errors import Fault, RecipeInvalid, RunNotFinished
 from trainer.evaluation.report import make_report, sign_report
@@ -70,7 +73,7 @@ class Live:
 
 def prepare(
     workspace: Workspace,
-    catalog: LocalCatalog,
+    catalog: Catalog,
     recipe: RecipeSource,
     overrides: Sequence[str] = (),
     *,
@@ -169,11 +172,31 @@ def run_folder(workspace: Workspace, ready: Ready) -> Path:
     return workspace.runs / ready.planned.plan.identity().hex[:16]
 
 
-def push(workspace: Workspace, catalog: LocalCatalog, finished: TrainedRun, *, actor: str) -> Published:
-    return publish(finished, catalog=catalog, signer=signer(workspace, "trainer"), actor=actor)
+def push(workspace: Workspace, catalog: Catalog, finished: TrainedRun, *, actor: str) -> Published:
+    key = signer(workspace, "trainer")
+    published = publish(finished, catalog=catalog, signer=key, actor=actor)
+    sign(catalog, published.version, key, actor=actor)
+    return published
 
 
-def promote(catalog: LocalCatalog, finished: TrainedRun, version: Digest, *, actor: str) -> Live:
+def check_push(workspace: Workspace, catalog: Catalog, name: AdapterName) -> None:
+    """May the result be pushed? Asked before hours of training, not after them.
+
+    Raises TenantNotFound, SignerInvalid, and what the registry refuses to this key.
+    """
+    if isinstance(catalog, LocalCatalog):
+        catalog.tenant(name.tenant)
+    else:
+        catalog.missing(name.tenant, [Digest.of(b"")])
+    key = signer(workspace, "trainer").public
+    if catalog.trusted().get(key.id) != key:
+        raise SignerInvalid(
+            f"the registry does not trust this workspace's trainer key {key.id}, so no report would count",
+            hint="tenon signer show trainer > trainer.json here; there: tenon signer trust trainer.json",
+        )
+
+
+def promote(catalog: Catalog, finished: TrainedRun, version: Digest, *, actor: str) -> Live:
     """Through the recipe's own gate; a version that is live already stays so without a new move."""
     name = finished.name
     if _live(catalog, name) == version:
@@ -194,7 +217,7 @@ def gate_of(workspace: Workspace, manifest: Manifest) -> GatePolicy | None:
 
 
 def measure(
-    workspace: Workspace, catalog: LocalCatalog, ref: Ref, suite: Path, schema: Path | None, sink: Progress
+    workspace: Workspace, catalog: Catalog, ref: Ref, suite: Path, schema: Path | None, sink: Progress
 ) -> Report:
     """Evaluate a stored version beside its base on this machine, and file the signed report."""
     version = catalog.resolve(ref)
@@ -271,7 +294,7 @@ def _shown(name: str, metric: Metric) -> str:
     return f"{metric.value:.1%} ± {metric.stderr:.1%}"
 
 
-def _live(catalog: LocalCatalog, name: AdapterName) -> Digest | None:
+def _live(catalog: Catalog, name: AdapterName) -> Digest | None:
     try:
         return catalog.resolve(Ref(name, alias=LIVE))
     except AliasNotFound:

@@ -17,19 +17,24 @@ def evaluate(
     ref: Annotated[str, typer.Argument(help="tenant/adapter:alias or tenant/adapter@sha256:…")],
     suite: Annotated[Path, typer.Option("--suite", help="JSONL of cases")],
     schema: Annotated[Path | None, typer.Option("--schema", help="JSON schema of the answers")] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option("--registry", metavar="URL", help="The version is there; the base is in the workspace"),
+    ] = None,
     json: Json = False,
     workspace: At = None,
 ) -> None:
     """Measure a version beside its base on held-out cases, and file the signed report as evidence."""
     from registry.names import Ref
     from server.assembly import training
-    from server.assembly.catalog import open_catalog
+    from server.cli.options import place as opened
     from server.cli.progress import bars
     from server.workspace import find
 
     place = find(root(workspace))
+    catalog = opened(registry or str(place.root)).catalog
     with bars(ref) as sink:
-        report = training.measure(place, open_catalog(place), Ref.parse(ref), suite, schema, sink)
+        report = training.measure(place, catalog, Ref.parse(ref), suite, schema, sink)
     if json:
         render.data(report.model_dump(mode="json"))
     else:

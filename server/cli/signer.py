@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 import typer
 
 from server.cli import render
-from server.cli.options import At, Json, place
+from server.cli.options import At, Json, place, root
 
 
 def install(app: typer.Typer) -> None:
     group = typer.Typer(help="Whose signatures the registry accepts, and for what.", no_args_is_help=True)
     group.command("list")(list_)
+    group.command("show")(show)
     group.command("new")(new)
     group.command("trust")(trust)
     group.command("distrust")(distrust)
@@ -25,6 +26,17 @@ def list_(json: Json = False, workspace: At = None) -> None:
         render.data([key.model_dump(mode="json") for key in keys])
     else:
         render.table("", ["signer", "role", "ed25519"], [[key.id, key.role, key.ed25519] for key in keys])
+
+
+def show(
+    role: Annotated[Literal["trainer", "release"], typer.Argument(help="Which of the workspace's own keys")],
+    workspace: At = None,
+) -> None:
+    """Print the public part of a workspace's own signing key, for tenon signer trust elsewhere."""
+    from server.assembly.catalog import signer
+    from server.workspace import find
+
+    render.data(signer(find(root(workspace)), role).public.model_dump(mode="json"))
 
 
 def new(

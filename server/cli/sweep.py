@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from registry.catalog.local import LocalCatalog
 from server.assembly import training
+from server.assembly.place import Catalog
 from server.cli import render
 from server.workspace import Workspace
 from trainer.reporting.sweep import rows, sweep_name, write_sweep
@@ -14,7 +14,7 @@ from trainer.trained import TrainedRun
 
 def sweep(
     place: Workspace,
-    catalog: LocalCatalog,
+    catalog: Catalog,
     lines: Sequence[str],
     *,
     ready: Callable[[tuple[str, ...]], training.Ready],

@@ -56,12 +56,16 @@ def train(
     push_best: Annotated[
         str | None, typer.Option("--push-best", help="Sweep: push the variant with the most of this metric")
     ] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option("--registry", metavar="URL", help="Push there; bases and runs stay in the workspace"),
+    ] = None,
     json: Json = False,
     workspace: At = None,
 ) -> None:
     """Train, package and evaluate an adapter, and push it. Nothing goes live by training."""
     from server.assembly import training
-    from server.assembly.catalog import open_catalog
+    from server.cli.options import place as opened
     from server.cli.progress import bars
     from server.cli.sweep import sweep as sweep_over
     from server.workspace import find
@@ -71,7 +75,7 @@ def train(
     from trainer.trained import TrainedRun
 
     place = find(root(workspace))
-    catalog = open_catalog(place)
+    catalog = opened(registry or str(place.root)).catalog
     quick = what in METHODS and not Path(what).exists()
     quick_only = {
         "--tenant": tenant, "--adapter": adapter, "--base": base, "--data": data, "--evaluation": evaluation,
@@ -117,8 +121,9 @@ def train(
             render.table("", titles, training.memory(ready), stderr=True)
         render.data(ready.planned.plan.model_dump(mode="json"))
         return
-    name = ready.planned.name
-    run = execute(ready)
+    if push and registry is not None:
+        training.check_push(place, catalog, ready.planned.name)
+    name, run = ready.planned.name, execute(ready)
     version = training.push(place, catalog, run, actor="cli").version if push else None
     rows = training.figures(run.metrics, run.baseline)
     render.table(f"{name} on held-out cases", ["metric", "base", "adapter", "n"], rows, stderr=True)

@@ -1,0 +1,144 @@
+"""A registry behind a real socket, and the catalog that speaks to it."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+
+import uvicorn
+
+from registry.blobs.filesystem import FilesystemBlobs
+from registry.catalog.local import LocalCatalog
+from registry.catalog.remote.catalog import RemoteCatalog
+from registry.catalog.remote.wire import Patience, Wire
+from registry.models import Role
+from server.api.app import create_app
+from server.api.control import Control
+from tests.support.registries import World, open_world
+
+SERVICE_TOKEN: Final = "service-token-of-the-tests-0123456789"
+
+NOT_OVER_HTTP: Final = frozenset({
+    "announce", "attest", "record_head", "record_heads", "count_usage",  # Tenon's own processes, as a service
+    "snapshot", "changes", "position",  # the feed: server.api.client
+    "entries", "verify", "authenticate", "within", "routings", "prove_routing",  # the registry's own machine
+})  # fmt: skip
+"""What a catalog on its own machine can do and one behind a URL cannot, by design."""
+
+
+@dataclass
+class Traffic:
+    """An ASGI middleware that keeps what came in."""
+
+    app: Any
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    received: dict[str, int] = field(default_factory=dict)
+    """Path -> bytes of request bodies."""
+    before: Callable[[str, str], None] = lambda _method, _path: None
+    """May fail a request."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        method, path = scope["method"], scope["path"]
+        self.requests.append((method, path))
+        self.before(method, path)
+
+        async def counted() -> Any:
+            message = await receive()
+            self.received[path] = self.received.get(path, 0) + len(message.get("body", b""))
+            return message
+
+        await self.app(scope, counted, send)
+
+    @property
+    def blob_bytes(self) -> int:
+        """Of adapters' files, however they came."""
+        return sum(
+            count
+            for path, count in self.received.items()
+            if "/uploads/" in path or ("/blobs/" in path and not path.endswith("/missing"))
+        )
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The URL under which ``app`` is served meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=2, loop="asyncio")
+        )
+        ready = threading.Event()
+        startup = server.startup
+
+        async def started(sockets: Any = None) -> None:
+            await startup(sockets)
+            ready.set()
+
+        server.startup = started  # type: ignore[method-assign]
+        thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
+        thread.start()
+        try:
+            assert ready.wait(10)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+@dataclass
+class Remote:
+    """A world, its server, and a platform admin's catalog of it."""
+
+    world: World
+    url: str
+    traffic: Traffic
+    catalog: RemoteCatalog
+
+    def as_(self, tenant: str | None, role: Role, *, patience: Patience | None = None) -> RemoteCatalog:
+        """A catalog with a new key. The caller closes it."""
+        _, secret = self.world.catalog.issue_key(tenant, role=role, actor="test")
+        return RemoteCatalog(Wire(self.url, secret, patience=patience, pause=lambda _: None))
+
+
+@contextmanager
+def remote(folder: Path) -> Iterator[Remote]:
+    world = open_world(folder, blobs=FilesystemBlobs(folder / "blobs"))
+    traffic = Traffic(create_app(control_of(world)))
+    _, secret = world.catalog.issue_key(None, role=Role.PLATFORM_ADMIN, actor="test")
+    try:
+        with serving(traffic) as url, RemoteCatalog(Wire(url, secret, pause=lambda _: None)) as catalog:
+            yield Remote(world, url, traffic, catalog)
+    finally:
+        world.database.close()
+
+
+def control_of(world: World) -> Control:
+    return Control(catalog=world.catalog, blobs=world.blobs, service_token=SERVICE_TOKEN)
+
+
+class _Either:
+    """The remote catalog for whatever it can do, the local one for NOT_OVER_HTTP and nothing else."""
+
+    def __init__(self, over_http: RemoteCatalog, here: LocalCatalog) -> None:
+        self._over_http, self._here = over_http, here
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._here if name in NOT_OVER_HTTP else self._over_http, name)
+
+
+@contextmanager
+def remote_world(folder: Path) -> Iterator[World]:
+    """A world whose every call that can go over HTTP does."""
+    with remote(folder) as found:
+        world = found.world
+        here = world.catalog
+        world.catalog = cast("LocalCatalog", _Either(found.catalog, here))
+        try:
+            yield world
+        finally:
+            world.catalog = here
