@@ -12,6 +12,8 @@ _PROVIDED = "oidc:"
 
 
 def independent(rows: Transaction, one: str, other: str) -> bool:
+    if _unknown(rows, one) or _unknown(rows, other):
+        return False
     mine, theirs = _line(rows, one), _line(rows, other)
     if mine[0] in theirs or theirs[0] in mine:
         return False
@@ -35,6 +37,12 @@ def _line(rows: Transaction, actor: str) -> list[str]:
         if key:
             waiting += [issuer for issuer in (rows.keys.issuer(key.id), rows.keys.issuer(key.line)) if issuer]
     return found
+
+
+def _unknown(rows: Transaction, actor: str) -> bool:
+    """A key that this transaction cannot see (behind a tenant's wall, a platform admin's): it could be
+    anybody."""
+    return actor.startswith(_KEY) and rows.keys.get(actor.removeprefix(_KEY)) is None
 
 
 def _of_tenant(rows: Transaction, actor: str) -> bool:
