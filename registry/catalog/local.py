@@ -2,8 +2,10 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
+from registry.blobs.uploads import Uploads
 from registry.catalog import (
     aliases,
     bases,
@@ -23,9 +25,11 @@ from registry.catalog import (
 )
 from registry.catalog import routes as routing
 from registry.catalog.aliases import AliasMove
-from registry.catalog.audit import audit
-from registry.catalog.change import changing
+from registry.catalog.answers import Answers
+from registry.catalog.audit import Progress, audit, no_progress
+from registry.catalog.change import Changing, changing
 from registry.catalog.export import export
+from registry.catalog.garbage import GRACE, Collection, collect, named_by
 from registry.catalog.intake import Intake
 from registry.catalog.moves import Move
 from registry.catalog.routes import RoutingMove
@@ -38,6 +42,7 @@ from registry.evidence import GatePolicy, Report, Verdict
 from registry.feed import Delta, Position, Snapshot
 from registry.fingerprint import Fingerprint
 from registry.log.entries import Entry
+from registry.log.statements import Consistency, Inclusion
 from registry.log.verify import Fault
 from registry.manifests import Manifest, Provenance
 from registry.models import (
@@ -52,10 +57,11 @@ from registry.models import (
     Role,
     Route,
     Routing,
+    Slot,
     Tenant,
 )
 from registry.names import LIVE, AdapterName, Ref
-from registry.ports import Blobs
+from registry.ports import Blobs, BlobStore
 from registry.promotions import Proposal, Protection
 from registry.routing.proof import Proof
 from registry.signing.envelope import Envelope
@@ -93,7 +99,8 @@ class LocalCatalog:
         self._blobs = blobs
         self._log_key = signer.public
         self._clock = RatchetClock(clock)
-        self._change_by = changing(database, signer=signer, clock=self._clock)
+        self._write = changing(database, signer=signer, clock=self._clock, entropy=entropy)
+        self._change_by: Changing = lambda actor: self._write(actor)  # whose signer a rotation replaces
         self._entropy = entropy
         self._intake = Intake(database, blobs, self._change_by, max_rank)
 
@@ -215,6 +222,11 @@ class LocalCatalog:
         with self._database.read() as rows:
             return bases.find(rows, ref)
 
+    def bases(self) -> dict[Digest, Base]:
+        """All that were registered."""
+        with self._database.read() as rows:
+            return rows.bases.all()
+
     def publish_policy(self, policy: Policy, *, actor: str) -> Digest:
         """Raises UnsupportedSchema, TenantNotFound."""
         with self._change_by(actor) as change:
@@ -224,6 +236,14 @@ class LocalCatalog:
         """Raises PolicyNotFound."""
         with self._database.read() as rows:
             return policies.get(rows, digest)
+
+    def policies(
+        self, tenant: str, *, after: Digest | None = None, limit: int | None = None
+    ) -> tuple[Policy, ...]:
+        """All that the tenant ever published, by digest. Raises TenantNotFound."""
+        with self._database.read() as rows:
+            tenants.require(rows, tenant)
+            return tuple(rows.policies.of(tenant, after=after, limit=limit).values())
 
     def publish_routing(
         self,
@@ -315,6 +335,23 @@ class LocalCatalog:
         with self._database.read() as rows:
             return versions.find(rows, version).manifest
 
+    def names_blob(self, tenant: str, digest: Digest) -> bool:
+        """Whether a version of this tenant is made of it."""
+        with self._database.read() as rows:
+            return any(digest in named_by(manifest) for manifest in rows.versions.naming(tenant, digest))
+
+    def collect(
+        self,
+        blobs: BlobStore,
+        uploads: Uploads,
+        *,
+        clock: Clock,
+        grace: timedelta = GRACE,
+        delete: bool = False,
+    ) -> Collection:
+        """See :func:`registry.catalog.garbage.collect`; no entry of the log tells of it."""
+        return collect(self._database, blobs, uploads, clock=clock, grace=grace, delete=delete)
+
     def version(self, version: Digest) -> VersionSummary:
         """Raises VersionNotFound."""
         with self._database.read() as rows:
@@ -371,6 +408,11 @@ class LocalCatalog:
         """Oldest first. Raises VersionNotFound."""
         with self._database.read() as rows:
             return rows.versions.reports(versions.find(rows, version).digest)
+
+    def report_envelopes(self, version: Digest) -> tuple[Envelope, ...]:
+        """The same as they were signed. Raises VersionNotFound."""
+        with self._database.read() as rows:
+            return reports.envelopes(rows, versions.find(rows, version).digest)
 
     def promote(
         self,
@@ -497,6 +539,11 @@ class LocalCatalog:
             tenants.require(rows, tenant)
             return usage.between(rows, tenant, first_day=first_day, last_day=last_day)
 
+    @property
+    def answers(self) -> Answers:
+        """What repeated requests are answered."""
+        return Answers(self._database, self._clock)
+
     # Engines and records
 
     def announce(self, state: EngineState, *, actor: str) -> None:
@@ -506,6 +553,16 @@ class LocalCatalog:
                 return
         with self._change_by(actor) as change:
             engines.announce(change, state)
+
+    def engines(self) -> tuple[EngineState, ...]:
+        """All that ever announced themselves, by name."""
+        with self._database.read() as rows:
+            return rows.engines.all()
+
+    def slots(self) -> tuple[Slot, ...]:
+        """What was seen to be served, and where."""
+        with self._database.read() as rows:
+            return rows.engines.slots()
 
     def attest(self, envelope: Envelope, *, actor: str) -> Digest:
         """Raises SignatureInvalid, EngineNotFound, EngineReplaced, VersionNotFound, VersionRevoked,
@@ -539,13 +596,69 @@ class LocalCatalog:
         with self._database.read() as rows:
             return feed.changes(rows, after, root)
 
-    def entries(self, start: int = 0, limit: int = 100) -> tuple[Entry, ...]:
+    def entries(
+        self, start: int = 0, limit: int = 100, *, tenant: str | None = None
+    ) -> tuple[Entry, ...]:
+        """From index ``start`` on; ``tenant``: only its own. Raises TenantNotFound."""
         if start < 0 or not 0 <= limit <= MAX_PAGE:
             raise InvalidInput(f"entries start at 0 and come at most {MAX_PAGE} at a time")
         with self._database.read() as rows:
-            return rows.log.entries(start, limit)
+            if tenant is not None:
+                tenants.require(rows, tenant)
+            return rows.log.entries(start, limit, tenant=tenant)
 
-    def verify(self, *, blobs: bool = False) -> list[Fault]:
-        """Every fault of the log, its heads, the tables and (on request) the blobs; empty means intact."""
+    def head(self, size: int | None = None) -> Envelope:
+        """The newest signed head, or the one over exactly ``size`` entries. Raises HeadNotFound."""
         with self._database.read() as rows:
-            return audit(rows, log_key=self._log_key, blobs=self._blobs if blobs else None)
+            return log.head(rows, size)
+
+    def heads(self, *, after: int = 0, limit: int | None = None) -> tuple[Envelope, ...]:
+        """All over more than ``after`` entries, oldest first."""
+        with self._database.read() as rows:
+            return rows.log.heads(after=after, limit=limit)
+
+    def inclusion(self, index: int, size: int | None = None) -> Inclusion:
+        """That an entry is in the log as it was at ``size`` entries (None: now). Raises EntryNotFound."""
+        with self._database.read() as rows:
+            return log.inclusion(rows, index, size)
+
+    def consistency(self, first: int, second: int | None = None) -> Consistency:
+        """That the log at ``second`` entries (None: now) only continues the one at ``first``."""
+        with self._database.read() as rows:
+            return log.consistency(rows, first, second)
+
+    def export_log(self, tenant: str) -> Iterator[bytes]:
+        """The tenant's entries as lines that prove themselves, see :mod:`registry.log.export`.
+
+        Raises TenantNotFound.
+        """
+        return log.export(self._database, tenant, log_key=self._log_key)
+
+    def log_key(self) -> PublicKey:
+        """The key that signs heads now, by what the log says."""
+        with self._database.read() as rows:
+            return log.in_force(rows) or self._log_key
+
+    def rotate_log_key(self, successor: Signer, *, actor: str) -> PublicKey:
+        """Heads are signed with ``successor`` from here on, by this catalog too; keep its key first.
+
+        Other processes must start again with it. Raises AlreadyExists.
+        """
+        with self._change_by(actor) as change:
+            key = log.rotate(change, successor)
+        self._log_key = key
+        self._write = changing(
+            self._database, signer=successor, clock=self._clock, entropy=self._entropy
+        )
+        return key
+
+    def verify(
+        self, *, blobs: bool = False, state: bool = True, progress: Progress = no_progress
+    ) -> list[Fault]:
+        """Every fault of the log, its heads, the tables and (on request) the blobs; empty means intact.
+
+        Without ``state`` the log and its heads alone, which takes a fifth of the time.
+        """
+        with self._database.read() as rows:
+            kept = self._blobs if blobs else None
+            return audit(rows, log_key=self._log_key, blobs=kept, state=state, progress=progress)

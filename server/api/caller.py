@@ -48,7 +48,10 @@ def identify(control: Control, headers: Mapping[str, str]) -> Caller:
     if hmac.compare_digest(_digest(secret), _digest(control.service_token)):
         return SERVICE
     if secret.startswith(f"{PREFIX}_"):
-        key = control.catalog.authenticate(secret)
+        try:
+            key = control.catalog.authenticate(secret)
+        except KeyRefused:  # in the same words as every other credential that is none
+            raise refused() from None
         return Caller(actor=f"key:{key.id}", who=Who(key.role), tenant=key.tenant)
     if control.oidc is not None:
         claimed = control.oidc.verify(secret)
