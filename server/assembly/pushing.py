@@ -103,19 +103,19 @@ def _check_permission(place: Place, name: AdapterName, folder: Path) -> None:
 
 def _base_folder(place: Place, base: Base, given: Path | None) -> Path | None:
     """Where the base's files are on this machine, checked to be that base; None when they are not here."""
+    if given is None and place.workspace is not None:
+        return bases.folder_of(place.workspace, base.name)
+    folder = given or Path(".tenon") / "bases" / base.name
+    if given is None and not folder.is_dir():
+        return None
+
     from trainer.errors import BaseDiffers
     from trainer.plan import check_base
 
-    if given is not None:
-        check_base(base, given)
-        return given
-    if place.workspace is not None:
-        return bases.folder_of(place.workspace, base.name)
-    folder = Path(".tenon") / "bases" / base.name
-    if not folder.is_dir():
-        return None
     try:
         check_base(base, folder)
-    except BaseDiffers:  # another base of the same name is no reason to fail, only no help
-        return None
+    except BaseDiffers:
+        if given is not None:
+            raise
+        return None  # another base of the same name is no reason to fail, only no help
     return folder.resolve()

@@ -16,15 +16,20 @@ class Done:
     err: str
 
 
-def tenon(*arguments: str) -> Done:
-    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+def tenon(*arguments: str, cwd: Path = ROOT, **environment: str) -> Done:
+    """``environment``: what is set besides the little that every command gets."""
     done = subprocess.run(
         [sys.executable, "-m", "server.cli.main", *arguments],
-        cwd=ROOT,
-        env=environment | {"PYTHONPATH": str(ROOT)},
+        cwd=cwd,
+        env=surroundings() | environment,
         capture_output=True,
         text=True,
         check=False,
         timeout=100,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def surroundings() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return kept | {"PYTHONPATH": str(ROOT)}

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +37,8 @@ class Traffic:
     requests: list[tuple[str, str]] = field(default_factory=list)
     received: dict[str, int] = field(default_factory=dict)
     """Path -> bytes of request bodies."""
-    before: Callable[[str, str], None] = lambda _method, _path: None
-    """May fail a request."""
+    before: Callable[[str, str], Awaitable[None]] | None = None
+    """May hold a request up before its body is read."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -46,7 +46,8 @@ class Traffic:
             return
         method, path = scope["method"], scope["path"]
         self.requests.append((method, path))
-        self.before(method, path)
+        if self.before is not None:
+            await self.before(method, path)
 
         async def counted() -> Any:
             message = await receive()
@@ -107,6 +108,7 @@ class Remote:
 
 @contextmanager
 def remote(folder: Path) -> Iterator[Remote]:
+    folder.mkdir(exist_ok=True)
     world = open_world(folder, blobs=FilesystemBlobs(folder / "blobs"))
     traffic = Traffic(create_app(control_of(world)))
     _, secret = world.catalog.issue_key(None, role=Role.PLATFORM_ADMIN, actor="test")
