@@ -26,6 +26,7 @@ _ERROR_MODULES = tuple(
         "server",
         "server.engines",
         "server.demo",
+        "registry.blobs",
         "registry.catalog",
         "registry.routing",
         "registry.catalog.remote",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import s3 as s3_support
 from tests.support.postgres import PostgresServer, running
 from tests.support.stores import KINDS, fresh
 
@@ -50,3 +51,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Address of a new registry database, on each kind in turn: see ``tests.support.stores.connect``."""
     with fresh(request.param, tmp_path, lambda: request.getfixturevalue("postgres")) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[s3_support.S3Server]:
+    """Starts with the first test that asks for it; every test makes its own bucket."""
+    with s3_support.running() as server:
+        yield server

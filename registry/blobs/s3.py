@@ -153,7 +153,8 @@ class S3Blobs:
             if isinstance(error.__cause__, ClientError) and is_absent(error.__cause__):
                 return False
             raise
-        return not self._is_marked(digest)
+        # Only then: a collector that was at it before may have removed both, the blob and its mark.
+        return not self._is_marked(digest) and self.has(digest)
 
     def open_unchecked(self, digest: Digest, *, start: int, size: int) -> BinaryIO:
         whole = self.stat(digest).size
@@ -249,16 +250,21 @@ class S3Blobs:
             sums = (found.checksum or "").partition("-")[0]
             if found.size == size and sums in checksums:
                 return
-        with translated():
-            send({})  # over it: older than a collector may like, or damaged, or who knows
+        for _ in range(3):
+            with translated():
+                send({})  # over it: older than a collector may like, or damaged, or who knows
+            self._await_collectors(digest)
+            if self.has(digest):
+                return
+        raise BlobsUnavailable("these bytes are collected faster than they can be put")
+
+    def _await_collectors(self, digest: Digest) -> None:
         waited = 0.0
         while self._is_marked(digest):
             if waited >= _WAIT_FOR_COLLECTOR:
                 raise BlobsUnavailable("these bytes are being collected at this moment")
             self._sleep(0.1)
             waited += 0.1
-        if not self.has(digest):
-            raise BlobsUnavailable("these bytes were collected at this moment")
 
     def _sent_first(self, digest: Digest, send: Callable[[dict[str, str]], None]) -> bool:
         with translated():

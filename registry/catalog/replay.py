@@ -68,9 +68,11 @@ class Replay:
             yield from self._differences(changed)
 
     def wanted(self) -> dict[Digest, str]:
-        """Blob -> the first version and file that needs it."""
+        """Blob -> the first version and file that needs it; what a revoked one had may be collected."""
         wanted: dict[Digest, str] = {}
         for version in self._again.versions.all():
+            if version.revoked:
+                continue
             manifest = version.manifest
             for ref in (*manifest.files, manifest.contract, manifest.fingerprint):
                 if ref is not None:

@@ -1,6 +1,6 @@
 """Adapter versions and the reports about them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import exists, func, tuple_
@@ -104,6 +104,18 @@ class VersionTable:
 
     def all(self) -> tuple[StoredVersion, ...]:
         return _versions(self.session.exec(select(VersionRow).order_by(col(VersionRow.pushed))).all())
+
+    def each(self) -> Iterator[tuple[StoredVersion, int]]:
+        """All, a few in memory at a time, with the entry that changed each last."""
+        found = select(VersionRow).order_by(col(VersionRow.pushed)).execution_options(yield_per=500)
+        for row in self.session.exec(found):
+            yield _version(row), row.entry
+
+    def naming(self, tenant: str, digest: str) -> Iterator[Manifest]:
+        """The tenant's manifests in whose text the digest stands, wherever in it."""
+        mine = (VersionRow.tenant == tenant, col(VersionRow.manifest).contains(digest, autoescape=True))
+        for row in self.session.exec(select(VersionRow).where(*mine)):
+            yield _version(row).manifest
 
     def states(self) -> tuple[VersionState, ...]:
         rows = self.session.exec(select(VersionRow).order_by(col(VersionRow.pushed))).all()
