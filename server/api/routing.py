@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from registry.canonical import Document
 from registry.catalog.routes import RoutingMove
 from registry.models import DeclaredHeader, Route, Routing
+from registry.routing.proof import Proof
 from server.api.access import PEOPLE, requires_of_tenant
 from server.api.bodies import takes
 from server.api.caller import Caller
@@ -46,11 +47,15 @@ def routes(control: Control) -> APIRouter:
         wanted: Annotated[NewRouting, takes(NewRouting)],
         response: Response,
         dry_run: Annotated[bool, Query(description="Prove only, change nothing")] = False,
-    ) -> Routing:
-        """All rules at once; refused with a counterexample when a request could go astray."""
+    ) -> Routing | Proof:
+        """All rules at once; refused with a counterexample when a request could go astray.
+
+        With `dry_run` the answer is the proof, whether it holds or not.
+        """
         catalog = control.within(tenant)
-        publish = catalog.check_routing if dry_run else catalog.publish_routing
-        found = publish(
+        if dry_run:
+            return catalog.prove_routing(tenant, routes=wanted.routes, headers=wanted.headers)
+        found = catalog.publish_routing(
             tenant,
             routes=wanted.routes,
             headers=wanted.headers,
