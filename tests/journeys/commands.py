@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,12 @@ class Done:
     err: str
 
 
-def tenon(*arguments: str, cwd: Path = ROOT, **environment: str) -> Done:
+def tenon(*arguments: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None) -> Done:
     """``environment``: what is set besides the little that every command gets."""
     done = subprocess.run(
         [sys.executable, "-m", "server.cli.main", *arguments],
         cwd=cwd,
-        env=surroundings() | environment,
+        env=surroundings() | dict(environment or {}),
         capture_output=True,
         text=True,
         check=False,

@@ -91,10 +91,10 @@ def test_masks_of_a_recipe(files: Path, workspace: Workspace) -> None:
 
 
 def test_masks_for_machines(files: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    mask(files / "recipe.yaml", line=2, json=True, workspace=workspace.root)
+    mask(files / "recipe.yaml", line=2, json=True, workspace=str(workspace.root))
     (sample,) = json.loads(capsys.readouterr().out)
     row = json.loads((files / "train.jsonl").read_text().splitlines()[1])
     learned = "".join(piece["text"] for piece in sample["pieces"] if piece["supervision"] == "+")
     assert learned == row["messages"][-1]["content"] + "<|im_end|>"
     with pytest.raises(NoSuchLine):
-        mask(files / "recipe.yaml", line=900, workspace=workspace.root)
+        mask(files / "recipe.yaml", line=900, workspace=str(workspace.root))

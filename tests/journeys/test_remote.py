@@ -33,13 +33,15 @@ class Person:
         self.environment = {"TENON_CONFIG_DIR": str(home / "config"), "TENON_WORKSPACE": found.url}
         _, secret = found.world.catalog.issue_key(tenant, role=role, actor="test")
         (home / "key").write_text(secret + "\n")
-        done = tenon("login", found.url, "--key-file", str(home / "key"), "--json", **self.environment)
+        done = tenon(
+            "login", found.url, "--key-file", str(home / "key"), "--json", environment=self.environment
+        )
         assert done.code == 0, done.err
         assert json.loads(done.out)["role"] == role.value
         assert secret not in done.out + done.err
 
     def __call__(self, *arguments: str) -> Done:
-        return tenon(*arguments, cwd=self.home, **self.environment)
+        return tenon(*arguments, cwd=self.home, environment=self.environment)
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -190,10 +192,10 @@ def test_without_a_registry_or_a_login_it_says_so(tmp_path: Path) -> None:
     url = "http://127.0.0.1:9"  # discard: nothing listens there
     (tmp_path / "key").write_text("tn_" + "0" * 16 + "_" + "a" * 43)
     config = {"TENON_CONFIG_DIR": str(tmp_path / "config")}
-    unknown = tenon("tenant", "list", "-w", url, **config)
+    unknown = tenon("tenant", "list", "-w", url, environment=config)
     assert (unknown.code, "[not_logged_in]" in unknown.err) == (1, True)
     assert f"tenon login {url}" in unknown.err
     there = {"TENON_WORKSPACE": url, "TENON_KEY_FILE": str(tmp_path / "key")}
-    silent = tenon("tenant", "list", **config, **there)
+    silent = tenon("tenant", "list", environment=config | there)
     assert (silent.code, "[registry_unreachable]" in silent.err) == (4, True)
     assert [path.name for path in tmp_path.iterdir()] == ["key"]

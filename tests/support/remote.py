@@ -133,14 +133,24 @@ class _Either:
         return getattr(self._here if name in NOT_OVER_HTTP else self._over_http, name)
 
 
-@contextmanager
-def remote_world(folder: Path) -> Iterator[World]:
+@dataclass
+class ServedWorld(World):
     """A world whose every call that can go over HTTP does."""
+
+    actor: str = ""
+    """Who all of them are made by."""
+
+
+@contextmanager
+def remote_world(folder: Path) -> Iterator[ServedWorld]:
     with remote(folder) as found:
-        world = found.world
-        here = world.catalog
-        world.catalog = cast("LocalCatalog", _Either(found.catalog, here))
-        try:
-            yield world
-        finally:
-            world.catalog = here
+        here = found.world
+        yield ServedWorld(
+            folder=here.folder,
+            address=here.address,
+            database=here.database,
+            blobs=here.blobs,
+            catalog=cast("LocalCatalog", _Either(found.catalog, here.catalog)),
+            base=here.base,
+            actor=found.catalog.whoami().actor,
+        )

@@ -140,8 +140,12 @@ class Aliases(Part):
         return read(Proposal, self._wire.post(self._of(whose, "proposals", proposal_id, verb), body))
 
     def _proposal_home(self, proposal_id: str, tenant: str | None) -> str:
-        known = tenant or self._homes.proposals.get(proposal_id)
-        return known or self._own_tenant(f"the proposal {proposal_id[:80]}")
+        known = tenant or self._homes.proposals.get(proposal_id) or self.whoami().tenant
+        if known is None:
+            raise ProposalNotFound(
+                f"whose is {proposal_id[:80]!r}?", hint="list that tenant's proposals first"
+            )
+        return known
 
 
 def _move(

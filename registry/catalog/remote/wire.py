@@ -2,12 +2,12 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from json import dumps
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
@@ -201,7 +201,7 @@ def path(*segments: str) -> str:
 def read(kind: type[T], value: Any) -> T:
     """``value`` (decoded JSON) as a noun. Raises AnswerInvalid naming what does not fit."""
     try:
-        noun: T = _reader(kind).validate_json(dumps(value))
+        noun: T = _reader(cast("Hashable", kind)).validate_json(dumps(value))
     except ValidationError as error:
         places = ", ".join(".".join(map(str, fault["loc"])) or "all" for fault in error.errors()[:5])
         raise AnswerInvalid(f"the registry's answer is no {kind.__name__}: {places}") from None

@@ -1,0 +1,256 @@
+"""What people and trainers ask of a catalog: the same answers from one in a folder and one behind a URL."""
+
+from pathlib import Path
+
+import pytest
+
+from registry.catalog.errors import (
+    ApprovalRequired,
+    ApprovalUnneeded,
+    KeyEnded,
+    NothingToRollBack,
+    ProposalClosed,
+    ProposalNotFound,
+    ReleaseSignatureRequired,
+    SignerNotFound,
+    VersionUnfingerprinted,
+)
+from registry.digests import Digest
+from registry.errors import (
+    AdapterNotFinite,
+    AliasMoved,
+    AliasNotFound,
+    AlreadyExists,
+    BaseNotFound,
+    GateRefused,
+    KeyNotFound,
+    KeyRefused,
+    PolicyNotFound,
+    SignatureInvalid,
+    TenantNotFound,
+    VersionNotFound,
+    VersionRevoked,
+)
+from registry.evidence import GatePolicy
+from registry.manifests import Provenance
+from registry.models import Quota, Role, Tenant
+from registry.names import AdapterName, Ref
+from registry.promotions import Protection, Release
+from registry.signing.types import MANIFEST, RELEASE
+from tests.support.adapters import tiny_base, write_adapter
+from tests.support.registries import GATE, NAME, World, route, signer
+
+NOBODY = AdapterName("nobody", "assistant")
+
+
+def test_tenants(world: World) -> None:
+    catalog = world.catalog
+    catalog.create_tenant(Tenant(id="saas_c", display_name="SaaS C"), actor="t")
+    with pytest.raises(AlreadyExists):
+        catalog.create_tenant(Tenant(id="saas_c", display_name="again"), actor="t")
+    assert [tenant.id for tenant in catalog.tenants()] == ["bank_a", "retail_b", "saas_c"]
+    assert [tenant.id for tenant in catalog.tenants(after="bank_a", limit=1)] == ["retail_b"]
+    catalog.set_quota("saas_c", Quota(tokens_per_day=5), actor="t")
+    catalog.suspend_tenant("saas_c", reason="unpaid", actor="t")
+    found = catalog.tenant("saas_c")
+    assert (found.suspended, found.quota.tokens_per_day, found.quota.requests_per_minute) == (True, 5, None)
+    catalog.resume_tenant("saas_c", actor="t")
+    assert not catalog.tenant("saas_c").suspended
+    with pytest.raises(TenantNotFound):
+        catalog.tenant("nobody")
+    with pytest.raises(TenantNotFound):
+        catalog.set_quota("nobody", Quota(), actor="t")
+
+
+def test_keys(world: World) -> None:
+    catalog = world.catalog
+    key, secret = catalog.issue_key("bank_a", role=Role.TRAINER, label="ci", actor="t")
+    assert (key.role, key.label, catalog.authenticate(secret)) == (Role.TRAINER, "ci", key)
+    newer, other = catalog.rotate_key(key.id, overlap_seconds=0, actor="t")
+    assert other != secret
+    with pytest.raises(KeyRefused):
+        catalog.authenticate(secret)
+    with pytest.raises(KeyEnded):
+        catalog.rotate_key(key.id, overlap_seconds=0, actor="t")
+    catalog.revoke_key(newer.id, actor="t")
+    assert {one.id: one.revoked for one in catalog.keys("bank_a")} == {key.id: False, newer.id: True}
+    with pytest.raises(TenantNotFound):
+        catalog.keys("nobody")
+    with pytest.raises(KeyNotFound):
+        catalog.revoke_key("0" * 16, actor="t")
+
+
+def test_signers(world: World) -> None:
+    catalog = world.catalog
+    new = signer("trainer", 7).public
+    catalog.trust(new, actor="t")
+    assert catalog.trusted()[new.id] == new
+    catalog.distrust(new.id, reason="lost", actor="t")
+    assert new.id not in catalog.trusted()
+    with pytest.raises(SignerNotFound):
+        catalog.distrust("0" * 16, reason="x", actor="t")
+
+
+def test_bases_and_policies(world: World) -> None:
+    catalog = world.catalog
+    base, contract = tiny_base(revision="r2")
+    assert catalog.register_base(base, contract, actor="t") == base.identity()
+    assert catalog.base("tiny") == (base.identity(), base, contract)
+    assert catalog.base(world.base)[0] == world.base
+    with pytest.raises(BaseNotFound):
+        catalog.base("other")
+    policy = world.policy()
+    published = catalog.publish_routing("bank_a", routes=[route(policy)], expect_revision=0, actor="t")
+    assert (published.revision, catalog.routing("bank_a")) == (1, published)
+    assert [found.identity() for found in catalog.policies("bank_a")] == [policy]
+    with pytest.raises(PolicyNotFound):
+        catalog.publish_routing("bank_a", routes=[route(world.base)], actor="t")
+
+
+def test_versions_of_a_name_in_the_order_of_their_pushes(world: World) -> None:
+    pushed = [world.push(seed=seed) for seed in (3, 1, 2)]
+    catalog = world.catalog
+    assert [one.version for one in catalog.versions(NAME)] == pushed
+    assert [one.version for one in catalog.versions(NAME, after=pushed[0], limit=1)] == [pushed[1]]
+    assert catalog.versions(AdapterName("bank_a", "other")) == ()
+    assert catalog.adapters() == catalog.adapters("bank_a") == (NAME,)
+    assert catalog.version_count(NAME) == 3
+    assert catalog.version(pushed[0]).state == "pushed"
+    with pytest.raises(VersionNotFound):
+        catalog.resolve(Ref(NAME, version=world.base))
+    with pytest.raises(AliasNotFound):
+        catalog.resolve(Ref(NAME, alias="live"))
+
+
+def test_nothing_bad_is_stored(world: World, tmp_path: Path) -> None:
+    base, _ = tiny_base()
+    folder = write_adapter(tmp_path / "bad", base, seed=1)
+    weights = folder / "adapter_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-4:] = b"\x00\x00\xc0\x7f"  # NaN, little-endian float32
+    weights.write_bytes(bytes(data))
+    given = {"base": world.base, "fingerprint": None, "actor": "t"}
+    provenance = Provenance(method="upload")
+    with pytest.raises(AdapterNotFinite):
+        world.catalog.push(NAME, folder, provenance=provenance, **given)  # type: ignore[arg-type]
+    good = write_adapter(tmp_path / "good", base, seed=1)
+    with pytest.raises(TenantNotFound):
+        world.catalog.push(NOBODY, good, provenance=provenance, **given)  # type: ignore[arg-type]
+    with pytest.raises(BaseNotFound):
+        world.catalog.push(NAME, good, provenance=provenance, **given | {"base": Digest.of(b"no base")})
+    assert world.catalog.adapters() == ()
+
+
+def test_a_version_is_signed_by_whoever_made_it(world: World) -> None:
+    version = world.push()
+    manifest = world.catalog.manifest(version).canonical()
+    envelope = signer("trainer").sign(MANIFEST, manifest)
+    for _ in range(2):
+        world.catalog.sign_version(version, envelope, actor="t")
+    assert world.catalog.signatures(version) == (envelope,)
+    with pytest.raises(SignatureInvalid):
+        world.catalog.sign_version(version, signer("trainer", 9).sign(MANIFEST, manifest), actor="t")
+    with pytest.raises(SignatureInvalid):
+        world.catalog.sign_version(version, signer("release").sign(MANIFEST, manifest), actor="t")
+
+
+def test_evidence(world: World) -> None:
+    version = world.evaluated()
+    (report,) = world.catalog.reports(version)
+    assert (report.version, report.metrics["accuracy"].value) == (version, 0.9)
+    assert world.catalog.version(version).state == "evaluated"
+
+
+def test_what_may_not_go_live(world: World) -> None:
+    catalog, bare = world.catalog, world.push(seed=1, fingerprinted=False)
+    with pytest.raises(VersionUnfingerprinted):
+        catalog.promote(NAME, bare, gate=GATE, actor="t")
+    version = world.evaluated(seed=2)
+    with pytest.raises(GateRefused) as refused:
+        catalog.promote(NAME, version, gate=GatePolicy(), actor="t")
+    assert refused.value.facts["verdict"].reasons  # type: ignore[attr-defined]
+    with pytest.raises(AliasMoved):
+        catalog.promote(NAME, version, gate=GATE, expect_epoch=3, actor="t")
+    assert catalog.aliases(NAME) == ()
+    catalog.revoke(version, reason="x", actor="t")
+    with pytest.raises(VersionRevoked):
+        catalog.promote(NAME, version, gate=GATE, actor="t")
+
+
+def test_canaries_shadows_and_back(world: World, tmp_path: Path) -> None:
+    catalog = world.catalog
+    first, second, third = world.promoted(seed=1), world.evaluated(seed=2), world.evaluated(seed=3)
+    assert catalog.promote(NAME, second, gate=GATE, percent=12.5, expect_epoch=1, actor="t").passed
+    state = catalog.alias(NAME)
+    assert (state.version, [(one.version, one.percent) for one in state.canaries]) == (
+        first,
+        [(second, 12.5)],
+    )
+    state = catalog.shadow(NAME, [third], expect_epoch=2, actor="t")
+    assert (state.shadows, state.epoch) == ((third,), 3)
+    with pytest.raises(AliasMoved):
+        catalog.rollback(NAME, expect_epoch=1, actor="t")
+    assert catalog.rollback(NAME, actor="t").canaries == ()
+    catalog.promote(NAME, second, gate=GATE, actor="t")
+    assert catalog.rollback(NAME, actor="t").version == first
+    with pytest.raises(NothingToRollBack):
+        catalog.rollback(NAME, actor="t")
+    moves = catalog.history(NAME)
+    assert [(move.cause, move.epoch) for move in moves] == [
+        ("promotion", 1), ("canary", 2), ("shadow", 3), ("rollback", 4), ("promotion", 5), ("rollback", 6),
+    ]  # fmt: skip
+    assert catalog.history(NAME, after=moves[1].entry, limit=2) == moves[2:4]
+    assert catalog.history(NAME, "other") == ()
+    manifest = catalog.export(first, tmp_path / "out")
+    assert manifest.identity() == first
+
+
+def test_an_alias_that_needs_consent(world: World) -> None:
+    catalog, version = world.catalog, world.evaluated()
+    with pytest.raises(ApprovalUnneeded):
+        catalog.propose(NAME, version, gate=GATE, actor="t")
+    protection = Protection(tenant="bank_a", alias="live", approvals=1)
+    catalog.protect(protection, actor="t")
+    assert catalog.protections("bank_a") == (protection,)
+    with pytest.raises(ApprovalRequired):
+        catalog.promote(NAME, version, gate=GATE, actor="t")
+    assert catalog.proposals("bank_a") == ()  # being refused proposes nothing
+    proposal = catalog.propose(NAME, version, gate=GATE, actor="t")
+    assert catalog.proposals("bank_a") == (proposal,) == (catalog.proposal(proposal.id),)
+    rejected = catalog.reject(proposal.id, reason="not today", actor="t")
+    assert rejected.state == "rejected"
+    with pytest.raises(ProposalClosed):
+        catalog.approve(proposal.id, actor="t")
+    assert catalog.aliases(NAME) == ()
+
+
+def test_an_alias_that_needs_a_release_key(world: World) -> None:
+    catalog, version = world.catalog, world.evaluated()
+    catalog.protect(Protection(tenant="bank_a", alias="live", release_signature=True), actor="t")
+    with pytest.raises(ReleaseSignatureRequired):
+        catalog.promote(NAME, version, gate=GATE, actor="t")
+    release = Release(tenant="bank_a", adapter="assistant", alias="live", version=version, epoch=0)
+    signed = signer("release").sign(RELEASE, release.canonical())
+    assert catalog.promote(NAME, version, gate=GATE, release=signed, actor="t").passed
+    assert catalog.alias(NAME).version == version
+
+
+def test_usage_of_nobody_is_nothing(world: World) -> None:
+    days = {"first_day": "2026-01-01", "last_day": "2026-01-31"}
+    assert world.catalog.usage("bank_a", **days) == ()
+    with pytest.raises(TenantNotFound):
+        world.catalog.usage("nobody", **days)
+
+
+def test_what_does_not_exist_is_not_found(world: World) -> None:
+    with pytest.raises(TenantNotFound):
+        world.catalog.proposals("nobody")
+    version = world.push()
+    with pytest.raises(AliasNotFound):
+        world.catalog.alias(NAME)
+    with pytest.raises(AliasNotFound):
+        world.catalog.rollback(NAME, actor="t")
+    assert world.catalog.resolve(Ref(NAME, version=version)) == version
+    world.catalog.proposals("bank_a")
+    with pytest.raises(ProposalNotFound):
+        world.catalog.proposal("0" * 16)
