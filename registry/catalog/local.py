@@ -1,7 +1,8 @@
 """The catalog of this machine: SQLite rows, blobs beside them, a signed log over both."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from registry.catalog import (
     engines,
     feed,
     keys,
+    log,
     policies,
     proposals,
     protections,
@@ -27,7 +29,7 @@ from registry.catalog import routes as routing
 from registry.catalog.aliases import AliasMove
 from registry.catalog.answers import Answers
 from registry.catalog.audit import Progress, audit, no_progress
-from registry.catalog.change import Changing, changing
+from registry.catalog.change import Change, changing
 from registry.catalog.export import export
 from registry.catalog.garbage import GRACE, Collection, collect, named_by
 from registry.catalog.intake import Intake
@@ -100,9 +102,11 @@ class LocalCatalog:
         self._log_key = signer.public
         self._clock = RatchetClock(clock)
         self._write = changing(database, signer=signer, clock=self._clock, entropy=entropy)
-        self._change_by: Changing = lambda actor: self._write(actor)  # whose signer a rotation replaces
         self._entropy = entropy
         self._intake = Intake(database, blobs, self._change_by, max_rank)
+
+    def _change_by(self, actor: str) -> AbstractContextManager[Change]:
+        return self._write(actor)  # whose signer a rotation replaces
 
     def _now(self, rows: Transaction) -> str:
         """As a change would see it: a clock that was set back revives nothing."""
@@ -596,9 +600,7 @@ class LocalCatalog:
         with self._database.read() as rows:
             return feed.changes(rows, after, root)
 
-    def entries(
-        self, start: int = 0, limit: int = 100, *, tenant: str | None = None
-    ) -> tuple[Entry, ...]:
+    def entries(self, start: int = 0, limit: int = 100, *, tenant: str | None = None) -> tuple[Entry, ...]:
         """From index ``start`` on; ``tenant``: only its own. Raises TenantNotFound."""
         if start < 0 or not 0 <= limit <= MAX_PAGE:
             raise InvalidInput(f"entries start at 0 and come at most {MAX_PAGE} at a time")
@@ -647,9 +649,7 @@ class LocalCatalog:
         with self._change_by(actor) as change:
             key = log.rotate(change, successor)
         self._log_key = key
-        self._write = changing(
-            self._database, signer=successor, clock=self._clock, entropy=self._entropy
-        )
+        self._write = changing(self._database, signer=successor, clock=self._clock, entropy=self._entropy)
         return key
 
     def verify(

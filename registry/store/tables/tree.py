@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 
 from registry.digests import Digest
 from registry.log.entries import TipsRoot
+from registry.log.merkle import root
 from registry.log.tiles import STRIDE, WIDTH, Nodes, Tiles, stored
 from registry.log.tips import Tip
 from registry.store.rows import NodeRow, TipNodeRow, TipRow
@@ -71,12 +72,12 @@ class TreeTable:
 
     def _raise(self, position: int) -> None:
         """Hash the stored levels above a changed tip again, where they are complete."""
-        tiles = self.tip_tiles()
+        size, nodes = self._count(TipNodeRow), self._nodes(TipNodeRow)
         height, tile = STRIDE, position // WIDTH
-        while (tile + 1) << height <= tiles.size:
-            self._put_node(height, tile, tiles.range_root(tile << height, (tile + 1) << height))
+        while (tile + 1) << height <= size:
+            below = nodes(height - STRIDE, tile * WIDTH, (tile + 1) * WIDTH)
+            self._put_node(height, tile, root(below))
             self.session.flush()
-            tiles = self.tip_tiles()
             height, tile = height + STRIDE, tile // WIDTH
 
     def _put_node(self, height: int, position: int, node: bytes) -> None:
