@@ -81,6 +81,11 @@ class AdapterFileUnexpected(IntakeRefused):
     hint = "keep only adapter_config.json and adapter_model.safetensors (tokenizer and README are ignored)"
 
 
+class AdapterArchiveInvalid(IntakeRefused):
+    code = "adapter_archive_invalid"
+    hint = "pack the files plainly: tar czf adapter.tar.gz adapter_config.json adapter_model.safetensors"
+
+
 class AdapterPickle(IntakeRefused):
     code = "adapter_pickle"
     hint = "pickles run code when read: save with safe_serialization=True and delete *.bin, *.pt, *.pkl"
