@@ -151,9 +151,7 @@ def _header(
         ),
         tip=tip.canonical().decode() if counted else None,
         tip_index=position if counted else None,
-        tip_proof=_hex(inclusion_proof(tips, position, tips.size))
-        if counted and position is not None
-        else (),
+        tip_proof=proof,
         facts=len(facts),
         entries=tip.entries,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from registry import canonical
@@ -170,18 +171,18 @@ class LogTable:
     ) -> Generator[tuple[int, bytes, bytes], None, None]:
         """(index, canonical bytes, stored leaf hash), put together from the columns without reading sense
         into them: for ``verify_log``, which must see exactly what is stored."""
-        found = select(
-            EntryRow.position,
-            EntryRow.at,
-            EntryRow.actor,
-            EntryRow.kind,
-            EntryRow.subject,
-            EntryRow.body,
-            EntryRow.leaf,
-            EntryRow.salt,
+        found = sa.select(
+            col(EntryRow.position),
+            col(EntryRow.at),
+            col(EntryRow.actor),
+            col(EntryRow.kind),
+            col(EntryRow.subject),
+            col(EntryRow.body),
+            col(EntryRow.leaf),
+            col(EntryRow.salt),
         ).where(col(EntryRow.position) >= start)
         if tenant is not None:
-            found = found.where(EntryRow.tenant == tenant)
+            found = found.where(col(EntryRow.tenant) == tenant)
         if kinds:
             found = found.where(col(EntryRow.kind).in_(kinds))
         found = found.order_by(col(EntryRow.position))

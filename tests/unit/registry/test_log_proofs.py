@@ -339,7 +339,8 @@ def test_an_export_without_its_rotations_has_faults(rotated: World) -> None:
     fewer = header | {"facts": header["facts"] - 2, "handovers": []}
     found = verify_export([json.dumps(fewer).encode(), *kept], KEYS)
     assert any("signature" in fault for fault in found.faults)
-    for handovers in ([], header["handovers"][:1], header["handovers"][::-1]):
+    none: list[object] = []
+    for handovers in (none, header["handovers"][:1], header["handovers"][::-1]):
         found = verify_export([json.dumps(header | {"handovers": handovers}).encode(), *lines[1:]], KEYS)
         assert found.faults, handovers
 
