@@ -39,6 +39,8 @@ class FakeFeed:
         self._told: dict[Position, Snapshot] = {}
         self._changed = asyncio.Event()
         self._failure: Exception | None = None
+        self.failed = 0
+        """Reads that raised."""
 
     def publish(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -55,6 +57,7 @@ class FakeFeed:
                 while True:
                     self._changed.clear()
                     if self._failure is not None:
+                        self.failed += 1
                         raise self._failure
                     found = self._snapshot
                     if found is not None and (known is None or found.size > known.size):

@@ -35,6 +35,21 @@ class StorageSettings(BaseSettings):
         None,
         description="Secret with the registry's PostgreSQL URL; default: the workspace's own database",
     )
+    s3_bucket: str | None = Field(
+        None, min_length=3, description="Bucket for adapters' bytes; default: files in the workspace"
+    )
+    s3_prefix: str = Field("", description="Before every key in the bucket; ends with `/`")
+    s3_endpoint: str | None = Field(
+        None, pattern=r"^https?://", description="URL of an S3-compatible store; default: AWS"
+    )
+    s3_region: str = Field("us-east-1", min_length=1, description="Region of the bucket")
+    s3_path_style: bool = Field(
+        default=False, description="`endpoint/bucket/key` instead of `bucket.endpoint/key`"
+    )
+    s3_credentials_file: Path | None = Field(
+        None,
+        description="Secret in the form of AWS's credentials file; default: AWS's own chain, as a pod's role",
+    )
 
 
 class ControlSettings(RoleSettings, StorageSettings):
@@ -63,6 +78,9 @@ class RouterSettings(RoleSettings):
         description="Seconds until an engine's first byte; without streaming, of the whole answer",
     )
     idle_timeout: float = Field(30.0, gt=0, description="Seconds between two bytes of an engine")
+    max_staleness: float = Field(
+        30.0, ge=1, description="Seconds without word from the registry until requests are refused"
+    )
 
 
 class EngineSettings(RoleSettings):

@@ -3,7 +3,7 @@
 from registry.clock import SystemClock
 from registry.signing.keys import Signer
 from router.app import create_app
-from router.limits import Timeouts
+from router.limits import Freshness, Timeouts
 from server.api.client import ControlClient
 from server.assembly import listen
 from server.assembly.secrets import read_secret
@@ -20,6 +20,7 @@ def serve(settings: RouterSettings) -> None:
         writer=settings.writer,
         salt_secret=read_secret(settings.salt_file).encode(),
         clock=SystemClock(),
+        freshness=Freshness.within(settings.max_staleness),
         timeouts=Timeouts(
             connect=settings.connect_timeout,
             first_byte=settings.first_byte_timeout,

@@ -140,6 +140,7 @@ SAME_DEFAULT = {
     "router.firstByteTimeout": ("router", "first_byte_timeout"),
     "router.idleTimeout": ("router", "idle_timeout"),
     "router.drain": ("router", "drain"),
+    "router.maxStaleness": ("router", "max_staleness"),
     "engine.maxLoras": ("engine", "max_loras"),
     "engine.maxLoraRank": ("engine", "max_lora_rank"),
     "engine.kvCacheGib": ("engine", "kv_cache_gib"),

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from registry.digests import Digest
 from registry.errors import RecordCorrupt
+from registry.feed import Delta, News, Position
 from registry.models import Role
 from registry.signing.keys import Signer
 from router.app import create_app
@@ -59,6 +61,46 @@ async def test_ready_says_why_not(house: House) -> None:
     assert await reasons() == ["the registry was last heard 31 s ago"]
 
 
+async def test_a_registry_that_is_silent_for_too_long_is_no_longer_trusted(tmp_path: Path) -> None:
+    """Just at the bound the last state still serves; beyond it nothing does, until the registry is heard."""
+    house = House(tmp_path, freshness=Freshness.within(30))
+    house.scene.engine()
+    bank = house.scene.serve("bank_a")
+    await house.app.start()
+    await house.publish()
+    house.feed.fail(OSError("gone"))
+    await until(lambda: house.feed.failed > 0)
+    house.now += 30
+    assert (await house.ask(bank)).status == 200
+    assert (await house.get("/readyz")).json()["reasons"] == ["the registry was last heard 30 s ago"]
+    house.now += 0.5
+    assert (await house.ask(bank)).code == "router_not_ready"
+    assert b"tenon_feed_age_seconds 30.5" in (await house.get("/metrics")).body
+    house.feed.fail(None)
+    await house.publish()
+    assert (await house.ask(bank)).status == 200
+    assert b"tenon_feed_lag_entries 0.0" in (await house.get("/metrics")).body
+    await house.app.stop()
+
+
+async def test_tables_that_cannot_be_brought_up_to_date_show_as_lag(house: House, bank: str) -> None:
+    """The registry is heard, and what it says does not follow: the last state serves until it is too old."""
+
+    class Confused:
+        async def read(self, known: Position | None, wait: float) -> News | None:
+            assert known is not None
+            root = Digest.of(b"elsewhere")
+            return Delta(after=known.size, follows=root, size=known.size + 7, root=root)
+
+    house.app.feed._source = Confused()
+    house.feed.publish(house.scene.snapshot())  # ends the read under way
+    await until(lambda: house.app.feed.lag == 7)
+    assert (await house.ask(bank)).status == 200
+    assert b"tenon_feed_lag_entries 7.0" in (await house.get("/metrics")).body
+    house.now += 301
+    assert (await house.ask(bank)).code == "router_not_ready"
+
+
 async def test_a_failing_registry_leaves_the_last_state_in_force(house: House, bank: str) -> None:
     house.feed.fail(OSError("gone"))
     assert (await house.ask(bank)).status == 200
@@ -72,7 +114,7 @@ async def test_a_registry_that_went_back_in_time_is_not_followed(
     house: House, bank: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Rewound:
-        async def read(self, after: int | None, wait: float) -> Any:
+        async def read(self, known: Position | None, wait: float) -> News | None:
             return house.scene.snapshot().model_copy(update={"size": 1, "keys": ()})
 
     house.app.feed._source = Rewound()
