@@ -76,7 +76,8 @@ class VersionTable:
         mine = (VersionRow.tenant == name.tenant, VersionRow.adapter == name.adapter)
         found = _LISTED.where(*mine).order_by(col(VersionRow.pushed))
         if after is not None:
-            seen = select(VersionRow.pushed).where(VersionRow.digest == after)
+            # Of this adapter only: else another tenant's digest would tell when it was pushed.
+            seen = select(VersionRow.pushed).where(VersionRow.digest == after, *mine)
             found = found.where(col(VersionRow.pushed) > seen.scalar_subquery())
         rows = self.session.exec(found if limit is None else found.limit(limit)).all()
         return tuple(_listed(*row) for row in rows)
