@@ -1,6 +1,8 @@
 """What somebody calls "my adapter": a PEFT folder, an archive of one, or a repository of the hub."""
 
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +44,12 @@ def opened(source: str, *, note: Callable[[str], None]) -> Iterator[Source]:
     named = _HUB.fullmatch(source)
     if named is None or source.startswith((".", "/")):
         raise SourceNotFound(f"there is no {source}, and it is no hub name either")
-    yield _from_hub(named["repository"], named["revision"], note)
+    snapshot = _from_hub(named["repository"], named["revision"], note)
+    with tempfile.TemporaryDirectory(prefix="tenon-hub-") as private:
+        # The hub's cache holds links, which intake refuses wherever they lead.
+        for name in (CONFIG, WEIGHTS):
+            shutil.copyfile(snapshot.folder / name, Path(private) / name)
+        yield Source(Path(private), snapshot.method)
 
 
 def _from_hub(repository: str, revision: str | None, note: Callable[[str], None]) -> Source:

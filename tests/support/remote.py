@@ -11,6 +11,8 @@ from typing import Any, Final, cast
 import uvicorn
 
 from registry.blobs.filesystem import FilesystemBlobs
+from registry.blobs.shelf import FilesystemShelf
+from registry.blobs.uploads import Uploads
 from registry.catalog.local import LocalCatalog
 from registry.catalog.remote.catalog import RemoteCatalog
 from registry.catalog.remote.wire import Patience, Wire
@@ -24,7 +26,7 @@ SERVICE_TOKEN: Final = "service-token-of-the-tests-0123456789"
 NOT_OVER_HTTP: Final = frozenset({
     "announce", "attest", "record_head", "record_heads", "count_usage",  # Tenon's own processes, as a service
     "snapshot", "changes", "position",  # the feed: server.api.client
-    "entries", "verify", "authenticate", "within", "routings", "prove_routing",  # the registry's own machine
+    "verify", "log_key", "rotate_log_key", "authenticate", "within", "routings", "prove_routing",  # the registry's own machine
 })  # fmt: skip
 """What a catalog on its own machine can do and one behind a URL cannot, by design."""
 
@@ -109,18 +111,17 @@ class Remote:
 @contextmanager
 def remote(folder: Path) -> Iterator[Remote]:
     folder.mkdir(exist_ok=True)
-    world = open_world(folder, blobs=FilesystemBlobs(folder / "blobs"))
-    traffic = Traffic(create_app(control_of(world)))
+    blobs = FilesystemBlobs(folder / "blobs")
+    world = open_world(folder, blobs=blobs)
+    uploads = Uploads(FilesystemShelf(folder / "shelf"), blobs)
+    control = Control(catalog=world.catalog, blobs=blobs, uploads=uploads, service_token=SERVICE_TOKEN)
+    traffic = Traffic(create_app(control))
     _, secret = world.catalog.issue_key(None, role=Role.PLATFORM_ADMIN, actor="test")
     try:
         with serving(traffic) as url, RemoteCatalog(Wire(url, secret, pause=lambda _: None)) as catalog:
             yield Remote(world, url, traffic, catalog)
     finally:
         world.database.close()
-
-
-def control_of(world: World) -> Control:
-    return Control(catalog=world.catalog, blobs=world.blobs, service_token=SERVICE_TOKEN)
 
 
 class _Either:
