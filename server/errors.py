@@ -42,6 +42,15 @@ class BodyTooLarge(InvalidInput):
     code, status = "body_too_large", 413
 
 
+class BodyBrokenOff(InvalidInput):
+    code = "body_broken_off"
+    hint = "send it again; an upload goes on from what has arrived"
+
+
+class RangeNotSatisfiable(InvalidInput):
+    code, status = "range_not_satisfiable", 416
+
+
 class MediaTypeNotSupported(InvalidInput):
     code, status = "media_type_not_supported", 415
 

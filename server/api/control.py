@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass, field
 
+from registry.blobs.uploads import Uploads
 from registry.catalog.answers import Answers
 from registry.catalog.local import LocalCatalog
 from registry.clock import Clock, SystemClock
-from registry.ports import Blobs
+from registry.ports import BlobStore
 from server.api.oidc import Oidc
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
     catalog: LocalCatalog
-    blobs: Blobs
+    blobs: BlobStore
+    uploads: Uploads
+    """Into the same ``blobs``."""
     service_token: str
     """What Tenon's own processes show; also the root of the secrets that cursors and kept answers need."""
     clock: Clock = field(default_factory=SystemClock)

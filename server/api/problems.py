@@ -84,7 +84,7 @@ def install(app: FastAPI) -> None:
         return problem(status=500, code="internal", title="something went wrong in the control plane")
 
 
-def of(error: TenonError) -> JSONResponse:
+def of(error: TenonError, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
     verdict = error.facts.get("verdict") if isinstance(error, GateRefused) else None
     faults = error.facts.get("faults") if isinstance(error, _MANY_FAULTS) else None
     return problem(
@@ -92,6 +92,7 @@ def of(error: TenonError) -> JSONResponse:
         code=error.code,
         title=error.message,
         hint=error.advice,
+        headers=headers,
         verdict=verdict if isinstance(verdict, Verdict) else None,
         faults=tuple(map(str, faults)) if isinstance(faults, tuple) else None,
     )

@@ -15,6 +15,7 @@ from registry.manifests import Manifest, Provenance
 from registry.models import Slot
 from registry.names import AdapterName
 from registry.signing.envelope import Envelope
+from server.api import blobs
 from server.api.access import PEOPLE, TRAINERS, requires, requires_of_tenant
 from server.api.adapters import named
 from server.api.bodies import takes
@@ -75,7 +76,11 @@ def routes(control: Control) -> APIRouter:
     trainers = requires_of_tenant(control, TRAINERS)
     people = requires_of_tenant(control, PEOPLE)
 
-    @versions.get("/versions/{version}/manifest", dependencies=[requires(control, {Who.SERVICE})])
+    @versions.get(
+        "/versions/{version}/manifest",
+        dependencies=[requires(control, {Who.SERVICE})],
+        responses={200: {"model": Manifest}},
+    )
     def read_any_manifest(version: str) -> Response:
         """For engines: the canonical bytes, whose digest is the version."""
         return Response(control.catalog.manifest(Digest(version)).canonical(), media_type=JSON)
@@ -103,6 +108,7 @@ def routes(control: Control) -> APIRouter:
         Nothing is served yet: that takes a promotion, which a trainer's key may not do.
         """
         name = named(tenant, adapter)
+        blobs.require(control, tenant, wanted.files.values())
         version = control.within(tenant).publish(
             name,
             wanted.files,
@@ -134,7 +140,7 @@ def routes(control: Control) -> APIRouter:
             slots=tuple(slot for slot in control.catalog.slots() if slot.version == digest),
         )
 
-    @versions.get(f"{AT}/{{version}}/manifest", dependencies=[trainers])
+    @versions.get(f"{AT}/{{version}}/manifest", dependencies=[trainers], responses={200: {"model": Manifest}})
     def read_manifest(tenant: str, adapter: str, version: str) -> Response:
         """The canonical bytes, whose SHA-256 is the version."""
         digest = owned(control, named(tenant, adapter), version)

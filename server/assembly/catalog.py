@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from registry.blobs.filesystem import FilesystemBlobs
 from registry.catalog.local import LocalCatalog
 from registry.clock import SystemClock
 from registry.errors import AlreadyExists
+from registry.ports import BlobStore
 from registry.signing.keys import Signer
 from registry.store.database import upgrade
 from registry.store.port import Store
+from server.assembly.blobs import open_storage
+from server.assembly.log_key import settle
 from server.assembly.secrets import read_url
 from server.assembly.storage import on_postgresql, open_store
 from server.settings import StorageSettings, load
@@ -46,9 +48,19 @@ def upgrade_database(url_file: Path) -> None:
 
 
 def open_catalog(workspace: Workspace, settings: StorageSettings | None = None) -> LocalCatalog:
+    settings = settings or _settings()
+    catalog = _opened(workspace, settings)
+    return _opened(workspace, settings) if settle(workspace, catalog) else catalog
+
+
+def open_blobs(workspace: Workspace, settings: StorageSettings | None = None) -> BlobStore:
+    return open_storage(workspace, settings or _settings()).blobs
+
+
+def _opened(workspace: Workspace, settings: StorageSettings) -> LocalCatalog:
     return LocalCatalog(
-        database=open_store(workspace, settings or _settings()),
-        blobs=FilesystemBlobs(workspace.blobs),
+        database=open_store(workspace, settings),
+        blobs=open_storage(workspace, settings).blobs,
         signer=signer(workspace, "log"),
         clock=SystemClock(),
     )

@@ -1,9 +1,9 @@
 """The control plane process."""
 
-from registry.blobs.filesystem import FilesystemBlobs
 from server.api.app import create_app
 from server.api.control import Control
 from server.assembly import listen
+from server.assembly.blobs import open_storage
 from server.assembly.catalog import open_catalog
 from server.assembly.secrets import read_secret
 from server.settings import ControlSettings
@@ -12,10 +12,12 @@ from server.workspace import find
 
 def serve(settings: ControlSettings) -> None:
     workspace = find(settings.workspace)
+    storage = open_storage(workspace, settings)
     app = create_app(
         Control(
-            catalog=open_catalog(workspace),
-            blobs=FilesystemBlobs(workspace.blobs),
+            catalog=open_catalog(workspace, settings),
+            blobs=storage.blobs,
+            uploads=storage.uploads,
             service_token=read_secret(settings.service_token_file),
         )
     )

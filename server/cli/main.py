@@ -24,6 +24,7 @@ def _assemble() -> None:
         adapter,
         alias,
         base,
+        blobs,
         data,
         demo,
         doctor,
@@ -67,6 +68,7 @@ def _assemble() -> None:
     proposal.install(app)
     signer.install(app)
     usage.install(app)
+    blobs.install(app)
     up.install(app)
     log.install(app)
     receipt.install(app)

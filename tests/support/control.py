@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 from starlette.testclient import TestClient
 
+from registry.blobs.memory import InMemoryShelf
+from registry.blobs.uploads import Uploads
 from registry.clock import ManualClock
 from registry.models import Role
 from server.api.app import create_app
@@ -63,7 +65,12 @@ def control_world(folder: Path, *, oidc: Oidc | None = None) -> Iterator[Control
     clock = ManualClock()
     world = open_world(folder, clock=clock)
     control = Control(
-        catalog=world.catalog, blobs=world.blobs, service_token=SERVICE_TOKEN, clock=clock, oidc=oidc
+        catalog=world.catalog,
+        blobs=world.blobs,
+        uploads=Uploads(InMemoryShelf(clock), world.blobs),
+        service_token=SERVICE_TOKEN,
+        clock=clock,
+        oidc=oidc,
     )
     try:
         with TestClient(create_app(control), raise_server_exceptions=False) as client:

@@ -14,7 +14,7 @@ from registry.fingerprint import Attestation, Nearest
 from registry.manifests import Provenance
 from registry.models import EngineState, Policy, RecordHead, Route, Tenant
 from registry.names import AdapterName
-from registry.ports import Blobs
+from registry.ports import BlobStore
 from registry.signing import types
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer, SignerRole
@@ -41,7 +41,7 @@ class World:
     address: str
     """Of the database: see ``tests.support.stores.connect``."""
     database: Store
-    blobs: Blobs
+    blobs: BlobStore
     catalog: LocalCatalog
     base: Digest
 
@@ -151,7 +151,7 @@ def open_world(
     folder: Path,
     *,
     store: str | None = None,
-    blobs: Blobs | None = None,
+    blobs: BlobStore | None = None,
     clock: ManualClock | None = None,
     filled: bool = False,
     max_rank: int = 64,

@@ -29,7 +29,7 @@ def _endpoints(bench: ControlWorld) -> list[tuple[str, str, frozenset[str], bool
             roles = frozenset(who.value for who in route.requirement.who)
             found += [
                 (method, re.sub(r"{\w+}", "x", path), roles, route.requirement.tenant)
-                for method in sorted(route.methods)
+                for method in sorted(route.methods - {"HEAD"})  # its problems have no body to look at
             ]
     return found
 
