@@ -11,7 +11,7 @@ from registry.clock import Clock, stamp
 from registry.log.entries import Entry
 from registry.log.ledger import Ledger
 from registry.signing.keys import Signer
-from registry.store.database import Database
+from registry.store.port import Store
 from registry.store.transaction import Transaction
 
 
@@ -34,7 +34,7 @@ Changing: TypeAlias = Callable[[str], AbstractContextManager[Change]]
 
 
 def changing(
-    database: Database,
+    database: Store,
     *,
     signer: Signer,
     clock: Clock,

@@ -1,5 +1,6 @@
-"""The catalog of this machine: SQLite rows, blobs beside them, a signed log over both."""
+"""The catalog that holds everything itself: rows, blobs beside them, a signed log over both."""
 
+import copy
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -68,7 +69,7 @@ from registry.promotions import Proposal, Protection
 from registry.routing.proof import Proof
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
-from registry.store.database import Database
+from registry.store.port import Store
 from registry.store.transaction import Transaction
 from registry.usage import UsageBatch, UsageLine
 
@@ -86,7 +87,7 @@ class LocalCatalog:
     def __init__(
         self,
         *,
-        database: Database,
+        database: Store,
         blobs: Blobs,
         signer: Signer,
         clock: Clock,
@@ -99,11 +100,23 @@ class LocalCatalog:
         database.check()
         self._database = database
         self._blobs = blobs
+        self._signer = signer
         self._log_key = signer.public
         self._clock = RatchetClock(clock)
         self._write = changing(database, signer=signer, clock=self._clock, entropy=entropy)
         self._entropy = entropy
         self._intake = Intake(database, blobs, self._change_by, max_rank)
+
+    def within(self, tenant: str) -> "LocalCatalog":
+        """The same catalog, where every transaction sees one tenant's rows only (PostgreSQL; SQLite has no
+        such wall). Costs nothing: make it for each request. Raises InvalidName."""
+        scoped = copy.copy(self)
+        scoped._database = self._database.within(tenant)
+        scoped._write = changing(
+            scoped._database, signer=self._signer, clock=self._clock, entropy=self._entropy
+        )
+        scoped._intake = Intake(scoped._database, self._blobs, scoped._change_by, self._intake.max_rank)
+        return scoped
 
     def _change_by(self, actor: str) -> AbstractContextManager[Change]:
         return self._write(actor)  # whose signer a rotation replaces
@@ -648,7 +661,7 @@ class LocalCatalog:
         """
         with self._change_by(actor) as change:
             key = log.rotate(change, successor)
-        self._log_key = key
+        self._signer, self._log_key = successor, key
         self._write = changing(self._database, signer=successor, clock=self._clock, entropy=self._entropy)
         return key
 
