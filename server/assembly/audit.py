@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.canonical import decode
-from registry.errors import InvalidDocument, ReceiptInvalid
+from registry.catalog.audit import Progress, no_progress
+from registry.errors import ReceiptInvalid
 from registry.log.verify import Fault
 from registry.models import PublicKey, RecordHead
 from registry.signing.envelope import Envelope
@@ -13,7 +13,8 @@ from router.receipts import verify_receipt
 from router.records.record import Record
 from router.records.segments import read_lines, segments_of
 from router.records.verify import verify_records
-from server.assembly.catalog import open_catalog
+from server.assembly.catalog import open_blobs, open_catalog
+from server.assembly.trust import read_keys
 from server.workspace import Workspace
 
 
@@ -27,12 +28,12 @@ class Audit:
     """Newest records under no logged head yet: a router signs one every few seconds, and at its stop."""
 
 
-def audit(workspace: Workspace, *, blobs: bool, records: bool) -> Audit:
+def audit(
+    workspace: Workspace, *, blobs: bool, records: bool, state: bool = True, progress: Progress = no_progress
+) -> Audit:
     """The log, its signed heads, the state derived from it, every blob, and the request records."""
-    from registry.blobs.filesystem import FilesystemBlobs
-
     catalog = open_catalog(workspace)
-    faults = list(catalog.verify(blobs=blobs))
+    faults = list(catalog.verify(blobs=blobs, state=state, progress=progress))
     lines = unsealed = 0
     if records:
         lines = sum(
@@ -42,9 +43,9 @@ def audit(workspace: Workspace, *, blobs: bool, records: bool) -> Audit:
         found = verify_records(workspace.records, catalog.trusted(), heads)
         unsealed = max(0, lines - sum(_covered(heads).values()))
         faults += [Fault(where=f"records {fault.file}", what=str(fault)) for fault in found]
-    stored = sum(1 for _ in FilesystemBlobs(workspace.blobs).digests()) if blobs else 0
+    stored = sum(1 for _ in open_blobs(workspace).digests()) if blobs else 0
     return Audit(
-        tuple(faults), entries=catalog.snapshot().size, blobs=stored, records=lines, unsealed=unsealed
+        tuple(faults), entries=catalog.position().size, blobs=stored, records=lines, unsealed=unsealed
     )
 
 
@@ -90,11 +91,4 @@ def _covered(heads: Iterable[Envelope]) -> dict[str, int]:
 def _trust(path: Path | None) -> Mapping[str, PublicKey]:
     if path is None:
         raise ReceiptInvalid("nothing to trust", hint="give --trust KEYS.json or --workspace FOLDER")
-    try:
-        keys = decode(path.read_bytes())
-    except OSError as error:
-        raise ReceiptInvalid(f"cannot read {path}: {error.strerror}") from None
-    if not isinstance(keys, list):
-        raise InvalidDocument(f"{path}: expected a JSON list of public keys")
-    parsed = [PublicKey.build(key) for key in keys]
-    return {key.id: key for key in parsed}
+    return read_keys(path)

@@ -11,6 +11,7 @@ from typing import Self
 from registry.catalog.remote.aliases import Aliases
 from registry.catalog.remote.bases import Bases
 from registry.catalog.remote.keys import Keys
+from registry.catalog.remote.log import Log
 from registry.catalog.remote.policies import Policies
 from registry.catalog.remote.pull import Pulls
 from registry.catalog.remote.push import Pushes
@@ -20,7 +21,7 @@ from registry.catalog.remote.tenants import Tenants
 from registry.catalog.remote.usage import Usage
 
 
-class RemoteCatalog(Tenants, Keys, Signers, Bases, Policies, Routes, Pushes, Pulls, Aliases, Usage):
+class RemoteCatalog(Tenants, Keys, Signers, Bases, Policies, Routes, Pushes, Pulls, Aliases, Usage, Log):
     """``RemoteCatalog(Wire(url, key))``. Safe to share between threads; close it in the end."""
 
     @property

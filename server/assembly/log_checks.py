@@ -1,0 +1,64 @@
+"""What can be proved about a log from outside: an exported file, and a head that was kept."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from registry.errors import EntryNotFound, InvalidDocument, InvalidInput, LogForked
+from registry.log.entries import Head
+from registry.log.export import Exported, read_lines, verify_export
+from registry.log.statements import Consistency
+from registry.models import PublicKey
+from registry.signing.envelope import Envelope, verify
+from registry.signing.types import LOG_HEAD
+from server.assembly.place import Catalog
+from server.assembly.trust import read_keys
+from server.errors import FileUnusable
+
+_PIECE = 1 << 16
+
+
+def check_export(file: Path, *, trust: Path | None) -> Exported:
+    """Raises FileUnusable, LogExportInvalid."""
+    trusted = {} if trust is None else read_keys(trust)
+    try:
+        with file.open("rb") as stream:
+            return verify_export(read_lines(iter(lambda: stream.read(_PIECE), b"")), trusted)
+    except OSError as error:
+        raise FileUnusable(f"cannot read {file}: {error.strerror}") from None
+
+
+def read_head(file: Path) -> Envelope:
+    """As ``tenon log head --json`` printed it. Raises FileUnusable, InvalidDocument."""
+    try:
+        return Envelope.parse(file.read_bytes())
+    except OSError as error:
+        raise FileUnusable(f"cannot read {file}: {error.strerror}") from None
+
+
+def check_since(
+    catalog: Catalog, kept: Envelope, *, trusted: Mapping[str, PublicKey]
+) -> tuple[Head, Head, Consistency]:
+    """(the kept head, the newest one, the proof that the log only grew between them).
+
+    Raises SignatureInvalid, LogForked.
+    """
+    old = _opened(kept, trusted)
+    new = _opened(catalog.head(), trusted)
+    if new.size < old.size:
+        raise LogForked(f"the log had {old.size} entries when the kept head was signed, and has {new.size}")
+    try:
+        proof = catalog.consistency(old.size, new.size)
+    except (EntryNotFound, InvalidInput) as error:
+        raise LogForked(f"the log cannot show that it continues the kept head: {error.message}") from None
+    asked = (proof.first, proof.second) == (old.size, new.size)
+    if not asked or (proof.first_root, proof.second_root) != (old.root, new.root) or not proof.holds():
+        raise LogForked(f"the log does not continue the head of size {old.size} that was kept")
+    return old, new, proof
+
+
+def _opened(envelope: Envelope, trusted: Mapping[str, PublicKey]) -> Head:
+    data = verify(envelope, payload_type=LOG_HEAD, trusted=trusted, role="log")
+    try:
+        return Head.parse(data)
+    except InvalidDocument as error:
+        raise InvalidDocument(f"the head cannot be read: {error.message}") from None

@@ -1,0 +1,138 @@
+"""``tenon log verify``: the whole log here, one that was kept, or one tenant's part in a file."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from server.cli import render
+from server.cli.options import At, Json, place
+
+if TYPE_CHECKING:
+    from registry.models import PublicKey
+    from registry.signing.envelope import Envelope
+    from server.assembly.place import Place
+    from server.workspace import Workspace
+
+
+def verify(
+    file: Annotated[Path | None, typer.Option("--file", help="A tenant's export, and nothing else")] = None,
+    trust: Annotated[
+        Path | None, typer.Option("--trust", help="Log keys that you got on another way: tenon log keys")
+    ] = None,
+    since: Annotated[
+        Path | None, typer.Option("--since", help="A head that you kept: prove that the log only grew")
+    ] = None,
+    state: Annotated[bool, typer.Option(help="Also compare the tables with a replay of all entries")] = True,
+    blobs: Annotated[bool, typer.Option(help="Also read every stored blob")] = True,
+    records: Annotated[bool, typer.Option(help="Also check the request records")] = True,
+    json: Json = False,
+    workspace: At = None,
+) -> None:
+    """Check the whole history: entries, signed heads, state, blobs and request records."""
+    if file is not None:
+        _file(file, trust, json=json)
+        return
+    found: dict[str, Any] = {}
+    at = place(workspace)
+    if since is not None:
+        from server.assembly.log_checks import read_head
+
+        found |= _since(at, read_head(since), _trusted(at, trust), json=json)
+    if since is None or at.workspace is not None:
+        found |= _everything(at.folder(), state=state, blobs=blobs, records=records, json=json)
+    if json:
+        render.data(found)
+    _raise(found)
+
+
+def _file(file: Path, trust: Path | None, *, json: bool) -> None:
+    from registry.errors import LogExportInvalid
+    from server.assembly.log_checks import check_export
+
+    result = check_export(file, trust=trust)
+    if json:
+        render.data(
+            {
+                "ok": not result.faults,
+                "tenant": result.tenant,
+                "entries": result.entries,
+                "head": result.head.model_dump(mode="json"),
+                "trusted": result.trusted,
+                "complete": result.complete,
+                "proven": result.proven(),
+                "unproven": result.unproven(),
+                "faults": list(result.faults),
+            }
+        )
+    if result.faults:
+        raise LogExportInvalid(f"{len(result.faults)} fault(s) found", faults=list(result.faults))
+    if not json:
+        for line in result.proven():
+            render.note(f"proven: {line}")
+        for line in result.unproven():
+            render.note(f"not proven: {line}")
+
+
+def _since(
+    at: "Place", kept: "Envelope", trusted: "Mapping[str, PublicKey]", *, json: bool
+) -> dict[str, Any]:
+    from server.assembly.log_checks import check_since
+
+    old, new, proof = check_since(at.catalog, kept, trusted=trusted)
+    if not json:
+        render.note(f"ok: the log of {new.size} entries continues the one of {old.size} that you kept")
+    return {"ok": True, "faults": [], "since": proof.model_dump(mode="json")}
+
+
+def _everything(
+    workspace: "Workspace", *, state: bool, blobs: bool, records: bool, json: bool
+) -> dict[str, Any]:
+    from server.assembly.audit import audit
+
+    with _bar("log") as progress:
+        result = audit(workspace, blobs=blobs, records=records, state=state, progress=progress)
+    if not json and not result.faults:
+        counts = f"{result.entries} entries, {result.blobs} blobs, {result.records} request records"
+        render.note(f"ok: {counts} verified")
+        if result.unsealed:
+            render.note(f"the newest {result.unsealed} records are not under a signed head yet")
+    return {
+        "ok": not result.faults,
+        "entries": result.entries,
+        "blobs": result.blobs,
+        "records": result.records,
+        "faults": [{"where": fault.where, "what": fault.what} for fault in result.faults],
+    }
+
+
+def _trusted(at: "Place", trust: Path | None) -> "Mapping[str, PublicKey]":
+    from server.assembly.trust import read_keys
+
+    return at.catalog.trusted() if trust is None else read_keys(trust)
+
+
+def _raise(found: Mapping[str, Any]) -> None:
+    from registry.errors import LogCorrupt
+
+    if found["faults"]:
+        lines = [f"{fault['where']}: {fault['what']}" for fault in found["faults"]]
+        raise LogCorrupt(f"{len(lines)} fault(s) found", faults=lines)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Entries read, on stderr; without a terminal, nothing until it is done."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
