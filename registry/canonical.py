@@ -1,6 +1,7 @@
 """Canonical JSON (RFC 8785): one spelling per value, so that bytes can be identity."""
 
 import json
+import math
 from typing import Any, Self
 
 import rfc8785
@@ -43,7 +44,7 @@ def decode(data: bytes | str) -> Any:
     """Strict JSON: duplicate keys, NaN, infinities and broken UTF-8 raise :class:`InvalidDocument`."""
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise InvalidDocument(f"not valid JSON: {error}") from None
 
@@ -59,6 +60,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {twice!r} appears twice")
     return result
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # 1e999 is JSON, and no number that anything can compare
+        raise ValueError(f"{text[:40]} is too large")
+    return number
 
 
 def _no_constant(name: str) -> Any:

@@ -13,6 +13,8 @@ import yaml
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
+_MAX_DEPTH: Final = 64
+"""PyYAML takes quadratic time for what is open at once: 100 seconds for 100,000 brackets."""
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,300}", re.ASCII)
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,4})?", re.ASCII)
 _WORDS: Final[dict[str, bool | None]] = {
@@ -52,11 +54,15 @@ def parse(text: str) -> Parsed:
 
 
 def _refuse_tricks(text: str, parsed: Parsed) -> None:
-    documents = 0
+    documents = depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         assert event.start_mark is not None  # only events made by hand have none
         line = event.start_mark.line + 1
         documents += isinstance(event, yaml.DocumentStartEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            parsed.faults.append((line, "nested too deeply"))
+            return
         if isinstance(event, yaml.DocumentStartEvent) and documents == 2:
             parsed.faults.append((line, "a second document; write one recipe a file"))
         if (tag := getattr(event, "tag", None)) is not None:
