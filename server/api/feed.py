@@ -90,10 +90,11 @@ class Bodies:
 
     def _keep(self, question: Question, task: "asyncio.Task[Body | None]") -> None:
         body = None if task.cancelled() or task.exception() is not None else task.result()
-        if body is None:
+        seconds = _kept(question, body) if body is not None else 0.0
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._made.pop, question, None)
+        else:
             del self._made[question]
-            return
-        asyncio.get_running_loop().call_later(_kept(question, body), self._made.pop, question, None)
 
 
 def _kept(question: Question, body: Body) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from registry.contract import Contract
 from registry.digests import Digest
 from registry.errors import BlobNotFound, VersionNotFound
-from registry.feed import News, Position, Snapshot, difference
+from registry.feed import News, Position, Snapshot, State, difference
 from registry.fingerprint import Attestation, Fingerprint
 from registry.manifests import BlobRef, LoraShape, Manifest, Provenance
 from registry.models import AliasState, Base, EngineState, PublicKey, Slot, Tenant, VersionState
@@ -158,7 +158,7 @@ class InMemoryControlPlane:
         self._entry()
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(
+        told = Snapshot(
             size=self._size,
             root=Digest.of(b"%d" % self._size),
             tenants=tuple(
@@ -171,6 +171,7 @@ class InMemoryControlPlane:
             engines=tuple(self._engines.values()),
             slots=tuple(slot for slot in self._slots.values() if self._lives(slot)),
         )
+        return State.of(told).snapshot()  # in the order of its keys
 
     def _lives(self, slot: Slot) -> bool:
         engine = self._engines.get(slot.engine)

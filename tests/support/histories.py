@@ -125,7 +125,7 @@ def steps() -> st.SearchStrategy[Step]:
     number = st.integers(0, 5)
     where = st.sampled_from([ENGINES, ENGINES[:1], ENGINES[1:]])
     return st.one_of(
-        st.builds(_tenant, tenants, st.booleans()),
+        st.builds(change_tenant, tenants, st.booleans()),
         st.builds(_key, st.none() | tenants, st.sampled_from(Role), number, st.booleans(), st.booleans()),
         st.builds(_policy, tenants, number),
         st.builds(_routing, tenants, st.lists(number, max_size=3, unique=True)),
@@ -139,7 +139,7 @@ def steps() -> st.SearchStrategy[Step]:
     )
 
 
-def _tenant(tenant: str, suspended: bool) -> Step:
+def change_tenant(tenant: str, suspended: bool) -> Step:
     def step(history: History, write: Write) -> None:
         changed = Tenant(id=tenant, display_name=f"{tenant} {history.number()}", suspended=suspended)
         write(projection.TENANT_CHANGED, tenant, {"tenant": _json(changed)})

@@ -1,8 +1,11 @@
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
-from registry.catalog.errors import LogTruncated
+from registry.catalog import feed
+from registry.catalog.errors import LogForked, LogTruncated
 from registry.catalog.local import LocalCatalog
 from registry.clock import ManualClock
 from registry.digests import Digest
@@ -10,6 +13,8 @@ from registry.errors import InvalidInput
 from registry.feed import Delta, Snapshot, State, encode, parse
 from registry.log.entries import Head
 from registry.models import Role, Tenant
+from registry.store.errors import StoreCorrupt
+from tests.support.histories import begun, change_tenant
 from tests.support.registries import World, open_world, route, signer
 
 
@@ -123,3 +128,45 @@ def test_the_same_changes_give_the_same_log(tmp_path_factory: pytest.TempPathFac
         roots.add(world.catalog.snapshot().root)
         world.database.close()
     assert len(roots) == 1
+
+
+def test_a_reader_between_two_transactions_is_told_everything() -> None:
+    """No head was signed there, so nobody can have been told of that place; still it misses nothing."""
+    with begun() as history:
+        assert history.changes(1) == history.snapshot()
+        with pytest.raises(LogForked):
+            history.changes(1, Digest.of(b"some root"))
+
+
+def test_who_is_far_behind_is_told_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    with begun() as history:
+        start = history.snapshot()
+        history.take([change_tenant("bank_a", number % 2 == 0) for number in range(4)])
+        assert isinstance(history.changes(*start.position), Delta)
+        monkeypatch.setattr(feed, "MOST_ENTRIES", 3)
+        assert history.changes(*start.position) == history.snapshot()
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("keys", "role", "owner"),
+        ("tenants", "quota", '{}},{"id":"x"'),
+        ("policies", "document", "{}"),
+        ("versions", "base", "nothing"),
+        ("aliases", "canaries", "["),
+        ("engines", "document", "[]"),
+    ],
+)
+def test_a_row_that_cannot_be_trusted_is_not_handed_out(
+    world: World, table: str, column: str, value: str
+) -> None:
+    world.catalog.issue_key("bank_a", role=Role.INFERENCE, actor="test")
+    world.policy()
+    world.promoted()
+    world.catalog.announce(world.engine(), actor="test")
+    world.catalog.snapshot()
+    with closing(sqlite3.connect(world.file)) as file, file:
+        file.execute(f"UPDATE {table} SET {column} = ?", [value])
+    with pytest.raises(StoreCorrupt):
+        world.catalog.snapshot()
