@@ -193,7 +193,7 @@ with closing(connect(sys.argv[1])) as database:
 """
 
 
-@pytest.mark.parametrize("statement", [4, 40, 100_000], ids=["early", "late", "before the commit"])
+@pytest.mark.parametrize("statement", [40, 100_000], ids=["in the middle", "before the commit"])
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_migration_that_is_killed(bare: str, tmp_path: Path, statement: int, direction: str) -> None:
     _fill(bare)
