@@ -141,6 +141,11 @@ class AdapterZeroEffect(IntakeRefused):
     hint = "all B matrices are zero, so this adapter would answer exactly as the base does: train it first"
 
 
+class LayoutInvalid(IntakeRefused):
+    code = "oci_layout_invalid"
+    hint = "export it again with tenon adapter export, or fetch it again: oras cp --to-oci-layout"
+
+
 class NotFound(TenonError):
     code, status = "not_found", 404
 

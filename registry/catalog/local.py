@@ -40,7 +40,7 @@ from registry.catalog.versions import VersionSummary
 from registry.clock import Clock, RatchetClock, stamp
 from registry.contract import Contract
 from registry.digests import Digest
-from registry.errors import InvalidInput, VersionRevoked
+from registry.errors import BlobNotFound, InvalidInput, VersionRevoked
 from registry.evidence import GatePolicy, Report, Verdict
 from registry.feed import Delta, Position, Snapshot
 from registry.fingerprint import Fingerprint
@@ -368,6 +368,12 @@ class LocalCatalog:
     ) -> Collection:
         """See :func:`registry.catalog.garbage.collect`; no entry of the log tells of it."""
         return collect(self._database, blobs, uploads, clock=clock, grace=grace, delete=delete)
+
+    def read_blob(self, tenant: str, digest: Digest) -> bytes:
+        """A small document that a version of the tenant is made of. Raises BlobNotFound, BlobCorrupt."""
+        if not self.names_blob(tenant, digest):
+            raise BlobNotFound(f"no blob {digest.short}")
+        return self._blobs.read(digest)
 
     def version(self, version: Digest) -> VersionSummary:
         """Raises VersionNotFound."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli import render
+from server.cli import oci, render
 from server.cli.adapter_diff import diff
 from server.cli.adapter_merge import merge
 from server.cli.adapter_pull import pull
@@ -21,6 +21,7 @@ def install(app: typer.Typer) -> None:
     group.command("show")(show)
     group.command("diff")(diff)
     group.command("merge")(merge)
+    oci.install(group)
     app.add_typer(group, name="adapter")
 
 

@@ -16,6 +16,9 @@ from registry.digests import Digest
 from registry.errors import AlreadyExists, BlobCorrupt, VersionRevoked
 from registry.manifests import BlobRef, Manifest
 
+_DOCUMENT = 8 << 20
+"""Bytes of a document that is read at once; the largest, a fingerprint, has some hundred thousand."""
+
 
 class Pulls(Versions):
     def export(self, version: Digest, folder: Path, *, progress: Progress | None = None) -> Manifest:
@@ -50,6 +53,18 @@ class Pulls(Versions):
                 shutil.rmtree(partial)
             sync(folder.parent)
         return manifest
+
+    def read_blob(self, tenant: str, digest: Digest) -> bytes:
+        """A small document that a version of the tenant is made of. Raises BlobNotFound, BlobCorrupt."""
+        data = bytearray()
+        with self._wire.stream(self._of(tenant, "blobs", digest)) as pieces:
+            for piece in pieces:
+                data += piece
+                if len(data) > _DOCUMENT:
+                    raise AnswerInvalid("the registry sent a document without end")
+        if Digest.of(bytes(data)) != digest:
+            raise BlobCorrupt(f"the bytes that the registry sent are not {digest.short}")
+        return bytes(data)
 
     def _fetch(self, tenant: str, file: BlobRef, partial: Path) -> None:
         target = partial / file.path
