@@ -10,6 +10,7 @@ import gzip
 import os
 import re
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -32,6 +33,10 @@ MAX_EXTENSION = 64 << 10
 """Bytes of a tar extension header; times and owners need a few hundred."""
 MAX_DIRECTORY = 1 << 20
 """Bytes of a zip's table of contents: it is read at once."""
+_BROKEN = (
+    zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError,
+)  # fmt: skip
+"""What the standard library makes of damage; ValueError: names that are not the UTF-8 that they claim."""
 _PART = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9._-]{0,126}", re.ASCII)
 _CHUNK = 1 << 20
 _BLOCK = 512
@@ -59,7 +64,7 @@ def unpacked(archive: Path) -> Iterator[Path]:
                     _untar(stream, target)
             else:
                 _untar(file, target)
-        except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError) as error:
+        except _BROKEN as error:
             _refuse(f"it is damaged: {ascii(str(error))[:160]}")
         yield target.folder()
 

@@ -9,6 +9,7 @@ from registry.blobs.errors import BlobsUnavailable
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than this process may write",
     errno.EROFS: "the disk is read-only",
     errno.EIO: "the disk does not work",
 }
@@ -23,4 +24,4 @@ def writable() -> Iterator[None]:
         reason = _REASONS.get(error.errno or 0)
         if reason is None:
             raise
-        raise BlobsUnavailable(f"the blob store cannot write: {reason}") from error
+        raise BlobsUnavailable(f"bytes cannot be stored: {reason}") from error

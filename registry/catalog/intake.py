@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from registry.blobs.disk import writable
 from registry.catalog import bases, tenants
 from registry.catalog.change import Changing
 from registry.catalog.errors import FingerprintInvalid
@@ -17,7 +18,7 @@ from registry.contract import Contract
 from registry.digests import Digest
 from registry.errors import AdapterFileUnexpected, AdapterZeroEffect, VersionRevoked
 from registry.fingerprint import Fingerprint
-from registry.intake import inspect
+from registry.intake import CONFIG, WEIGHTS, inspect
 from registry.manifests import BlobRef, Manifest, Provenance
 from registry.models import Base
 from registry.names import AdapterName, parse_name
@@ -56,7 +57,7 @@ class Intake:
         """
         document, contract = self._judged(name, base, fingerprint)
         _, found = inspect(folder, base=document, max_rank=self.max_rank)
-        with tempfile.TemporaryDirectory(prefix="tenon-push-") as private:
+        with writable(), tempfile.TemporaryDirectory(prefix="tenon-push-") as private:
             # The given folder may still be written to: only a private copy is the same bytes twice.
             for path in found:
                 shutil.copyfile(path, Path(private) / path.name, follow_symlinks=False)
@@ -80,12 +81,13 @@ class Intake:
         document, contract = self._judged(name, base, fingerprint)
         if len(files) > MAX_FILES:
             raise AdapterFileUnexpected(f"{len(files)} files, at most {MAX_FILES} are possible")
-        with tempfile.TemporaryDirectory(prefix="tenon-publish-") as private:
+        with writable(), tempfile.TemporaryDirectory(prefix="tenon-publish-") as private:
             for path, digest in files.items():
                 if not _PLAIN.fullmatch(path):
                     raise AdapterFileUnexpected(f"{ascii(path)[:80]} is no plain file name", file=path)
                 with self.blobs.open(digest) as source, (Path(private) / path).open("xb") as target:
-                    shutil.copyfileobj(source, target)
+                    if path in (CONFIG, WEIGHTS):  # of the others nothing but the name is ever looked at
+                        shutil.copyfileobj(source, target)
             manifest = self._stored(name, Path(private), document, contract, fingerprint, provenance)
         return self._recorded(manifest, actor)
 

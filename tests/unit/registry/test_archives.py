@@ -212,6 +212,11 @@ def test_zip_members_that_need_more_than_inflating(
     refused(tmp_path, bytes(data), words)
 
 
+def test_a_zip_name_that_is_not_the_utf8_it_claims(tmp_path: Path) -> None:
+    """Found by fuzzing."""
+    refused(tmp_path, zipped({"ä": b"1"}).replace("ä".encode(), b"\xc3\xc3"), "damaged")
+
+
 def test_bombs_stop_early(tmp_path: Path) -> None:
     zeros = bytes(64 << 20)
     for data in (
