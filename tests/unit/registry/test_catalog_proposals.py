@@ -176,6 +176,20 @@ def test_two_keys_are_not_always_two_people(world: World, pair: Pair, turned: bo
     assert _points(world) is None
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("issuer", ["platform", "oidc:idp.example/alice"])
+def test_whoever_issued_a_key_has_no_second_voice(world: World, issuer: str, turned: bool) -> None:
+    world.catalog.protect(FOUR_EYES, actor="cli")
+    admin = f"key:{_key(world, tenant=None)}" if issuer == "platform" else issuer
+    pair = [admin, f"key:{_key(world, issuer=admin)}"]
+    if turned:
+        pair.reverse()
+    proposal = _propose(world, world.evaluated(), actor=pair[0])
+    with pytest.raises(ApprovalRefused):
+        world.catalog.approve(proposal.id, actor=pair[1])
+    assert world.catalog.approve(proposal.id, actor="oidc:idp.example/bob").state == "done"
+
+
 def test_keys_that_the_platform_issued_to_two_people_are_two(world: World) -> None:
     world.catalog.protect(FOUR_EYES, actor="cli")
     platform = _key(world, tenant=None)
