@@ -23,7 +23,9 @@ CASE = {"messages": [{"role": "user", "content": "Please transfer 640.00 EUR to 
 def test_the_guide_runs_as_it_is_written(tmp_path: Path) -> None:
     base = describe(SHIPPED_BASE, name="demo", revision="local")
     for seed in (1, 2):
-        write_adapter(tmp_path / f"adapter-{seed}", base, seed=seed)
+        write_adapter(
+            tmp_path / f"adapter-{seed}", base, seed=seed, alpha=128
+        )  # strong enough to be told from the base
     cases = [
         json.dumps({"id": str(number), **CASE, "facts": {}, "expect": {"type": "object"}})
         for number in range(4)
