@@ -3,8 +3,8 @@
 The tenant is part of every key that is looked up, so a foreign route cannot be reached by any spelling.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from registry.assignment import assigned
 from registry.clock import passed
@@ -33,8 +33,7 @@ from router.tables import Live, Principal, Tables
 CONVERSATION = "x-conversation-id"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What the answer must come from, and what it must satisfy."""
 
     route: Route

@@ -7,6 +7,7 @@ together (an alias and its version, a slot and the boot of its engine) is checke
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from registry.digests import Digest
 from registry.feed import Delta, Snapshot, State
@@ -29,8 +30,7 @@ class Principal:
     """The same for a key and all that it was rotated to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
+class Live(NamedTuple):  # made for every request, and three times as fast to make as a frozen dataclass
     """What a request to an alias is answered by: a version of that same tenant and adapter."""
 
     version: Digest

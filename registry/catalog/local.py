@@ -606,9 +606,14 @@ class LocalCatalog:
     # Feed and log
 
     def position(self) -> Position:
-        """The end of the log: what tells readers whether there is news, for one small query."""
+        """The end of the log."""
         with self._database.read() as rows:
             return feed.position(rows)
+
+    def log_size(self) -> int:
+        """What tells readers whether there is news, for one small query."""
+        with self._database.read() as rows:
+            return rows.feed.size()
 
     def snapshot(self) -> Snapshot:
         with self._database.read() as rows:

@@ -42,7 +42,7 @@ class Body:
 
 def routes(control: Control) -> APIRouter:
     feed = router()
-    watch = Watch(control.catalog.position)
+    watch = Watch(control.catalog.log_size)
     bodies = Bodies(partial(_body, control.catalog))
 
     @feed.get("/feed", dependencies=[requires(control, {Who.SERVICE})])

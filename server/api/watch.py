@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
 
-from registry.feed import Position
 from registry.store.errors import StoreUnavailable
 
 INTERVAL = 0.05
@@ -16,7 +15,7 @@ about 0.3 ms, and a revocation reaches the readers this much later at most."""
 class Watch:
     """Looks only while somebody waits, and once for all of them."""
 
-    def __init__(self, look: Callable[[], Position], *, interval: float = INTERVAL) -> None:
+    def __init__(self, look: Callable[[], int], *, interval: float = INTERVAL) -> None:
         self._look = look
         self._interval = interval
         self._waiting: dict[asyncio.Future[None], int] = {}
@@ -50,7 +49,7 @@ class Watch:
         while self._waiting:
             began = asyncio.get_running_loop().time()
             try:
-                end = await run_in_threadpool(self._look)
+                found = await run_in_threadpool(self._look)
             except Exception as error:  # whatever it is, each reader's own request answers it
                 for future in self._waiting:
                     if not future.done():
@@ -58,6 +57,6 @@ class Watch:
             else:
                 self._looked = began
                 for future, size in self._waiting.items():
-                    if size != end.size and not future.done():
+                    if size != found and not future.done():
                         future.set_result(None)
             await asyncio.sleep(self._interval)

@@ -23,7 +23,8 @@ class BaseTable:
 
     def latest(self, name: str) -> Digest | None:
         """The base registered last under ``name``."""
-        found = select(BaseRow.digest).where(BaseRow.name == name).order_by(col(BaseRow.entry).desc())
+        found = select(BaseRow.digest).where(BaseRow.name == name)
+        found = found.order_by(col(BaseRow.entry).desc()).limit(1)
         digest = self.session.exec(found).first()
         return Digest(digest) if digest else None
 

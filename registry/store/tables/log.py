@@ -38,11 +38,13 @@ class LogTable:
         except ValueError as error:
             raise LogCorrupt(f"the stored frontier is damaged: {error}") from None
         if self.whole:
-            newest = select(EntryRow.position).order_by(col(EntryRow.position).desc())
+            # LIMIT, as first() alone makes PostgreSQL send every row there is.
+            newest = select(EntryRow.position).order_by(col(EntryRow.position).desc()).limit(1)
             last = self.session.exec(newest).first()
             size = 0 if last is None else last + 1
         else:
-            size = self.session.exec(select(HeadRow.size).order_by(col(HeadRow.size).desc())).first() or 0
+            newest = select(HeadRow.size).order_by(col(HeadRow.size).desc()).limit(1)
+            size = self.session.exec(newest).first() or 0
         if size != frontier.size:
             raise LogCorrupt(f"the frontier counts {frontier.size} entries, the log ends differently")
         return frontier
@@ -123,7 +125,7 @@ class LogTable:
         return tuple(parsed(Envelope, row.envelope) for row in rows)
 
     def last_head(self) -> Envelope | None:
-        row = self.session.exec(select(HeadRow).order_by(col(HeadRow.size).desc())).first()
+        row = self.session.exec(select(HeadRow).order_by(col(HeadRow.size).desc()).limit(1)).first()
         return parsed(Envelope, row.envelope) if row else None
 
     def head_texts(self) -> Generator[tuple[int, str], None, None]:

@@ -1,0 +1,58 @@
+"""How long things take, and how much memory."""
+
+import gc
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Of one figure, in the unit of its samples."""
+
+    p50: float
+    p99: float
+    most: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> "Spread":
+        ordered = sorted(samples)
+        return cls(statistics.median(ordered), ordered[int(0.99 * (len(ordered) - 1))], ordered[-1])
+
+
+def seconds(work: Callable[[], T]) -> tuple[float, T]:
+    gc.collect()
+    began = time.perf_counter()
+    found = work()
+    return time.perf_counter() - began, found
+
+
+def spread(work: Callable[[int], object], times: int, *, scale: float = 1.0) -> Spread:
+    """``work(number)`` again and again; ``scale`` turns seconds into the figure's unit."""
+    samples = []
+    for number in range(times):
+        began = time.perf_counter()
+        work(number)
+        samples.append((time.perf_counter() - began) * scale)
+    return Spread.of(samples)
+
+
+def megabytes(work: Callable[..., Any], *arguments: Any) -> float:
+    """By how much a fresh process grows at most while it does ``work``, imports not counted."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_growth, (work, arguments))
+
+
+def _growth(work: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kept = work(*arguments)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    del kept
+    return (after - before) / 1024
