@@ -227,13 +227,6 @@ class GateRefused(Refused):
     hint = "see the reasons above; an alias moves only after its gate passes"
 
 
-class KeyRefused(Refused):
-    """One answer for every key that opens nothing: unknown, revoked, expired, of a suspended tenant."""
-
-    code, status = "key_refused", 401
-    hint = "use a key that was not revoked and has not expired"
-
-
 class VersionRevoked(Refused):
     code = "version_revoked"
 

@@ -1,3 +1,5 @@
+import math
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +35,7 @@ def states(draw: st.DrawFn) -> AliasState:
 
 
 def _near(count: int, share: float, of: int) -> bool:
-    return abs(count - share * of) <= SIGMAS * (share * (1 - share) * of) ** 0.5 + 1
+    return abs(count - share * of) <= SIGMAS * math.sqrt(share * (1 - share) * of) + 1
 
 
 @given(states())

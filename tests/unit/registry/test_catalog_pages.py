@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -114,20 +115,20 @@ def _fast(ask: Callable[[], Sequence[T]]) -> Sequence[T]:
 
 def test_tenants_at_any_depth(crowded: World) -> None:
     for after in (None, "t05000", f"t{TENANTS - PAGE - 1:05}"):
-        page: Sequence[Tenant] = _fast(lambda after=after: crowded.catalog.tenants(after=after, limit=PAGE))
+        page: Sequence[Tenant] = _fast(partial(crowded.catalog.tenants, after=after, limit=PAGE))
         assert after is None or page[0].id > after
 
 
 def test_keys_at_any_depth(crowded: World) -> None:
     for number in (0, 5000, TENANTS - PAGE - 1):
         after = f"{number:016x}"
-        page = _fast(lambda after=after: crowded.catalog.keys(BIG.tenant, after=after, limit=PAGE))
+        page = _fast(partial(crowded.catalog.keys, BIG.tenant, after=after, limit=PAGE))
         assert page[0].id == f"{number + 1:016x}"
 
 
 def test_adapters_at_any_depth(crowded: World) -> None:
     for name in (None, BIG, AdapterName("t05000", "a1"), AdapterName("t09600", "a0")):
-        page = _fast(lambda name=name: crowded.catalog.adapters(after=name, limit=PAGE))
+        page = _fast(partial(crowded.catalog.adapters, after=name, limit=PAGE))
         assert list(page) == sorted(page, key=lambda name: (name.tenant, name.adapter))
         assert name is None or name not in page
     rest = crowded.catalog.adapters(BIG.tenant, after=AdapterName(BIG.tenant, "a4"), limit=PAGE)
@@ -138,7 +139,7 @@ def test_versions_at_any_depth(crowded: World) -> None:
     for number in (1, VERSIONS // 2 + 1, VERSIONS - 2 * PAGE - 1):
         after = Digest(_digest(number))
         page: Sequence[VersionSummary] = _fast(
-            lambda after=after: crowded.catalog.versions(BIG, after=after, limit=PAGE)
+            partial(crowded.catalog.versions, BIG, after=after, limit=PAGE)
         )
         assert [item.version for item in page] == [_digest(number + 2 * step) for step in range(1, PAGE + 1)]
         evaluated = [(number + 2 * step) % 3 == 0 for step in range(1, PAGE + 1)]
@@ -150,10 +151,10 @@ def test_versions_at_any_depth(crowded: World) -> None:
 
 def test_entries_at_any_depth(crowded: World) -> None:
     for start in (20, VERSIONS // 2, VERSIONS - 10 * PAGE):
-        page = _fast(lambda start=start: crowded.catalog.entries(start, PAGE))
+        page = _fast(partial(crowded.catalog.entries, start, PAGE))
         assert page[0].index == start
         with crowded.database.read() as rows:
-            mine = _fast(lambda rows=rows, start=start: rows.log.entries(start, PAGE, tenant=BIG.tenant))
+            mine = _fast(partial(rows.log.entries, start, PAGE, tenant=BIG.tenant))
         assert {entry.index - mine[0].index for entry in mine} == set(range(0, 2 * PAGE, 2))
 
 
@@ -177,7 +178,7 @@ def test_history_at_any_depth(crowded: World) -> None:
         )  # fmt: skip
     for number in (0, 5000, 10_000 - PAGE - 1):
         after = size + VERSIONS + number
-        page = _fast(lambda after=after: crowded.catalog.history(BIG, after=after, limit=PAGE))
+        page = _fast(partial(crowded.catalog.history, BIG, after=after, limit=PAGE))
         assert [move.epoch for move in page] == list(range(number + 2, number + 2 + PAGE))
 
 
