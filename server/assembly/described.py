@@ -58,9 +58,9 @@ def describe(catalog: Catalog, ref: Ref) -> Described:
     version = catalog.resolve(ref)
     summary = catalog.version(version)
     if isinstance(catalog, LocalCatalog):
-        slots = tuple(slot for slot in catalog.snapshot().slots if slot.version == version)
+        slots = tuple(slot for slot in catalog.slots() if slot.version == version)
     else:
-        slots = catalog.slots(version)
+        slots = catalog.view(ref.name, version).slots
     signed = (signature.keyid for one in catalog.signatures(version) for signature in one.signatures)
     return Described(
         name=ref.name,

@@ -1,5 +1,6 @@
 """What people and trainers ask of a catalog: the same answers from one in a folder and one behind a URL."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from registry.catalog.errors import (
     SignerNotFound,
     VersionUnfingerprinted,
 )
+from registry.catalog.local import LocalCatalog
+from registry.catalog.remote.catalog import RemoteCatalog
 from registry.digests import Digest
 from registry.errors import (
     AdapterNotFinite,
@@ -39,8 +42,25 @@ from registry.promotions import Protection, Release
 from registry.signing.types import MANIFEST, RELEASE
 from tests.support.adapters import tiny_base, write_adapter
 from tests.support.registries import GATE, NAME, World, route, signer
+from tests.support.remote import NOT_OVER_HTTP
 
 NOBODY = AdapterName("nobody", "assistant")
+
+
+def test_what_cannot_be_asked_over_http_is_a_short_list() -> None:
+    def calls(kind: type) -> dict[str, inspect.Signature]:
+        return {
+            name: inspect.signature(call)
+            for name, call in inspect.getmembers(kind, callable)
+            if not name.startswith("_")
+        }
+
+    here, there = calls(LocalCatalog), calls(RemoteCatalog)
+    assert set(here) - set(there) == NOT_OVER_HTTP - {"answers"}  # which is no call
+    for name in set(here) & set(there):  # whoever can call the one can call the other
+        more = set(there[name].parameters) - set(here[name].parameters)
+        assert set(here[name].parameters) <= set(there[name].parameters), name
+        assert all(there[name].parameters[one].default is not inspect.Parameter.empty for one in more), name
 
 
 def test_tenants(world: World) -> None:
@@ -51,6 +71,8 @@ def test_tenants(world: World) -> None:
     assert [tenant.id for tenant in catalog.tenants()] == ["bank_a", "retail_b", "saas_c"]
     assert [tenant.id for tenant in catalog.tenants(after="bank_a", limit=1)] == ["retail_b"]
     catalog.set_quota("saas_c", Quota(tokens_per_day=5), actor="t")
+    catalog.rename_tenant("saas_c", "Somebody else", actor="t")
+    assert catalog.tenant("saas_c").display_name == "Somebody else"
     catalog.suspend_tenant("saas_c", reason="unpaid", actor="t")
     found = catalog.tenant("saas_c")
     assert (found.suspended, found.quota.tokens_per_day, found.quota.requests_per_minute) == (True, 5, None)
@@ -97,6 +119,7 @@ def test_bases_and_policies(world: World) -> None:
     assert catalog.register_base(base, contract, actor="t") == base.identity()
     assert catalog.base("tiny") == (base.identity(), base, contract)
     assert catalog.base(world.base)[0] == world.base
+    assert set(catalog.bases()) == {world.base, base.identity()}
     with pytest.raises(BaseNotFound):
         catalog.base("other")
     policy = world.policy()
@@ -137,7 +160,7 @@ def test_nothing_bad_is_stored(world: World, tmp_path: Path) -> None:
     with pytest.raises(TenantNotFound):
         world.catalog.push(NOBODY, good, provenance=provenance, **given)  # type: ignore[arg-type]
     with pytest.raises(BaseNotFound):
-        world.catalog.push(NAME, good, provenance=provenance, **given | {"base": Digest.of(b"no base")})
+        world.catalog.push(NAME, good, provenance=provenance, **given | {"base": Digest.of(b"no base")})  # type: ignore[arg-type]
     assert world.catalog.adapters() == ()
 
 

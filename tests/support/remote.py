@@ -24,9 +24,11 @@ from tests.support.registries import World, open_world
 SERVICE_TOKEN: Final = "service-token-of-the-tests-0123456789"
 
 NOT_OVER_HTTP: Final = frozenset({
-    "announce", "attest", "record_head", "record_heads", "count_usage",  # Tenon's own processes, as a service
-    "snapshot", "changes", "position", "log_size",  # the feed: server.api.client
-    "verify", "log_key", "rotate_log_key", "authenticate", "within", "routings", "prove_routing",  # the registry's own machine
+    # Tenon's own processes, with the service token
+    "announce", "attest", "record_head", "record_heads", "count_usage", "engines", "slots",
+    "snapshot", "changes", "position", "log_size",  # their feed: server.api.client
+    # the registry's own machine
+    "verify", "log_key", "rotate_log_key", "authenticate", "within", "answers", "names_blob", "collect",
 })  # fmt: skip
 """What a catalog on its own machine can do and one behind a URL cannot, by design."""
 

@@ -95,20 +95,20 @@ class Aliases(Part):
         at = self._at(name, "aliases", alias, "history")
         return listed(self._wire, at, AliasMove, key=lambda move: move.entry, after=after, limit=limit)
 
-    def approve(self, proposal_id: str, *, actor: str, tenant: str | None = None) -> Proposal:
+    def approve(self, proposal: str, *, actor: str, tenant: str | None = None) -> Proposal:
         """With enough approvals the alias moves. Raises ProposalNotFound, ApprovalRefused, GateRefused."""
-        return self._decide(proposal_id, "approve", {}, tenant)
+        return self._decide(proposal, "approve", {}, tenant)
 
-    def reject(self, proposal_id: str, *, reason: str, actor: str, tenant: str | None = None) -> Proposal:
+    def reject(self, proposal: str, *, reason: str, actor: str, tenant: str | None = None) -> Proposal:
         """Raises ProposalNotFound."""
-        return self._decide(proposal_id, "reject", {"reason": reason}, tenant)
+        return self._decide(proposal, "reject", {"reason": reason}, tenant)
 
-    def proposal(self, proposal_id: str, *, tenant: str | None = None) -> Proposal:
+    def proposal(self, proposal: str, *, tenant: str | None = None) -> Proposal:
         """Raises ProposalNotFound."""
-        for proposal in self.proposals(self._proposal_home(proposal_id, tenant)):
-            if proposal.id == proposal_id:
-                return proposal
-        raise ProposalNotFound(f"there is no proposal {proposal_id[:80]!r}")
+        for found in self.proposals(self._proposal_home(proposal, tenant)):
+            if found.id == proposal:
+                return found
+        raise ProposalNotFound(f"there is no proposal {proposal[:80]!r}")
 
     def proposals(
         self, tenant: str, *, after: str | None = None, limit: int | None = None

@@ -1,6 +1,7 @@
 """Bases, from afar."""
 
 from registry.catalog.remote.errors import AnswerInvalid
+from registry.catalog.remote.pages import items
 from registry.catalog.remote.part import Part
 from registry.catalog.remote.wire import member, path, read
 from registry.contract import Contract
@@ -27,3 +28,13 @@ class Bases(Part):
         if base.identity() != digest or contract.base != digest or not asked:
             raise AnswerInvalid("the registry's base is not the one that was asked for")
         return digest, base, contract
+
+    def bases(self) -> dict[Digest, Base]:
+        """All that were registered. Raises AnswerInvalid."""
+        found = {
+            read(Digest, member(item, "digest")): read(Base, member(item, "base"))
+            for item in items(self._wire, "/bases")
+        }
+        if any(base.identity() != digest for digest, base in found.items()):
+            raise AnswerInvalid("the registry listed a base under another digest")
+        return found

@@ -25,6 +25,9 @@ class Policies(Part):
             raise AnswerInvalid("the registry's policy is not the one that was asked for")
         return policy
 
-    def policies(self, tenant: str) -> tuple[Policy, ...]:
-        """Raises TenantNotFound."""
-        return listed(self._wire, self._of(tenant, "policies"), Policy)
+    def policies(
+        self, tenant: str, *, after: Digest | None = None, limit: int | None = None
+    ) -> tuple[Policy, ...]:
+        """By digest. Raises TenantNotFound."""
+        at = self._of(tenant, "policies")
+        return listed(self._wire, at, Policy, key=lambda one: one.identity(), after=after, limit=limit)

@@ -11,9 +11,9 @@ class Signers(Part):
         """Raises SignerInvalid, AlreadyExists (the same key with another role)."""
         self._wire.post("/signers", key.model_dump(mode="json"))
 
-    def distrust(self, signer_id: str, *, reason: str, actor: str) -> None:
+    def distrust(self, signer: str, *, reason: str, actor: str) -> None:
         """What it signed before stays; nothing that it signs from now on counts."""
-        self._wire.call("DELETE", path("signers", signer_id), query={"reason": reason})
+        self._wire.call("DELETE", path("signers", signer), query={"reason": reason})
 
     def trusted(self) -> dict[str, PublicKey]:
         """Key id -> key."""

@@ -32,5 +32,9 @@ class Tenants(Part):
         """Raises TenantNotFound."""
         self._change(tenant, {"quota": quota.model_dump(mode="json")})
 
+    def rename_tenant(self, tenant: str, display_name: str, *, actor: str) -> None:
+        """What people see; the id never changes. Raises TenantNotFound."""
+        self._change(tenant, {"display_name": display_name})
+
     def _change(self, tenant: str, change: dict[str, object]) -> None:
         self._wire.call("PATCH", self._of(tenant), json=change)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from registry.catalog.remote.errors import AnswerInvalid
 from registry.catalog.remote.pages import items, listed
@@ -102,7 +101,11 @@ class Versions(Part):
 
     def reports(self, version: Digest) -> tuple[Report, ...]:
         """Oldest first. Raises VersionNotFound."""
-        return tuple(_report(item) for item in items(self._wire, self._version(version, "reports")))
+        return tuple(_report(envelope) for envelope in self.report_envelopes(version))
+
+    def report_envelopes(self, version: Digest) -> tuple[Envelope, ...]:
+        """The same as they were signed. Raises VersionNotFound."""
+        return listed(self._wire, self._version(version, "reports"), Envelope)
 
     def file_report(self, envelope: Envelope, *, actor: str) -> Digest:
         """Raises SignatureInvalid, ReportInvalid, VersionNotFound, InvalidDocument."""
@@ -123,10 +126,6 @@ class Versions(Part):
         name = self._name_of(version)
         answer = self._wire.get(self._at(name, "versions", version))
         return read(tuple[Envelope, ...], member(answer, "signatures"))
-
-    def slots(self, version: Digest) -> tuple[Slot, ...]:
-        """Where it is loaded and attested now. Raises VersionNotFound."""
-        return self.view(self._name_of(version), version).slots
 
     def _adapters_of(self, tenant: str) -> "list[AdapterName]":
         found = []
@@ -149,9 +148,8 @@ class Versions(Part):
             ) from None
 
 
-def _report(item: Any) -> Report:
-    """A registry lists the signed envelopes."""
+def _report(envelope: Envelope) -> Report:
     try:
-        return Report.parse(read(Envelope, item).body())
+        return Report.parse(envelope.body())
     except InvalidDocument as error:
         raise AnswerInvalid(error.message) from None
