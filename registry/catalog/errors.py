@@ -145,13 +145,6 @@ class LogTruncated(Corrupt):
     hint = "the reader knows more than the registry: the registry was restored from an older copy"
 
 
-class LogForked(Corrupt):
-    """Never smoothed over with a snapshot: whoever can rewrite history could then make readers forget."""
-
-    code = "log_forked"
-    hint = "the reader follows another log than this registry's: find out why, then start the reader again"
-
-
 class IdempotencyKeyReused(InvalidInput):
     code, status = "idempotency_key_reused", 422
     hint = "one key is for one request: make a new key for another one"

@@ -1,7 +1,8 @@
 """What the data plane is told: all of it as of one log index, or what changed since an earlier one."""
 
-from registry.catalog.errors import LogForked, LogTruncated
+from registry.catalog.errors import LogTruncated
 from registry.digests import Digest
+from registry.errors import LogForked
 from registry.feed import Delta, Position, Snapshot
 from registry.log.ledger import root_of
 from registry.store.tables.feed import FeedTable
@@ -52,7 +53,11 @@ def changes(rows: Transaction, after: int, root: Digest | None) -> Snapshot | De
         return snapshot(rows)
     known = end.root if after == end.size else feed.root_at(after)
     if root is not None and known != root:
-        raise LogForked(f"the first {after} entries of this log are not those that the reader has seen")
+        # Never smoothed over with a snapshot: whoever can rewrite history could then make readers forget.
+        raise LogForked(
+            f"the first {after} entries of this log are not those that the reader has seen",
+            hint="the reader follows another log: find out why, then start the reader again",
+        )
     if after == end.size:
         return None
     if known is None or end.size - after > MOST_ENTRIES:

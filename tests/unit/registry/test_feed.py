@@ -5,11 +5,11 @@ from contextlib import closing
 import pytest
 
 from registry.catalog import feed
-from registry.catalog.errors import LogForked, LogTruncated
+from registry.catalog.errors import LogTruncated
 from registry.catalog.local import LocalCatalog
 from registry.clock import ManualClock
 from registry.digests import Digest
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, LogForked
 from registry.feed import Delta, Snapshot, State, encode, parse
 from registry.log.entries import Head
 from registry.models import Role, Tenant
