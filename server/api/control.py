@@ -28,4 +28,4 @@ class Control:
 
     def within(self, tenant: str) -> LocalCatalog:
         """The catalog for what a request does to one tenant: on PostgreSQL it sees no other's rows."""
-        return self.catalog
+        return self.catalog.within(tenant)
