@@ -1,5 +1,6 @@
 """A bucket of an S3-compatible store: where it is, how long to wait for it, and its errors as ours."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,17 +61,14 @@ class S3Place:
             raise InvalidInput("a prefix of keys ends with '/' and does not begin with it")
 
 
-def connected(place: S3Place, patience: S3Patience) -> Any:
-    """A boto3 client; it makes no request. Safe to share between threads."""
+def connected(place: S3Place, patience: S3Patience, *, owner: object = None) -> Any:
+    """A boto3 client, safe to share between threads. It makes no request, except to look for credentials.
+
+    Its connections end with ``owner``; without one, close it. Raises BlobsUnavailable.
+    """
     import boto3  # noqa: PLC0415 (100 ms that a command line without S3 does not pay)
 
     given = place.credentials
-    session = boto3.session.Session(
-        aws_access_key_id=given.access_key if given else None,
-        aws_secret_access_key=given.secret_key if given else None,
-        aws_session_token=given.session_token if given else None,
-        region_name=place.region,
-    )
     config = Config(
         connect_timeout=patience.connect,
         read_timeout=patience.read,
@@ -82,7 +80,17 @@ def connected(place: S3Place, patience: S3Patience) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return session.client("s3", endpoint_url=place.endpoint, config=config)
+    with translated():
+        session = boto3.session.Session(
+            aws_access_key_id=given.access_key if given else None,
+            aws_secret_access_key=given.secret_key if given else None,
+            aws_session_token=given.session_token if given else None,
+            region_name=place.region,
+        )
+        client = session.client("s3", endpoint_url=place.endpoint, config=config)
+    if owner is not None:
+        weakref.finalize(owner, client.close)
+    return client
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class S3Blobs:
         """``renew_after``: seconds; an object younger than that is not written again only to renew its age.
         Must be well below the grace of a collection."""
         self._patience = patience or S3Patience()
-        self._client = connected(place, self._patience)
+        self._client = connected(place, self._patience, owner=self)
         self._place = place
         self._bucket = place.bucket
         self._prefix = place.prefix
@@ -183,7 +183,7 @@ class S3Blobs:
     @cached_property
     def _deleting(self) -> Any:
         """Repeated, a delete could hit what somebody put after the first one: once, or the mark stays."""
-        return connected(self._place, replace(self._patience, attempts=1))
+        return connected(self._place, replace(self._patience, attempts=1), owner=self)
 
     def leftovers(self, *, before: datetime, delete: bool) -> Leftovers:
         """Multipart uploads that were never completed (S3 bills their parts and lists them nowhere else), and

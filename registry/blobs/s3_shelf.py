@@ -15,7 +15,7 @@ from registry.ports import Leftovers, Piece
 class S3Shelf:
     def __init__(self, place: S3Place, *, patience: S3Patience | None = None) -> None:
         self._patience = patience or S3Patience()
-        self._client = connected(place, self._patience)
+        self._client = connected(place, self._patience, owner=self)
         self._bucket = place.bucket
         self._prefix = place.prefix
 

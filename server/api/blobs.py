@@ -1,7 +1,7 @@
 """Bytes by digest, of those tenants that sent them or whose versions are made of them."""
 
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
@@ -21,7 +21,9 @@ from server.api.streams import Receiving, sending
 _BYTES: Final = "application/octet-stream"
 _AT_ONCE: Final = 8 << 20
 """Bytes up to which a blob is checked before the first of them leaves; longer ones are checked on the way."""
-_ANSWERS: Final = {200: {"content": {_BYTES: {"schema": {"type": "string", "format": "binary"}}}}}
+_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {_BYTES: {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 
 class Asked(Document):

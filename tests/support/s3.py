@@ -54,7 +54,7 @@ def raw(place: S3Place) -> Any:
 
 @cache
 def _client(place: S3Place) -> Any:
-    return connected(place, S3Patience())
+    return connected(place, S3Patience(), owner=_client)
 
 
 def through(place: S3Place, endpoint: str) -> S3Place:
