@@ -175,9 +175,7 @@ def _untar(stream: _Stream, target: _Target) -> None:
             break
         name, size, kind = _header(header)
         if kind in (b"0", b"\0"):
-            data = _Member(stream, size)
-            target.add(name, data)
-            data.finish()
+            target.add(name, _Member(stream, size))
             _take(stream, -size % _BLOCK, target)
         elif kind == b"5":
             target.add(name, None)
@@ -256,10 +254,6 @@ class _Member:
         piece = self._stream.read(min(size, self._left))
         self._left -= len(piece)
         return piece
-
-    def finish(self) -> None:
-        if self._left:
-            _refuse("it ends too early")
 
 
 def _refuse(why: str) -> NoReturn:

@@ -75,7 +75,7 @@ def _envelope() -> list[bytes]:
 
 
 def _routing() -> list[bytes]:
-    when = ({}, {"x-a": "1"}, {"x-a": "1", "x-b": "2"}, {"x-b": "2"})
+    when: tuple[dict[str, str], ...] = ({}, {"x-a": "1"}, {"x-a": "1", "x-b": "2"}, {"x-b": "2"})
     routes = tuple(
         Route(tenant="bank_a", name=f"r{at}", model="m", when=each, adapter="a", policy=DIGEST)
         for at, each in enumerate(when)

@@ -18,7 +18,6 @@ from registry.errors import AdapterArchiveInvalid
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FILES = {CONFIG: b'{"r": 4}', WEIGHTS: bytes(range(256)) * 20}
-Entry = tarfile.TarInfo
 
 
 def tarred(files: dict[str, bytes], *, mode: str = "w", style: int = tarfile.PAX_FORMAT) -> bytes:
@@ -85,10 +84,10 @@ def test_a_folder_packed_by_tar_itself(tmp_path: Path) -> None:
     folder.mkdir()
     for name, data in FILES.items():
         (folder / name).write_bytes(data)
-    for arguments in ({"arcname": "."}, {"arcname": "adapter"}):
+    for top in (".", "adapter"):
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w:gz") as tar:
-            tar.add(folder, **arguments)
+            tar.add(folder, arcname=top)
         assert read(tmp_path, out.getvalue()) == FILES
 
 
@@ -191,6 +190,17 @@ def test_a_name_with_nul(tmp_path: Path) -> None:
     block = bytearray(tarred({"adapter_config.json": b""}, style=tarfile.USTAR_FORMAT))
     block[10] = 0
     refused(tmp_path, with_checksum(block), "behind its end")
+
+
+def test_a_header_whose_checksum_is_wrong(tmp_path: Path) -> None:
+    block = bytearray(tarred({CONFIG: b""}, style=tarfile.USTAR_FORMAT))
+    block[0:1] = b"b"
+    refused(tmp_path, bytes(block), "checksum")
+    assert read(tmp_path, with_checksum(block)) == {"b" + CONFIG[1:]: b""}
+
+
+def test_an_empty_folder_inside_a_folder(tmp_path: Path) -> None:
+    refused(tmp_path, zipped({"top/inner/": b"", "top/x": b""}), "folder inside a folder")
 
 
 def with_checksum(data: bytearray) -> bytes:

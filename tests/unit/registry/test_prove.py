@@ -91,6 +91,12 @@ def test_each_hole_of_required_headers_is_told_once() -> None:
     ]
 
 
+def test_values_that_lack_a_rule_for_the_same_reason_are_told_once() -> None:
+    many = INDUSTRY.model_copy(update={"values": ("a", "b", "c", "d")})
+    rules = [rule("a", industry="a"), *(rule(f"w{value}", "writer", industry=value) for value in many.values)]
+    assert [finding.headers for finding in findings(*rules, headers=[many])] == [(("x-industry", "b"),)]
+
+
 def test_a_model_without_default_is_a_flaw_only_where_headers_were_declared_optional() -> None:
     strict = rule("strict", policy_version="v1")
     (warning,) = findings(strict)
