@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from registry.errors import TenonError
+from server.assembly.description import described
 from server.settings import ClientSettings, ControlSettings, EngineSettings, RouterSettings, TrainerSettings
 from trainer.methods import METHODS
 from trainer.recipes import DataFiles, EvaluationSettings, LoraSettings, Recipe
@@ -151,6 +152,7 @@ def write(folder: Path) -> None:
     (folder / "recipes.md").write_text(recipes_page())
     (folder / "errors.md").write_text(errors_page())
     (folder / "settings.md").write_text(settings_page())
+    (folder / "openapi.json").write_text(described())
 
 
 def _has_own_code(leaf: type[TenonError]) -> bool:

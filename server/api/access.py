@@ -31,8 +31,9 @@ class Requirement:
     tenant: bool
     """Whether the path names a tenant: then a tenant's caller must be of it."""
 
-    async def __call__(self, request: Request) -> Caller:
-        caller: Caller = request.scope[CALLER]
+    async def __call__(self, request: Request) -> Caller | None:
+        """None only where nobody needs to be known."""
+        caller: Caller | None = request.scope[CALLER] if self.who else None
         return caller
 
     def check(self, caller: Caller, tenant: str | None) -> None:
