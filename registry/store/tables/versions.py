@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import exists, func, tuple_
+from sqlalchemy import func, tuple_
 from sqlmodel import Session, col, select
 
 from registry.digests import Digest
@@ -62,10 +62,9 @@ class VersionTable:
     def owners(self, versions: Collection[str]) -> dict[str, AdapterName]:
         """Those that exist."""
         known: dict[str, AdapterName] = {}
-        wanted = sorted(set(versions))
-        for start in range(0, len(wanted), 500):  # far below SQLite's 32,766 variables a statement
-            batch = col(VersionRow.digest).in_(wanted[start : start + 500])
-            found = select(VersionRow.digest, VersionRow.tenant, VersionRow.adapter).where(batch)
+        for batch in _batched(sorted(set(versions))):
+            mine = col(VersionRow.digest).in_(batch)
+            found = select(VersionRow.digest, VersionRow.tenant, VersionRow.adapter).where(mine)
             known |= {digest: AdapterName(*name) for digest, *name in self.session.exec(found).all()}
         return known
 
@@ -80,11 +79,22 @@ class VersionTable:
             seen = select(VersionRow.pushed).where(VersionRow.digest == after, *mine)
             found = found.where(col(VersionRow.pushed) > seen.scalar_subquery())
         rows = self.session.exec(found if limit is None else found.limit(limit)).all()
-        return tuple(_listed(*row) for row in rows)
+        return self._with_evidence(rows)
 
     def one_listed(self, version: str) -> ListedVersion | None:
-        row = self.session.exec(_LISTED.where(VersionRow.digest == version)).first()
-        return _listed(*row) if row else None
+        rows = self.session.exec(_LISTED.where(VersionRow.digest == version)).all()
+        return next(iter(self._with_evidence(rows)), None)
+
+    def _with_evidence(self, rows: Sequence[tuple[str, str, bool]]) -> tuple[ListedVersion, ...]:
+        """A query of its own: as part of the first one, PostgreSQL reads all reports of the registry."""
+        evaluated: set[str] = set()
+        for batch in _batched([digest for digest, _, _ in rows]):
+            found = select(ReportRow.version).where(col(ReportRow.version).in_(batch)).distinct()
+            evaluated.update(self.session.exec(found).all())
+        return tuple(
+            ListedVersion(Digest(digest), pushed_at, bool(revoked), digest in evaluated)
+            for digest, pushed_at, revoked in rows
+        )
 
     def count(self, name: AdapterName) -> int:
         mine = (VersionRow.tenant == name.tenant, VersionRow.adapter == name.adapter)
@@ -167,10 +177,6 @@ class VersionTable:
     def has_report(self, report: str) -> bool:
         return self.session.get(ReportRow, report) is not None
 
-    def evaluated(self) -> frozenset[str]:
-        """Versions with at least one report."""
-        return frozenset(self.session.exec(select(ReportRow.version).distinct()).all())
-
     def add_report(self, report: Report, *, entry: int) -> None:
         self.session.add(
             ReportRow(
@@ -183,16 +189,13 @@ class VersionTable:
         self.session.flush()
 
 
-_LISTED = select(
-    VersionRow.digest,
-    VersionRow.pushed_at,
-    VersionRow.revoked,
-    exists().where(col(ReportRow.version) == col(VersionRow.digest)),
-)
+_LISTED = select(VersionRow.digest, VersionRow.pushed_at, VersionRow.revoked)
 
 
-def _listed(digest: str, pushed_at: str, revoked: bool, evaluated: bool) -> ListedVersion:
-    return ListedVersion(Digest(digest), pushed_at, bool(revoked), bool(evaluated))
+def _batched(items: list[str]) -> Iterator[list[str]]:
+    """Far below the 32,766 variables that SQLite takes in one statement."""
+    for start in range(0, len(items), 500):
+        yield items[start : start + 500]
 
 
 def _versions(rows: Sequence[VersionRow]) -> tuple[StoredVersion, ...]:
