@@ -1,4 +1,4 @@
-"""What the trainer needs of a catalog, on the one in memory and on the real one."""
+"""What the trainer needs of a catalog: one in memory, a real one, and one over HTTP with its own key."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +9,12 @@ from registry.digests import Digest
 from registry.errors import AdapterBaseMismatch, BaseNotFound, IntakeRefused, TenantNotFound, VersionNotFound
 from registry.evidence import Metric, Report
 from registry.manifests import Provenance
+from registry.models import Role
 from registry.names import AdapterName
 from registry.signing.types import REPORT
 from tests.support.adapters import tiny_base, tiny_fingerprint, write_adapter
 from tests.support.registries import open_world, signer
+from tests.support.remote import remote
 from trainer.ports import Catalog
 from trainer.testing import InMemoryCatalog
 
@@ -20,12 +22,16 @@ NAME = AdapterName("bank_a", "assistant")
 BASE, CONTRACT = tiny_base()
 
 
-@pytest.fixture(params=["memory", "local"])
+@pytest.fixture(params=["memory", "local", "remote"])
 def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
     if request.param == "memory":
         memory = InMemoryCatalog(tenants=frozenset({"bank_a"}))
         memory.register_base(BASE, CONTRACT)
         yield memory
+        return
+    if request.param == "remote":
+        with remote(tmp_path) as found, found.as_("bank_a", Role.TRAINER) as trainer:
+            yield trainer
         return
     world = open_world(tmp_path)
     yield world.catalog

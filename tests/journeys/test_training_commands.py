@@ -1,15 +1,19 @@
 """``tenon train`` as a person types it: a quick start, the recipe it writes, a sweep, a merged base."""
 
 import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from registry.models import Tenant
+from registry.digests import Digest
+from registry.models import Role, Tenant
 from server.assembly import bases
-from server.assembly.catalog import initialise, open_catalog
+from server.assembly.catalog import initialise, open_catalog, signer
 from server.workspace import Workspace
 from tests.journeys.commands import Done, tenon
+from tests.support.remote import Remote, remote
 from tests.support.tiny_model import conversation, write_jsonl, write_tiny_base
 
 
@@ -27,12 +31,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return made
 
 
-def quick(workspace: Workspace, *more: str) -> Done:
+def quick(workspace: Workspace, *more: str, environment: Mapping[str, str] | None = None) -> Done:
     data = workspace.root.parent / "rows.jsonl"
     return tenon(
         "train", "sft", "--tenant", "bank_a", "--data", str(data), "-o", "sft.steps=2",
         "-o", "sft.batch_size=4", "-o", "sft.max_length=120", "-o", "evaluation.max_new_tokens=4",
-        "-w", str(workspace.root), *more,
+        "-w", str(workspace.root), *more, environment=environment,
     )  # fmt: skip
 
 
@@ -108,6 +112,43 @@ def test_options_of_a_quick_start_are_refused_beside_a_recipe(workspace: Workspa
     assert not unwritten.exists()
     assert tenon("train", str(recipe), "--adapter", "x", "--plan", "-w", str(workspace.root)).code == 2
     assert tenon("train", str(recipe), "--plan", "-w", str(workspace.root)).code == 0
+
+
+def served(workspace: Workspace, folder: Path) -> "AbstractContextManager[Remote]":
+    """A registry elsewhere that knows the workspace's base, and not yet its trainer."""
+    _, base, contract = open_catalog(workspace).base("tiny")
+    return remote(folder, bases=[(base, contract)])
+
+
+def test_a_registry_that_would_take_no_report_is_told_before_anything_is_trained(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    before = sorted(workspace.runs.iterdir())
+    with served(workspace, tmp_path / "registry") as found:
+        _, secret = found.world.catalog.issue_key("bank_a", role=Role.TRAINER, actor="test")
+        (tmp_path / "key").write_text(secret)
+        config = {"TENON_WORKSPACE": found.url, "TENON_KEY_FILE": str(tmp_path / "key")}
+        done = quick(workspace, "--registry", found.url, environment=config)
+    assert (done.code, "[signer_invalid]" in done.err) == (1, True), done.err
+    assert "tenon signer trust" in done.err
+    assert sorted(workspace.runs.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_training_is_pushed_to_a_registry_elsewhere(workspace: Workspace, tmp_path: Path) -> None:
+    with served(workspace, tmp_path / "registry") as found:
+        catalog = found.world.catalog
+        catalog.trust(signer(workspace, "trainer").public, actor="test")
+        _, secret = catalog.issue_key("bank_a", role=Role.TRAINER, actor="test")
+        (tmp_path / "key").write_text(secret)
+        config = {"TENON_WORKSPACE": found.url, "TENON_KEY_FILE": str(tmp_path / "key")}
+        done = quick(workspace, "-o", "seed=5", "--registry", found.url, "--json", environment=config)
+        assert done.code == 0, done.err
+        version = Digest(json.loads(done.out)["version"])
+        assert catalog.version(version).state == "evaluated"
+        assert len(catalog.signatures(version)) == 1
+        assert catalog.manifest(version).provenance.method == "sft"
+        assert catalog.manifest(version).fingerprint is not None
 
 
 @pytest.mark.slow

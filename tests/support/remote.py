@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,8 @@ from registry.blobs.uploads import Uploads
 from registry.catalog.local import LocalCatalog
 from registry.catalog.remote.catalog import RemoteCatalog
 from registry.catalog.remote.wire import Patience, Wire
-from registry.models import Role
+from registry.contract import Contract
+from registry.models import Base, Role
 from server.api.app import create_app
 from server.api.control import Control
 from tests.support.registries import World, open_world
@@ -114,12 +115,14 @@ class Remote:
 
 
 @contextmanager
-def remote(folder: Path) -> Iterator[Remote]:
+def remote(folder: Path, *, bases: Sequence[tuple[Base, Contract]] = ()) -> Iterator[Remote]:
     folder.mkdir(exist_ok=True)
     blobs = FilesystemBlobs(folder / "blobs")
     world = open_world(folder, blobs=blobs)
     uploads = Uploads(FilesystemShelf(folder / "shelf"), blobs)
     control = Control(catalog=world.catalog, blobs=blobs, uploads=uploads, service_token=SERVICE_TOKEN)
+    for base, contract in bases:
+        world.catalog.register_base(base, contract, actor="test")
     traffic = Traffic(create_app(control))
     _, secret = world.catalog.issue_key(None, role=Role.PLATFORM_ADMIN, actor="test")
     try:
