@@ -35,7 +35,7 @@ from registry.blobs.bucket import (
 )
 from registry.blobs.checked import checked
 from registry.blobs.errors import BlobsUnavailable
-from registry.blobs.multipart import Multipart, md5_of, pieces, sha256_of
+from registry.blobs.multipart import Multipart, md5_of, pieces
 from registry.blobs.part import part
 from registry.blobs.s3_stream import S3Stream
 from registry.digests import Digest
@@ -213,7 +213,7 @@ class S3Blobs:
         return Leftovers(count, size)
 
     def _put_whole(self, digest: Digest, data: bytes) -> None:
-        checksum = sha256_of(data)
+        checksum = base64.b64encode(bytes.fromhex(digest.hex)).decode()
 
         def send(condition: dict[str, str]) -> None:
             self._client.put_object(

@@ -24,7 +24,9 @@ from registry.errors import InvalidInput
 from registry.manifests import Provenance
 from registry.names import AdapterName
 from registry.ports import BlobStore, Leftovers
+from registry.store.errors import ScopeViolated
 from tests.support.adapters import tiny_base, write_adapter
+from tests.support.postgres import PostgresServer
 from tests.support.registries import NAME, World, open_world
 from tests.support.s3 import S3Server
 
@@ -303,3 +305,41 @@ def test_pushes_beside_collections_lose_nothing(tmp_path: Path, kind: str, s3: S
                 blobs.read(digest)
     assert len(bench.world.catalog.adapters()) == count
     bench.world.database.close()
+
+
+def test_on_each_kind_of_database(store: str, tmp_path: Path) -> None:
+    clock = ManualClock()
+    blobs = InMemoryBlobs(clock)
+    uploads = Uploads(InMemoryShelf(clock), blobs)
+    world = open_world(tmp_path, store=store, blobs=blobs, clock=clock)
+    kept, revoked = world.push(seed=1), world.push(OTHER, seed=2)
+    world.catalog.revoke(revoked, reason="wrong data", actor="test")
+    stay = set(named_by(world.catalog.manifest(kept)))
+    clock.advance(DAY + 1)
+    found = world.catalog.collect(blobs, uploads, clock=clock, delete=True)
+    assert len(found.removed) == 2
+    assert set(blobs.digests()) == stay
+    (weights,) = (ref.digest for ref in world.catalog.manifest(kept).files if "safetensors" in ref.path)
+    assert world.catalog.names_blob("bank_a", weights)
+    assert not world.catalog.names_blob("retail_b", weights)
+    world.database.close()
+
+
+def test_a_store_that_shows_one_tenant_only_is_refused(postgres: PostgresServer, tmp_path: Path) -> None:
+    """Everybody else's blobs would be garbage to it."""
+    with postgres.database() as url:
+        clock = ManualClock()
+        blobs = InMemoryBlobs(clock)
+        world = open_world(tmp_path, store=url, blobs=blobs, clock=clock)
+        world.push(OTHER)
+        clock.advance(DAY + 1)
+        with pytest.raises(ScopeViolated):
+            collect(
+                world.database.within("bank_a"),
+                blobs,
+                Uploads(InMemoryShelf(clock), blobs),
+                clock=clock,
+                delete=True,
+            )
+        assert len(list(blobs.digests())) == 4
+        world.database.close()
