@@ -22,9 +22,11 @@ from registry.store.errors import StoreBusy, StoreConflict, StoreCorrupt, StoreU
 from registry.store.port import Store
 from registry.store.rows import Row
 from registry.store.transaction import Transaction
+from registry.store.turns import Turns
 
 BUSY_TIMEOUT = 10.0
 """Seconds a writer waits for another one; a write takes milliseconds, so longer means something hangs."""
+_READERS = 8
 
 
 class Database:
@@ -35,19 +37,21 @@ class Database:
         self._busy_timeout = busy_timeout
         # One writer a process: its threads then queue here, in order, and not in SQLite's polling.
         self._writer = self._engine("BEGIN IMMEDIATE", pool_size=1, query_only=False)
-        self._reader = self._engine("BEGIN", pool_size=8, query_only=True)
+        self._reader = self._engine("BEGIN", pool_size=_READERS, query_only=True)
+        self._writing = Turns(1, patience=busy_timeout)
+        self._reading = Turns(_READERS, patience=busy_timeout)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """One consistent view of everything; writing in it fails."""
-        with translated(), Session(self._reader) as session:
+        with self._reading.turn(), translated(), Session(self._reader) as session:
             _check_revision(session)
             yield Transaction(session)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """All or nothing, one at a time over all processes. Raises StoreBusy after the busy timeout."""
-        with translated(), Session(self._writer) as session:
+        with self._writing.turn(), translated(), Session(self._writer) as session:
             session.connection()  # BEGIN IMMEDIATE happens here: what is read next cannot change any more
             _check_revision(session)
             yield Transaction(session)
@@ -81,7 +85,7 @@ class Database:
             raise WorkspaceNotFound("the folder of the database does not exist")
         # 0600: it holds the hashes of keys. An existing file keeps its mode.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with translated(), self._writer.connect() as connection:
+        with self._writing.turn(), translated(), self._writer.connect() as connection:
             migrate.run(connection, revision)
             connection.commit()
 

@@ -21,6 +21,7 @@ from registry.names import parse_name
 from registry.store import revision, sqlstates
 from registry.store.errors import StoreUnsuitable
 from registry.store.transaction import Transaction
+from registry.store.turns import Turns
 from registry.store.walls import EVERYTHING, walled
 
 BUSY_TIMEOUT = 30.0
@@ -50,8 +51,8 @@ class PostgresDatabase:
         self._url = _checked(url)
         self._busy_timeout = busy_timeout
         self._scope = EVERYTHING
-        self._reader = self._engine(readers)
-        self._writer = self._engine(writers)
+        self._reader, self._reading = self._engine(readers), Turns(readers, patience=busy_timeout)
+        self._writer, self._writing = self._engine(writers), Turns(writers, patience=busy_timeout)
 
     def within(self, tenant: str) -> "PostgresDatabase":
         """Shares the connections; closing either closes both."""
@@ -61,13 +62,13 @@ class PostgresDatabase:
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        with sqlstates.translated(), Session(self._reader) as session:
+        with self._reading.turn(), sqlstates.translated(), Session(self._reader) as session:
             self._begin(session.connection(), "REPEATABLE READ READ ONLY")
             yield Transaction(session, whole=self._scope == EVERYTHING)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        with sqlstates.translated(), Session(self._writer) as session:
+        with self._writing.turn(), sqlstates.translated(), Session(self._writer) as session:
             self._begin(
                 session.connection(),
                 "REPEATABLE READ",
@@ -81,7 +82,7 @@ class PostgresDatabase:
             session.commit()
 
     def check(self) -> None:
-        with sqlstates.translated(), Session(self._reader) as session:
+        with self._reading.turn(), sqlstates.translated(), Session(self._reader) as session:
             connection = session.connection()
             self._begin(connection, "REPEATABLE READ READ ONLY")
             _require_suitable(connection)
@@ -99,7 +100,7 @@ class PostgresDatabase:
     def migrate(self, revision: str) -> None:
         from registry.store import migrate  # noqa: PLC0415 (alembic is slow to import and seldom needed)
 
-        with sqlstates.translated(), self._writer.begin() as connection:
+        with self._writing.turn(), sqlstates.translated(), self._writer.begin() as connection:
             _run(
                 connection,
                 "BEGIN ISOLATION LEVEL READ COMMITTED",

@@ -308,11 +308,12 @@ def test_a_dump_as_the_guide_makes_it_comes_back(postgres: PostgresServer, url: 
     with PostgresDatabase(url) as database, database.write() as rows:
         rows.tenants.add(_tenant("bank_a"), entry=0)
     environment = {"PGOPTIONS": "-c tenon.scope=*", "PATH": "/usr/bin:/bin"}
-    dump = [postgres.programs / "pg_dump", "--enable-row-security", "-Fc", "-f", tmp_path / "dump", url]
+    file, programs = str(tmp_path / "dump"), postgres.programs
+    dump = [str(programs / "pg_dump"), "--enable-row-security", "-Fc", "-f", file, url]
     subprocess.run(dump, check=True, env=environment)
     with postgres.database(migrated=False) as other:
-        restore = [postgres.programs / "pg_restore", "--enable-row-security", "--no-owner", "-d", other]
-        subprocess.run([*restore, tmp_path / "dump"], check=True, env=environment)
+        restore = [str(programs / "pg_restore"), "--enable-row-security", "--no-owner", "-d", other, file]
+        subprocess.run(restore, check=True, env=environment)
         with closing(PostgresDatabase(other)) as database:
             database.check()
             with database.read() as rows:

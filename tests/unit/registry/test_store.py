@@ -1,16 +1,15 @@
+"""What is SQLite's alone; what every database must do is in ``tests/contract/test_store.py``."""
+
 import sqlite3
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from registry.digests import Digest
-from registry.errors import TenonError
 from registry.models import Tenant
 from registry.store.database import Database, scratch, upgrade
-from registry.store.errors import StoreBusy, StoreConflict, StoreCorrupt
-from tests.support.registries import World, route
+from registry.store.errors import StoreCorrupt
+from tests.support.registries import World
 
 
 @pytest.fixture
@@ -22,65 +21,6 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def _tenant(name: str) -> Tenant:
     return Tenant(id=name, display_name=name)
-
-
-def test_all_or_nothing(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError), database.write() as rows:  # noqa: PT012
-        rows.tenants.add(_tenant("bank_a"), entry=0)
-        _ = 1 / 0
-    with database.read() as rows:
-        assert rows.tenants.all() == ()
-    with database.write() as rows:
-        rows.tenants.add(_tenant("bank_a"), entry=0)
-    with database.read() as rows:
-        assert rows.tenants.all() == (_tenant("bank_a"),)
-
-
-def test_a_reader_sees_one_moment_and_does_not_wait(database: Database) -> None:
-    with database.read() as before:
-        assert before.tenants.all() == ()
-        with database.write() as rows:
-            rows.tenants.add(_tenant("bank_a"), entry=0)
-        assert before.tenants.all() == ()
-    with database.read() as after:
-        assert after.tenants.has("bank_a")
-
-
-def test_a_reader_cannot_write(database: Database) -> None:
-    with pytest.raises(TenonError), database.read() as rows:
-        rows.tenants.add(_tenant("bank_a"), entry=0)
-
-
-def test_a_second_writer_waits_and_then_says_so(database: Database, tmp_path: Path) -> None:
-    impatient = Database(tmp_path / "registry.db", busy_timeout=0.05)
-    with impatient as other, database.write(), pytest.raises(StoreBusy), other.write():
-        pass
-    with pytest.raises(StoreBusy), database.write(), database.write():
-        pass  # the same process: refused by the pool instead of a deadlock
-
-
-def test_writers_queue(database: Database, tmp_path: Path) -> None:
-    entered, leave = threading.Event(), threading.Event()
-
-    def first() -> None:
-        with database.write() as rows:
-            rows.tenants.add(_tenant("first"), entry=0)
-            entered.set()
-            leave.wait(10)
-
-    thread = threading.Thread(target=first)
-    thread.start()
-    assert entered.wait(10)
-    with Database(tmp_path / "registry.db", busy_timeout=10) as other:
-        threading.Timer(0.05, leave.set).start()
-        with other.write() as rows:  # BEGIN IMMEDIATE: it begins after the first has committed
-            assert rows.tenants.has("first")
-    thread.join()
-
-
-def test_foreign_keys_hold(database: Database) -> None:
-    with pytest.raises(StoreConflict), database.write() as rows:
-        rows.routes.replace("nobody", [route(Digest.of(b"no policy"))], entry=0)
 
 
 @pytest.mark.parametrize("table", ["entries", "heads"])

@@ -88,7 +88,7 @@ def _owned(world: World, tenant: str) -> dict[str, int]:
     with psycopg.connect(world.address.replace("tenon@", "postgres@")) as connection:
         return {
             name: connection.execute(
-                f"SELECT count(*) FROM {name} WHERE {OWNER_OF.get(name, 'tenant = {!r}').format(tenant)}"  # type: ignore[arg-type]
+                f"SELECT count(*) FROM {name} WHERE {OWNER_OF.get(name, 'tenant = {!r}').format(tenant)}"
             ).fetchone()[0]  # type: ignore[index]
             for name in walled()
         }
@@ -110,7 +110,7 @@ def test_who_says_nothing_sees_nothing(full: World) -> None:
             for scope in (None, "", "bank_a%", "BANK_A", "bank_a,retail_b"):
                 if scope is not None:
                     connection.execute("SELECT set_config('tenon.scope', %s, true)", [scope])
-                counted = connection.execute(f"SELECT count(*) FROM {name}")  # type: ignore[arg-type]
+                counted = connection.execute(f"SELECT count(*) FROM {name}")
                 assert counted.fetchone() == (0,), (name, scope)
             connection.rollback()
 
