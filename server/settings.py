@@ -57,6 +57,18 @@ class ControlSettings(RoleSettings, StorageSettings):
 
     control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")
     workspace: Path = Field(description="Folder with the registry's database, blobs and keys")
+    oidc_issuer: str | None = Field(
+        None, pattern=r"^https?://", description="Issuer (`iss`) whose tokens are taken beside keys"
+    )
+    oidc_audience: str | None = Field(
+        None, min_length=1, description="What such a token must be for (`aud`); required with an issuer"
+    )
+    oidc_jwks_url: str | None = Field(
+        None, pattern=r"^https?://", description="The issuer's keys; https, but for this machine itself"
+    )
+    oidc_jwks_file: Path | None = Field(None, description="The issuer's keys as a file, instead of the URL")
+    oidc_role_claim: str = Field("tenon_role", min_length=1, description="Claim that names the role")
+    oidc_tenant_claim: str = Field("tenon_tenant", min_length=1, description="Claim that names the tenant")
 
 
 class RouterSettings(RoleSettings):

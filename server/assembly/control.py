@@ -1,10 +1,12 @@
 """The control plane process."""
 
+from registry.clock import SystemClock
 from server.api.app import create_app
 from server.api.control import Control
 from server.assembly import listen
 from server.assembly.blobs import open_storage
 from server.assembly.catalog import open_catalog
+from server.assembly.identity import open_oidc
 from server.assembly.secrets import read_secret
 from server.settings import ControlSettings
 from server.workspace import find
@@ -19,6 +21,7 @@ def serve(settings: ControlSettings) -> None:
             blobs=storage.blobs,
             uploads=storage.uploads,
             service_token=read_secret(settings.service_token_file),
+            oidc=open_oidc(settings, SystemClock()),
         )
     )
     listen.serve(app, host=settings.host, port=settings.control_port, log_level=settings.log_level)
