@@ -150,10 +150,11 @@ class TrainerSettings(BaseSettings):
     )
 
 
-def inherited_environment() -> dict[str, str]:
-    """What child processes may inherit: enough to find programs, libraries and the user's caches."""
+def inherited_environment(*, storage: bool = False) -> dict[str, str]:
+    """What child processes may inherit: enough to find programs, libraries and the user's caches; with
+    ``storage`` also what AWS's chain of credentials looks at."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV")
-    prefixes = ("HF_", "CUDA_", "NVIDIA_", "NCCL_", "XDG_", "SSL_", "OMP_")
+    prefixes = ("HF_", "CUDA_", "NVIDIA_", "NCCL_", "XDG_", "SSL_", "OMP_", *(("AWS_",) if storage else ()))
     return {name: value for name, value in os.environ.items() if name in kept or name.startswith(prefixes)}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from registry.canonical import Document
 from server.errors import AlreadyRunning, PortTaken, StartFailed
-from server.settings import inherited_environment
+from server.settings import StorageSettings, inherited_environment, load
 from server.workspace import Workspace
 
 Progress = Callable[[str, str], None]
@@ -132,7 +132,9 @@ def _roles(
 ) -> list[tuple[str, str, dict[str, object]]]:
     common: dict[str, object] = {"service_token_file": workspace.service_token}
     control_url = f"http://127.0.0.1:{ports.control}"
-    control = {"workspace": workspace.root, "control_port": ports.control}
+    # Where this command keeps the registry's rows and bytes, the control plane must look for them too.
+    storage = load(StorageSettings).model_dump(exclude_defaults=True)
+    control = {"workspace": workspace.root, "control_port": ports.control} | storage
     agent = {
         "control_url": control_url,
         "engine_key_file": workspace.key("engine"),
@@ -163,7 +165,7 @@ def _roles(
 
 def _spawn(workspace: Workspace, role: str, url: str, settings: dict[str, object], *, tied: bool) -> Process:
     log = workspace.logs / f"{role}.log"
-    environment = inherited_environment() | {
+    environment = inherited_environment(storage=role == "control") | {
         f"TENON_{key.upper()}": str(value) for key, value in settings.items()
     }
     command = [sys.executable, "-m", "server.cli.main", "serve", role, *(["--tied"] if tied else [])]
