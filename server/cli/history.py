@@ -1,6 +1,5 @@
 """``tenon history``"""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -20,11 +19,14 @@ def history(
     workspace: At = None,
 ) -> None:
     """Every move of an alias, oldest first: when, by whom, to what, and why."""
+    from pydantic import TypeAdapter
+
+    from registry.catalog.aliases import AliasMove
     from registry.names import AdapterName
 
     moves = place(workspace).catalog.history(AdapterName.parse(name), alias)
     if json:
-        render.data([asdict(move) for move in moves])
+        render.data(TypeAdapter(tuple[AliasMove, ...]).dump_python(moves, mode="json"))
     else:
         render.table(
             "",

@@ -79,7 +79,8 @@ def _assemble() -> None:
 
 def main() -> None:
     """Exit codes: 0 ok, 1 failed, 2 usage, 3 a gate refused, 4 unreachable."""
-    _assemble()
+    if not app.registered_commands:
+        _assemble()
     try:
         app()
     except TenonError as error:

@@ -38,12 +38,7 @@ def root(workspace: str | None) -> Path:
 
 
 def place(workspace: str | None) -> "Place":
-    """The folder or the URL, opened until the command ends."""
-    import click
-
+    """The folder or the URL."""
     from server.assembly.place import open_place
 
-    opened = open_place(where(workspace))
-    if context := click.get_current_context(silent=True):
-        context.call_on_close(opened.close)
-    return opened
+    return open_place(where(workspace))

@@ -115,10 +115,13 @@ class Remote:
 
 
 @contextmanager
-def remote(folder: Path, *, bases: Sequence[tuple[Base, Contract]] = ()) -> Iterator[Remote]:
+def remote(
+    folder: Path, *, bases: Sequence[tuple[Base, Contract]] = (), empty: bool = False
+) -> Iterator[Remote]:
+    """``bases``: known besides the tiny one; ``empty``: nothing but its schema is there."""
     folder.mkdir(exist_ok=True)
     blobs = FilesystemBlobs(folder / "blobs")
-    world = open_world(folder, blobs=blobs)
+    world = open_world(folder, blobs=blobs, filled=empty)
     uploads = Uploads(FilesystemShelf(folder / "shelf"), blobs)
     control = Control(catalog=world.catalog, blobs=blobs, uploads=uploads, service_token=SERVICE_TOKEN)
     for base, contract in bases:

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,8 +90,11 @@ class Wire:
             follow_redirects=False,
         )
 
+        # Whoever forgets to close it leaves no socket behind: a command's catalog goes with its last line.
+        self._closing = weakref.finalize(self, self._client.close)
+
     def close(self) -> None:
-        self._client.close()
+        self._closing()
 
     def __repr__(self) -> str:
         return f"Wire({self.url!r})"
