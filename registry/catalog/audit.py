@@ -159,7 +159,7 @@ def _frontier(rows: Transaction, trees: tuple[Frontier, Frontier]) -> Iterator[F
 
 def _tips(rows: Transaction, replay: Replay) -> Iterator[Fault]:
     try:
-        found, root = rows.log.tree.tips(), rows.log.tips_root()
+        found, nodes = rows.log.tree.tips(), list(rows.log.tree.tip_nodes())
     except TenonError as error:
         yield Fault("tips", error.message)
         return
@@ -168,7 +168,7 @@ def _tips(rows: Transaction, replay: Replay) -> Iterator[Fault]:
     if wrong is not None or len(expected) != len(found):
         name = wrong[1].tenant if wrong else "a tenant"
         yield Fault("tips", f"the count of entries of {name}, or their chain, does not belong to the entries")
-    elif root != replay.tips.root():
+    elif nodes != list(replay.tips.nodes()):
         yield Fault("tips", "the tree over them is another one")
 
 

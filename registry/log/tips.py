@@ -8,7 +8,7 @@ without seeing another's. docs/decisions/0005-tips.md
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal, Self
 
 from pydantic import Field
@@ -64,6 +64,11 @@ class TipTree:
                 level.append(node)
             level[position] = node
 
+    def nodes(self) -> Iterator[tuple[int, int, bytes]]:
+        for height, level in enumerate(self._levels):
+            for position, node in enumerate(level):
+                yield height, position, node
+
     def root(self) -> TipsRoot:
         size = len(self._levels[0])
         peaks, start = [], 0
@@ -99,6 +104,11 @@ class Tips:
     def all(self) -> Sequence[Tip]:
         """By position."""
         return self._tips
+
+    def nodes(self) -> Iterator[tuple[int, int, bytes]]:
+        """(height, position, node) of all complete subtrees, by height and position."""
+        self.root()
+        return self._tree.nodes()
 
 
 def tips_root(size: int, peaks: Sequence[bytes]) -> TipsRoot:

@@ -71,7 +71,7 @@ class TipRow(Row, table=True):
 
 
 class TipNodeRow(Row, table=True):
-    """The Merkle tree over the tips, stored as the log's is; it changes with every entry of a tenant."""
+    """The Merkle tree over the tips, at all heights; a path of it changes with every entry of a tenant."""
 
     __tablename__ = "tip_nodes"
     height: int = Field(primary_key=True, sa_type=Integer)

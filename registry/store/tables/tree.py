@@ -7,14 +7,15 @@ in the log needs the hashes of others' entries, and never the entries.
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from registry.digests import Digest
+from registry.errors import LogCorrupt
 from registry.log.entries import TipsRoot
-from registry.log.merkle import root
-from registry.log.tiles import STRIDE, WIDTH, Nodes, Tiles, stored
-from registry.log.tips import Tip
+from registry.log.merkle import node_hash
+from registry.log.tiles import Nodes, Tiles, stored
+from registry.log.tips import Tip, tips_root
 from registry.store.rows import NodeRow, TipNodeRow, TipRow
 from registry.store.tables.parsing import built
 
@@ -52,6 +53,7 @@ class TreeTable:
         return tuple((row.position, _tip(row)) for row in rows)
 
     def put_tip(self, position: int | None, tip: Tip) -> None:
+        new = position is None
         if position is None:
             position = self._count(TipNodeRow)
             row = TipRow(position=position, tenant=tip.tenant, entries=tip.entries, chain=tip.chain)
@@ -59,33 +61,61 @@ class TreeTable:
             row = self.session.get_one(TipRow, position)
             row.entries, row.chain = tip.entries, tip.chain
         self.session.add(row)
-        self._put_node(0, position, tip.leaf())
         self.session.flush()
-        self._raise(position)
+        self._put_path(position, tip.leaf(), size=position + 1 if new else self._count(TipNodeRow), new=new)
 
     def tip_tiles(self) -> Tiles:
         return Tiles(self._nodes(TipNodeRow), size=self._count(TipNodeRow))
 
     def tips_root(self) -> TipsRoot:
-        tiles = self.tip_tiles()
-        return TipsRoot(size=tiles.size, root=Digest(f"sha256:{tiles.root(tiles.size).hex()}"))
+        size, wanted, start = self._count(TipNodeRow), [], 0
+        for height in reversed(range(size.bit_length())):
+            if size >> height & 1:
+                wanted.append((height, start >> height))
+                start += 1 << height
+        return tips_root(size, self._tip_nodes(wanted))
 
-    def _raise(self, position: int) -> None:
-        """Hash the stored levels above a changed tip again, where they are complete."""
-        size, nodes = self._count(TipNodeRow), self._nodes(TipNodeRow)
-        height, tile = STRIDE, position // WIDTH
-        while (tile + 1) << height <= size:
-            below = nodes(height - STRIDE, tile * WIDTH, (tile + 1) * WIDTH)
-            self._put_node(height, tile, root(below))
-            self.session.flush()
-            height, tile = height + STRIDE, tile // WIDTH
+    def tip_nodes(self) -> Generator[tuple[int, int, bytes], None, None]:
+        """(height, position, node), as they are stored."""
+        found = select(TipNodeRow.height, TipNodeRow.position, TipNodeRow.hash)
+        found = found.order_by(col(TipNodeRow.height), col(TipNodeRow.position))
+        with self.session.execute(found, execution_options={"yield_per": 10_000}) as rows:
+            yield from (tuple(row) for row in rows)
 
-    def _put_node(self, height: int, position: int, node: bytes) -> None:
-        row = self.session.get(TipNodeRow, (height, position))
-        if row is None:
-            row = TipNodeRow(height=height, position=position, hash=node)
-        row.hash = node
-        self.session.add(row)
+    def _put_path(self, position: int, leaf: bytes, *, size: int, new: bool) -> None:
+        """The leaf and every complete subtree over it: the tree of tips is stored at all heights, because
+        each change wants its root, and reads and writes only a path."""
+        siblings, height = [], 0
+        while (position >> height | 1) < size >> height:
+            siblings.append((height, position >> height ^ 1))
+            height += 1
+        path = [leaf]
+        for (at, sibling), node in zip(siblings, self._tip_nodes(siblings), strict=True):
+            mine = path[-1]
+            path.append(node_hash(mine, node) if sibling > position >> at else node_hash(node, mine))
+        values = [{"h": at, "p": position >> at, "v": node} for at, node in enumerate(path)]
+        table = sa.inspect(TipNodeRow).local_table
+        height_, position_, value = sa.bindparam("h"), sa.bindparam("p"), sa.bindparam("v")
+        statement: sa.Insert | sa.Update
+        if new:
+            statement = sa.insert(TipNodeRow).values(height=height_, position=position_, hash=value)
+        else:
+            here = sa.and_(table.c.height == height_, table.c.position == position_)
+            statement = sa.update(TipNodeRow).where(here).values(hash=value)
+        self.session.connection().execute(statement, values)
+
+    def _tip_nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        """In the order in which they are wanted. Raises LogCorrupt when one is not there."""
+        if not wanted:
+            return []
+        where = sa.tuple_(col(TipNodeRow.height), col(TipNodeRow.position)).in_(wanted)
+        found = self.session.exec(
+            select(TipNodeRow.height, TipNodeRow.position, TipNodeRow.hash).where(where)
+        )
+        nodes = {(height, position): node for height, position, node in found}
+        if not nodes.keys() >= set(wanted):
+            raise LogCorrupt("the stored tree of the tips has gaps")
+        return [nodes[where] for where in wanted]
 
     def _count(self, table: type[NodeRow] | type[TipNodeRow]) -> int:
         last = self.session.exec(select(func.max(table.position)).where(table.height == 0)).one()

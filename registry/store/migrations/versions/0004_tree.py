@@ -100,13 +100,12 @@ def _fill(connection: sa.Connection) -> None:
     ]
     height = 0
     while level:
-        if height % _STRIDE == 0:
-            _insert(
-                connection,
-                "tip_nodes",
-                ("height", "position", "hash"),
-                [(height, at, node) for at, node in enumerate(level)],
-            )
+        _insert(
+            connection,
+            "tip_nodes",
+            ("height", "position", "hash"),
+            [(height, at, node) for at, node in enumerate(level)],
+        )
         level = [
             hashlib.sha256(b"\x01" + level[at] + level[at + 1]).digest() for at in range(0, len(level) - 1, 2)
         ]
