@@ -1,5 +1,6 @@
 """The local catalog of a workspace, wired."""
 
+from contextlib import closing
 from pathlib import Path
 
 from registry.catalog.local import LocalCatalog
@@ -25,11 +26,13 @@ def initialise(root: Path, *, database_url_file: Path | None = None) -> Workspac
     """
     settings = StorageSettings(database_url_file=database_url_file) if database_url_file else _settings()
     if settings.database_url_file is not None:
-        _require_unused(on_postgresql(settings.database_url_file))
+        with closing(on_postgresql(settings.database_url_file)) as store:
+            _require_unused(store)
     workspace = create(root)
     if database_url_file is not None:
         keep_database_url(workspace, read_url(database_url_file))
-    upgrade(open_store(workspace, settings))
+    with closing(open_store(workspace, settings)) as store:
+        upgrade(store)
     catalog = open_catalog(workspace, settings)
     for role in SIGNERS:
         catalog.trust(signer(workspace, role).public, actor="tenon init")
@@ -38,13 +41,15 @@ def initialise(root: Path, *, database_url_file: Path | None = None) -> Workspac
 
 def upgrade_workspace(root: Path) -> Workspace:
     workspace = find(root)
-    upgrade(open_store(workspace, _settings()))
+    with closing(open_store(workspace, _settings())) as store:
+        upgrade(store)
     return workspace
 
 
 def upgrade_database(url_file: Path) -> None:
     """Without a workspace: for a migration that runs beside the control plane, as the tables' owner."""
-    upgrade(on_postgresql(url_file))
+    with closing(on_postgresql(url_file)) as store:
+        upgrade(store)
 
 
 def open_catalog(workspace: Workspace, settings: StorageSettings | None = None) -> LocalCatalog:

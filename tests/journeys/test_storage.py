@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.errors import TenonError
+from server.assembly.catalog import initialise
 from server.assembly.stack import Ports
 from server.workspace import find
 from tests.journeys.commands import surroundings, tenon
@@ -85,9 +87,9 @@ def test_a_workspace_on_postgresql(url_file: Path, tmp_path: Path) -> None:
     assert "holds a registry already" in other.err
     assert not (tmp_path / "other").exists()
 
+    key = json.loads(tenon("key", "issue", "--json", "-w", "work", cwd=tmp_path).out)["secret"]
     with _control(tmp_path / "work", url_file) as address:
-        token = (tmp_path / "work" / "secrets" / "service-token").read_text().strip()
-        found = json.loads(_get(f"{address}/api/v1/tenants/bank_a", token))
+        found = json.loads(_get(f"{address}/api/v1/tenants/bank_a", key))
         assert found["id"] == "bank_a"
 
 
@@ -101,25 +103,30 @@ def test_the_setting_says_where_without_a_copy(url_file: Path, tmp_path: Path) -
     assert "there is no database here" in without.err
 
 
-def test_what_cannot_work_says_what_to_do(postgres: PostgresServer, url: str, tmp_path: Path) -> None:
-    file = tmp_path / "url"
-    for content, said, hint in (
-        (None, "cannot be read", ""),
-        ("", "is empty", ""),
-        ("mysql://tenon:hunter2@db/tenon", "no PostgreSQL URL", "postgresql://"),
-        (
-            f"postgresql://tenon:hunter2@/tenon?host={tmp_path}",
-            "cannot be reached",
-            "check that the server runs",
-        ),
-        (url.replace("tenon@", "postgres@"), "does not bind this role", "without SUPERUSER"),
-        (postgres.url("nothing"), "does not exist", "docs/guides/storage.md"),
-    ):
-        if content is not None:
-            file.write_text(content)
-        done = tenon("init", "work", "--database-url-file", str(file), cwd=tmp_path)
-        assert done.code in {1, 2, 4}
-        assert said in done.err
-        assert hint in done.err
-        assert "hunter2" not in done.err
-        assert not (tmp_path / "work").exists()
+UNUSABLE = {
+    "no file": (None, "cannot be read", ""),
+    "nothing in it": ("", "is empty", ""),
+    "another kind": ("mysql://tenon:hunter2@db/tenon", "no PostgreSQL URL", "postgresql://"),
+    "no server": (
+        "postgresql://tenon:hunter2@/tenon?host={folder}",
+        "cannot be reached",
+        "that the server runs",
+    ),
+    "no database": ("postgresql://tenon@/nothing?host={server}", "does not exist", "docs/guides/storage.md"),
+    "a superuser": ("postgresql://postgres@/{name}?host={server}", "does not bind this role", "SUPERUSER"),
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_what_cannot_work_says_what_to_do(
+    postgres: PostgresServer, url: str, tmp_path: Path, what: str
+) -> None:
+    content, said, advice = UNUSABLE[what]
+    if content is not None:
+        name = url.partition("@/")[2].partition("?")[0]
+        (tmp_path / "url").write_text(content.format(folder=tmp_path, server=postgres.folder, name=name))
+    with pytest.raises(TenonError, match=said) as refused:
+        initialise(tmp_path / "work", database_url_file=tmp_path / "url")
+    assert advice in refused.value.advice
+    assert "hunter2" not in refused.value.message + refused.value.advice
+    assert not (tmp_path / "work").exists()

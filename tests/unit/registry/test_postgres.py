@@ -106,7 +106,8 @@ def test_a_table_whose_wall_is_down_is_refused(database: PostgresDatabase, url: 
 
 def test_a_database_that_cannot_hold_every_letter_is_refused(postgres: PostgresServer) -> None:
     with postgres.admin() as admin:
-        made = "CREATE DATABASE latin OWNER {} TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C' ENCODING LATIN1"
+        made = "CREATE DATABASE latin OWNER {} TEMPLATE template0 ENCODING LATIN1"
+        made += " LOCALE_PROVIDER libc LOCALE 'C'"
         admin.execute(SQL(made).format(Identifier(ROLE)))
     try:
         with PostgresDatabase(postgres.url("latin")) as database:
