@@ -65,8 +65,12 @@ class Revocation(Document):
 def owned(control: Control, name: AdapterName, version: str) -> Digest:
     """A path parameter; another adapter's version is as unknown as one that does not exist."""
     digest = Digest(version)
-    manifest = control.within(name.tenant).manifest(digest)
-    if (manifest.tenant, manifest.adapter) != (name.tenant, name.adapter):
+    try:
+        manifest = control.within(name.tenant).manifest(digest)
+        found = (manifest.tenant, manifest.adapter) == (name.tenant, name.adapter)
+    except VersionNotFound:
+        found = False
+    if not found:  # in the same words, whether it is nobody's or another's
         raise VersionNotFound(f"{name} has no version {digest}")
     return digest
 
