@@ -55,20 +55,20 @@ class TreeTable:
     def put_tip(self, position: int | None, tip: Tip) -> None:
         new = position is None
         if position is None:
-            position = self._count(TipNodeRow)
+            position = self._tips()
             row = TipRow(position=position, tenant=tip.tenant, entries=tip.entries, chain=tip.chain)
         else:
             row = self.session.get_one(TipRow, position)
             row.entries, row.chain = tip.entries, tip.chain
         self.session.add(row)
         self.session.flush()
-        self._put_path(position, tip.leaf(), size=position + 1 if new else self._count(TipNodeRow), new=new)
+        self._put_path(position, tip.leaf(), size=position + 1 if new else self._tips(), new=new)
 
     def tip_tiles(self) -> Tiles:
-        return Tiles(self._nodes(TipNodeRow), size=self._count(TipNodeRow))
+        return Tiles(self._nodes(TipNodeRow), size=self._tips())
 
     def tips_root(self) -> TipsRoot:
-        size, wanted, start = self._count(TipNodeRow), [], 0
+        size, wanted, start = self._tips(), [], 0
         for height in reversed(range(size.bit_length())):
             if size >> height & 1:
                 wanted.append((height, start >> height))
@@ -94,28 +94,33 @@ class TreeTable:
             mine = path[-1]
             path.append(node_hash(mine, node) if sibling > position >> at else node_hash(node, mine))
         values = [{"h": at, "p": position >> at, "v": node} for at, node in enumerate(path)]
-        table = sa.inspect(TipNodeRow).local_table
-        height_, position_, value = sa.bindparam("h"), sa.bindparam("p"), sa.bindparam("v")
-        statement: sa.Insert | sa.Update
-        if new:
-            statement = sa.insert(TipNodeRow).values(height=height_, position=position_, hash=value)
-        else:
-            here = sa.and_(table.c.height == height_, table.c.position == position_)
-            statement = sa.update(TipNodeRow).where(here).values(hash=value)
-        self.session.connection().execute(statement, values)
+        self.session.connection().execute(_INSERT if new else _UPDATE, values)
+        self._known.nodes.update({(at, position >> at): node for at, node in enumerate(path)})
+        self._known.size = size
 
     def _tip_nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
         """In the order in which they are wanted. Raises LogCorrupt when one is not there."""
-        if not wanted:
-            return []
-        where = sa.tuple_(col(TipNodeRow.height), col(TipNodeRow.position)).in_(wanted)
-        found = self.session.exec(
-            select(TipNodeRow.height, TipNodeRow.position, TipNodeRow.hash).where(where)
-        )
-        nodes = {(height, position): node for height, position, node in found}
-        if not nodes.keys() >= set(wanted):
+        nodes = self._known.nodes
+        missing = [where for where in wanted if where not in nodes]
+        if missing:
+            rows = self.session.connection().execute(_SELECT, {"wanted": missing})
+            nodes.update({(height, position): node for height, position, node in rows})
+        if any(where not in nodes for where in wanted):
             raise LogCorrupt("the stored tree of the tips has gaps")
         return [nodes[where] for where in wanted]
+
+    @property
+    def _known(self) -> "_Known":
+        """A change asks for the same nodes before and after it: what this transaction read and wrote."""
+        known: _Known = self.session.info.setdefault("tips", _Known())
+        return known
+
+    def _tips(self) -> int:
+        """How many there are."""
+        known = self._known
+        if known.size is None:
+            known.size = self._count(TipNodeRow)
+        return known.size
 
     def _count(self, table: type[NodeRow] | type[TipNodeRow]) -> int:
         last = self.session.exec(select(func.max(table.position)).where(table.height == 0)).one()
@@ -129,6 +134,26 @@ class TreeTable:
             return self.session.exec(found.order_by(col(table.position))).all()
 
         return read
+
+
+class _Known:
+    """Of one transaction, see :meth:`TreeTable._known`."""
+
+    def __init__(self) -> None:
+        self.size: int | None = None
+        self.nodes: dict[tuple[int, int], bytes] = {}
+
+
+_TABLE = sa.inspect(TipNodeRow).local_table
+_AT = sa.tuple_(_TABLE.c.height, _TABLE.c.position)
+_SELECT = sa.select(_TABLE).where(_AT.in_(sa.bindparam("wanted", expanding=True)))
+_GIVEN = {"height": sa.bindparam("h"), "position": sa.bindparam("p"), "hash": sa.bindparam("v")}
+_INSERT = sa.insert(TipNodeRow).values(**_GIVEN)
+_UPDATE = (
+    sa.update(TipNodeRow)
+    .where(_TABLE.c.height == sa.bindparam("h"), _TABLE.c.position == sa.bindparam("p"))
+    .values(hash=sa.bindparam("v"))
+)
 
 
 def _tip(row: TipRow) -> Tip:
