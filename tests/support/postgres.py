@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import IO
 
 import psycopg
+import pytest
 from psycopg.sql import SQL, Identifier
 
 from registry.store.database import upgrade
 from registry.store.postgres import PostgresDatabase
 
+ROOT = Path(__file__).parents[2]
 ROLE = "tenon"
 SUPERUSER = "postgres"
 _TEMPLATE = "migrated"
@@ -170,17 +172,10 @@ def _spawn(folder: Path, programs: Path, log: IO[bytes]) -> "subprocess.Popen[by
 
 
 def _programs() -> Path:
-    found = shutil.which("initdb")
-    if found:
-        return Path(found).resolve().parent
-    installed = sorted(
-        Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb"), key=lambda path: int(path.parts[4])
-    )
-    if not installed:
-        raise RuntimeError(
-            "these tests need PostgreSQL's server programs: on Debian or Ubuntu, apt-get install postgresql"
-        )
-    return installed[-1].parent
+    found = subprocess.run([ROOT / "scripts" / "find-postgres"], capture_output=True, text=True, check=False)
+    if found.returncode:  # never a skip: without a server nothing about PostgreSQL is known
+        pytest.fail(found.stderr, pytrace=False)
+    return Path(found.stdout.strip())
 
 
 def _user() -> str:

@@ -1,5 +1,6 @@
 """What is PostgreSQL's alone: its settings, its errors as ours, and a server that ends in the middle."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,7 +24,9 @@ from registry.store.errors import (
 )
 from registry.store.postgres import PostgresDatabase
 from registry.store.transaction import Transaction
-from tests.support.postgres import ROLE, PostgresServer, running
+from tests.support.postgres import ROLE, ROOT, SUPERUSER, PostgresServer, running
+
+GUIDE = ROOT / "docs" / "guides" / "storage.md"
 
 
 @pytest.fixture
@@ -281,33 +284,44 @@ def test_a_migration_waits_for_who_is_reading(
     database.migrate("base")
 
 
-def test_a_role_that_may_only_use_the_tables_is_enough(postgres: PostgresServer, url: str) -> None:
-    """As the guide sets it up: the tables belong to another role, so that ours cannot take the walls down."""
-    with postgres.admin() as admin:
-        admin.execute("CREATE ROLE app LOGIN")
-    with psycopg.connect(url, autocommit=True) as owner:
-        owner.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app")
+def test_two_roles_as_the_guide_makes_them(postgres: PostgresServer, tmp_path: Path) -> None:
+    """The tables belong to another role, so that ours cannot take the walls down."""
+    (statements,) = re.findall(r"^```sql\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    (tmp_path / "guide.sql").write_text(re.sub(r"\btenon(?=\b|_)", "guide", statements))
+    psql = [str(postgres.programs / "psql"), "-v", "ON_ERROR_STOP=1", "-qf", str(tmp_path / "guide.sql")]
+    subprocess.run(
+        [*psql, postgres.url("postgres", role=SUPERUSER)], check=True, env={"PATH": "/usr/bin:/bin"}
+    )
     try:
-        with PostgresDatabase(postgres.url(_name(url), role="app")) as database:
+        with PostgresDatabase(postgres.url("guide", role="guide_owner")) as owner:
+            upgrade(owner)
+            owner.check()
+        with PostgresDatabase(postgres.url("guide", role="guide")) as database:
+            upgrade(database)  # nothing to do, and allowed to find that out
             database.check()
             with database.write() as rows:
                 rows.tenants.add(_tenant("bank_a"), entry=0)
             for statement in (
                 "DROP POLICY tenant_wall ON versions",
+                "ALTER TABLE versions DISABLE ROW LEVEL SECURITY",
                 "ALTER TABLE entries DISABLE TRIGGER ALL",
+                "TRUNCATE entries",
             ):
                 with pytest.raises(StoreUnavailable), database.write() as rows:
                     _do(rows, statement)
+            with pytest.raises(StoreUnavailable):
+                database.migrate("0001")
+            database.check()
     finally:
-        with psycopg.connect(url, autocommit=True) as owner:
-            owner.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM app")
         with postgres.admin() as admin:
-            admin.execute("DROP ROLE app")
+            admin.execute("DROP DATABASE IF EXISTS guide WITH (FORCE)")
+            admin.execute("DROP ROLE IF EXISTS guide, guide_owner")
 
 
 def test_a_dump_as_the_guide_makes_it_comes_back(postgres: PostgresServer, url: str, tmp_path: Path) -> None:
     with PostgresDatabase(url) as database, database.write() as rows:
         rows.tenants.add(_tenant("bank_a"), entry=0)
+    assert GUIDE.read_text().count("PGOPTIONS='-c tenon.scope=*' pg_") == 2
     environment = {"PGOPTIONS": "-c tenon.scope=*", "PATH": "/usr/bin:/bin"}
     file, programs = str(tmp_path / "dump"), postgres.programs
     dump = [str(programs / "pg_dump"), "--enable-row-security", "-Fc", "-f", file, url]
