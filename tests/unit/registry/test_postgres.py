@@ -25,6 +25,7 @@ from registry.store.errors import (
 from registry.store.postgres import PostgresDatabase
 from registry.store.transaction import Transaction
 from tests.support.postgres import ROLE, ROOT, SUPERUSER, PostgresServer, running
+from tests.support.registries import GATE, NAME, open_world
 
 GUIDE = ROOT / "docs" / "guides" / "storage.md"
 
@@ -231,22 +232,43 @@ def test_connections_that_the_server_cut_are_made_anew(
 
 
 def test_a_server_that_crashes_and_comes_back(tmp_path: Path) -> None:
-    with running() as server, server.database() as url, PostgresDatabase(url) as database:
-        with database.write() as rows:
-            rows.tenants.add(_tenant("kept"), entry=0)
+    """In the middle of a promotion: a clear error, and then everything as it was before."""
+    with running() as server, server.database() as url:
+        world = open_world(tmp_path, store=url)
+        first, second = world.promoted(seed=1), world.evaluated(seed=2)
+        before = world.catalog.snapshot()
+        database = world.database
         with pytest.raises(StoreUnavailable) as lost, database.write() as rows:  # noqa: PT012
             rows.tenants.add(_tenant("lost"), entry=0)
             server.crash()
             rows.tenants.all()
         assert "whether the change was made" in lost.value.advice
-        with pytest.raises(StoreUnavailable):
-            database.check()
+        for use in (database.check, lambda: world.catalog.promote(NAME, second, gate=GATE, actor="test")):
+            with pytest.raises(StoreUnavailable):
+                use()
         server.restart()
-        with database.write() as rows:
-            assert [tenant.id for tenant in rows.tenants.all()] == ["kept"]
-            rows.tenants.add(_tenant("next"), entry=0)
-        with database.read() as rows:
-            assert rows.integrity() == ()
+        assert world.catalog.snapshot() == before
+        assert world.catalog.verify() == []
+        assert world.catalog.alias(NAME).version == first
+        world.catalog.promote(NAME, second, gate=GATE, actor="test")
+        assert world.catalog.verify() == []
+        database.close()
+
+
+def test_what_a_superuser_changed_is_named(postgres: PostgresServer, url: str, tmp_path: Path) -> None:
+    """No wall and no trigger stops one; the log's hashes and the replay tell."""
+    world = open_world(tmp_path, store=url)
+    world.promoted()
+    last = world.catalog.snapshot().size - 1
+    with postgres.admin(_name(url)) as admin:
+        admin.execute("UPDATE tenants SET display_name = 'x' WHERE id = 'retail_b'")
+        admin.execute("ALTER TABLE entries DISABLE TRIGGER USER")
+        admin.execute("UPDATE entries SET actor = 'nobody' WHERE position = %s", [last])
+    faults = {fault.where: fault.what for fault in world.catalog.verify()}
+    assert f"entry {last}" in faults
+    assert any("tenants retail_b" in what for what in faults.values())
+    assert "entries_no_update" in faults["database file"]
+    world.database.close()
 
 
 @pytest.mark.parametrize("table", ["entries", "heads"])
