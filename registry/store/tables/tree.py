@@ -53,16 +53,29 @@ class TreeTable:
         return tuple((row.position, _tip(row)) for row in rows)
 
     def put_tip(self, position: int | None, tip: Tip) -> None:
-        new = position is None
+        """Raises LogCorrupt when the tip before it is not the one that the tree holds: the next head would
+        put a signature under it."""
         if position is None:
             position = self._tips()
-            row = TipRow(position=position, tenant=tip.tenant, entries=tip.entries, chain=tip.chain)
+            self._known.size = position + 1
+            self.session.add(
+                TipRow(position=position, tenant=tip.tenant, entries=tip.entries, chain=tip.chain)
+            )
+            self.session.flush()
+            path = self._path(position, tip.leaf())
+            self.session.connection().execute(_INSERT, _values(position, path))
         else:
             row = self.session.get_one(TipRow, position)
+            before = self._path(position, _tip(row).leaf())
+            top = len(before) - 1
+            if self._tip_nodes([(top, position >> top)]) != before[-1:]:
+                raise LogCorrupt("a tenant's tip is not the one that was signed last")
             row.entries, row.chain = tip.entries, tip.chain
-        self.session.add(row)
-        self.session.flush()
-        self._put_path(position, tip.leaf(), size=position + 1 if new else self._tips(), new=new)
+            self.session.add(row)
+            self.session.flush()
+            path = self._path(position, tip.leaf())
+            self.session.connection().execute(_UPDATE, _values(position, path))
+        self._known.nodes.update({(at, position >> at): node for at, node in enumerate(path)})
 
     def tip_tiles(self) -> Tiles:
         return Tiles(self._nodes(TipNodeRow), size=self._tips())
@@ -82,21 +95,18 @@ class TreeTable:
         with self.session.execute(found, execution_options={"yield_per": 10_000}) as rows:
             yield from (tuple(row) for row in rows)
 
-    def _put_path(self, position: int, leaf: bytes, *, size: int, new: bool) -> None:
-        """The leaf and every complete subtree over it: the tree of tips is stored at all heights, because
-        each change wants its root, and reads and writes only a path."""
+    def _path(self, position: int, leaf: bytes) -> list[bytes]:
+        """The leaf and every complete subtree over it. The tree of tips is stored at all heights, because
+        each change wants its root, and so reads and writes only a path."""
         siblings, height = [], 0
-        while (position >> height | 1) < size >> height:
+        while (position >> height | 1) < self._tips() >> height:
             siblings.append((height, position >> height ^ 1))
             height += 1
         path = [leaf]
         for (at, sibling), node in zip(siblings, self._tip_nodes(siblings), strict=True):
             mine = path[-1]
             path.append(node_hash(mine, node) if sibling > position >> at else node_hash(node, mine))
-        values = [{"h": at, "p": position >> at, "v": node} for at, node in enumerate(path)]
-        self.session.connection().execute(_INSERT if new else _UPDATE, values)
-        self._known.nodes.update({(at, position >> at): node for at, node in enumerate(path)})
-        self._known.size = size
+        return path
 
     def _tip_nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
         """In the order in which they are wanted. Raises LogCorrupt when one is not there."""
@@ -154,6 +164,10 @@ _UPDATE = (
     .where(_TABLE.c.height == sa.bindparam("h"), _TABLE.c.position == sa.bindparam("p"))
     .values(hash=sa.bindparam("v"))
 )
+
+
+def _values(position: int, path: Sequence[bytes]) -> list[dict[str, object]]:
+    return [{"h": at, "p": position >> at, "v": node} for at, node in enumerate(path)]
 
 
 def _tip(row: TipRow) -> Tip:
