@@ -30,7 +30,7 @@ class Pool:
 class Operation:
     method: str
     path: str
-    described: Schema
+    described: Schema = field(repr=False)
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

@@ -77,7 +77,8 @@ class Watched:
     def look_for_leaks(self, drawn: Drawn, answer: Any, role: str, tenant: str) -> None:
         other = _other(tenant)
         if drawn.operation.of_tenant and role != "nobody" and drawn.parameters["tenant"] != tenant:
-            assert (answer.status_code, _code(answer)) == (404, "tenant_not_found")
+            assert answer.status_code == 404
+            assert drawn.operation.method == "HEAD" or _code(answer) == "tenant_not_found"
         said = readable(answer)
         ids = self.bench.ids(other)
         assert MARKS[other] not in said.lower()
@@ -90,9 +91,9 @@ class Watched:
         other = _other(tenant)
         swaps = {known: _nobody_s(known) for known in ids if known in drawn.text()} | {other: "nobody_x"}
         twin = _without_key(drawn.mapped(lambda text: swaps.get(text, text)))
-        if _without_key(drawn).text() == twin.text() or (
-            answer.status_code < 300 and drawn.operation.method != "GET"
-        ):
+        kept = "idempotency_key_reused" in answer.text or "idempotency-replayed" in answer.headers
+        changed = answer.status_code < 300 and drawn.operation.method != "GET"
+        if kept or changed or _without_key(drawn).text() == twin.text():
             return
         second = self.bench.send(twin, role, tenant)
         assert second.status_code == answer.status_code
@@ -113,7 +114,7 @@ def watched() -> Iterator[Watched]:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_each_endpoint_keeps_two_tenants_apart(watched: Watched, operation: Operation) -> None:
-    @settings(QUIET, max_examples=8)
+    @settings(QUIET, max_examples=6)
     @given(data=st.data())
     def asked(data: st.DataObject) -> None:
         watched.ask(*watched.draw(data, operation))
@@ -143,7 +144,7 @@ class Anything(RuleBasedStateMachine):
 
 def test_no_order_of_requests_mixes_two_tenants() -> None:
     Anything.answers.clear()
-    run_state_machine_as_test(Anything, settings=settings(QUIET, max_examples=10, stateful_step_count=30))
+    run_state_machine_as_test(Anything, settings=settings(QUIET, max_examples=7, stateful_step_count=30))
     done = {operation for operation, status in Anything.answers if status < 300}
     assert len(done) > 20, "too few requests did anything for the test to mean something"
 
