@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -45,22 +46,17 @@ class Digest(str):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # The pattern is checked in Rust and nothing of ours runs: six times as fast as calling Digest, and a
+        # snapshot of the registry holds 160,000 of them.
         return core_schema.no_info_after_validator_function(
-            _parse,
-            core_schema.str_schema(),
+            partial(str.__new__, cls),
+            core_schema.str_schema(pattern=f"^{_GRAMMAR.pattern}$"),
             serialization=core_schema.plain_serializer_function_ser_schema(str),
         )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return handler(core) | {"pattern": f"^{_GRAMMAR.pattern}$"}
-
-
-def _parse(text: str) -> Digest:
-    try:
-        return Digest(text)
-    except InvalidDigest as error:
-        raise ValueError(error.message) from None
 
 
 def chunks(stream: BinaryIO, size: int = _CHUNK) -> Iterator[bytes]:

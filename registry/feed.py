@@ -1,10 +1,12 @@
-"""What routers and engines are told of the registry: all of it once, then what changed (docs/concepts/feed.md).
+"""What routers and engines are told of the registry: all of it once, then what changed (concepts/feed.md).
 
 Positions in the log order everything: a :class:`Delta` from position n to m, applied to the state at n, gives
 exactly the state at m. Nothing is ever removed except slots, and those of an engine come all together.
 """
 
-from collections.abc import Iterable, Mapping
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
@@ -96,10 +98,25 @@ News: TypeAlias = Snapshot | Delta
 _NEWS: TypeAdapter[News] = TypeAdapter(Annotated[News, Field(discriminator="kind")])
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Around the making of a whole state, whose hundred thousand documents make no cycles: Python would look
+    through all of them again and again, for two thirds of the time (2.0 s and not 0.7 s, at 50,000 versions).
+    """
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
+
+
 def parse(body: bytes) -> News:
     """Raises InvalidDocument."""
     try:
-        return _NEWS.validate_json(body)
+        with uncollected():
+            return _NEWS.validate_json(body)
     except ValidationError as error:
         raise InvalidDocument(f"not news of a registry: {error.error_count()} faults") from None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from registry.digests import Digest
-from registry.feed import Delta, Snapshot, State
+from registry.feed import Delta, Snapshot, State, uncollected
 from registry.models import Key, Policy, Role, Route, Routing
 from registry.routing.choice import Rules, compiled, derived
 from router import faults, places
@@ -80,6 +80,11 @@ class Tables:
 
 def compile_tables(snapshot: Snapshot, previous: Tables | None = None) -> Tables:
     """Everything from the start; policies of ``previous`` are used again (same digest, same document)."""
+    with uncollected():
+        return _compiled(snapshot, previous)
+
+
+def _compiled(snapshot: Snapshot, previous: Tables | None) -> Tables:
     state = State.of(snapshot)
     holders: dict[Digest, tuple[str, ...]] = {}
     for key in snapshot.keys:

@@ -1,8 +1,8 @@
 """A registry of any size, filled through the real ledger and the real projection.
 
-Every entry is hashed into the log, signed over and projected as the control plane would do it; what is left out
-is what comes before an entry is written (reading the adapter's bytes, asking the gate), and a transaction holds
-a thousand entries instead of one, so that building does not measure the disk's fsync.
+Every entry is hashed into the log, signed over and projected as the control plane would do it. Left out is
+what comes before an entry is written (reading the adapter's bytes, asking the gate), and a transaction has a
+thousand entries instead of one, so that building does not measure the disk's fsync.
 """
 
 from collections.abc import Callable, Iterator

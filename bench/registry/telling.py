@@ -5,9 +5,9 @@ import gzip
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from bench.registry import population
+from bench.registry.stores import Opening
 from bench.registry.timing import Spread, seconds, spread
 from registry.blobs.memory import InMemoryBlobs, InMemoryShelf
 from registry.blobs.uploads import Uploads
@@ -52,7 +52,7 @@ def snapshot(catalog: LocalCatalog) -> tuple[dict[str, float], bytes]:
     }, body
 
 
-def snapshot_bytes(opening: Any) -> bytes:
+def snapshot_bytes(opening: Opening) -> bytes:
     """For a process of its own, whose memory is measured."""
     with opening() as store:
         catalog = LocalCatalog(
@@ -80,7 +80,7 @@ async def revocations(catalog: LocalCatalog, url: str, times: int = 20) -> dict[
         feed = Feed(client, freshness=Freshness.within(30), ticks=time.monotonic)
         began = time.perf_counter()
         await feed.start()
-        while feed.latest is None:
+        while feed.latest is None:  # noqa: ASYNC110 (a feed tells nobody but its requests)
             await asyncio.sleep(0.01)
         first = time.perf_counter() - began
         samples = []
@@ -89,7 +89,7 @@ async def revocations(catalog: LocalCatalog, url: str, times: int = 20) -> dict[
             hashed = Digest.of(secret.encode())
             await asyncio.to_thread(catalog.revoke_key, identity, actor="bench")
             began = time.perf_counter()
-            while (key := feed.tables().key(hashed)) is None or not key.revoked:
+            while (key := feed.tables().key(hashed)) is None or not key.revoked:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             samples.append((time.perf_counter() - began) * 1e3)
         await feed.stop()

@@ -6,6 +6,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -46,8 +47,8 @@ def spread(work: Callable[[int], object], times: int, *, scale: float = 1.0) -> 
 def megabytes(work: Callable[..., Any], *arguments: Any) -> float:
     """By how much a fresh process grows at most while it does ``work``, imports not counted."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_growth, (work, arguments))
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_growth, work, arguments).result()
 
 
 def _growth(work: Callable[..., Any], arguments: tuple[Any, ...]) -> float:

@@ -153,7 +153,9 @@ class FeedTable:
 
         def value(values: tuple[Any, ...]) -> dict[str, Any]:
             found = dict(zip(fields, values, strict=True))
-            return found | {name: orjson.Fragment(found[name]) for name in noun.nested}
+            for name in noun.nested:
+                found[name] = orjson.Fragment(found[name])
+            return found
 
         return tuple(self._checked(noun.model, _since(wanted.where(*conditions), row, since), value))
 
@@ -176,7 +178,7 @@ class FeedTable:
 
     def _checked(self, model: type[D], wanted: Any, value: Callable[[Any], Any]) -> list[D]:
         adapter, found = TypeAdapter(list[model]), list[D]()  # type: ignore[valid-type]
-        for rows in self.session.execute(wanted).partitions(_SLICE):
+        for rows in self.session.connection().execute(wanted).partitions(_SLICE):
             try:
                 documents = adapter.validate_json(orjson.dumps([value(tuple(row)) for row in rows]))
             except (ValidationError, orjson.JSONEncodeError):

@@ -1,3 +1,4 @@
+import gc
 import sqlite3
 import threading
 from contextlib import closing
@@ -9,7 +10,7 @@ from registry.catalog.errors import LogTruncated
 from registry.catalog.local import LocalCatalog
 from registry.clock import ManualClock
 from registry.digests import Digest
-from registry.errors import InvalidInput, LogForked
+from registry.errors import InvalidDocument, InvalidInput, LogForked
 from registry.feed import Delta, Snapshot, State, encode, parse
 from registry.log.entries import Head
 from registry.models import Role, Tenant
@@ -58,6 +59,20 @@ def test_its_root_is_the_signed_one(world: World) -> None:
     assert envelope is not None
     head = Head.parse(envelope.body())
     assert (world.catalog.snapshot().size, world.catalog.snapshot().root) == (head.size, head.root)
+
+
+def test_making_it_leaves_the_collector_as_it_was(world: World) -> None:
+    body = encode(world.catalog.snapshot())
+    assert gc.isenabled()
+    with pytest.raises(InvalidDocument):
+        parse(body[:-1])
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        parse(body)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_a_reader_that_knows_more_than_the_log_is_told_so(world: World) -> None:
