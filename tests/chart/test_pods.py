@@ -121,7 +121,13 @@ def test_each_process_gets_only_its_secrets(component: str, release: Release) ->
     assert {item["key"] for item in volume["secret"]["items"]} == SECRET_KEYS[component]
     # registry.signing refuses a key file that everybody may read
     assert volume["secret"]["defaultMode"] == 0o440
-    files = {f"/etc/tenon/secrets/{item['path']}" for item in volume["secret"]["items"]}
+    mounted = {mount["name"]: mount["mountPath"] for mount in release.container(component)["volumeMounts"]}
+    files = {
+        f"{mounted[one['name']]}/{item['path']}"
+        for one in spec["volumes"]
+        for item in (one.get("secret") or one.get("configMap") or {}).get("items", ())
+        if one["name"] != "hub-token"  # for the hub's library, not for Tenon
+    }
     environment = release.environment(component)
     assert {
         value for name, value in environment.items() if name.startswith("TENON_") and name.endswith("_FILE")

@@ -43,8 +43,13 @@ BY_CHECK = [
     (
         "minimal",
         ["control.replicas=2"],
-        "control.replicas must be 1: the workspace is a SQLite database on one volume",
+        "control.replicas must be 1: the workspace is one volume with the log's key",
     ),
+    ("minimal", ["control.database.existingSecret=registry"], "control.egress is empty"),
+    ("minimal", ["control.s3.existingSecret=store"], "control.s3.bucket is empty"),
+    ("gpu", ["control.s3.prefix=tenon"], "control.s3.prefix must end with /"),
+    ("gpu", ["control.oidc.audience="], "control.oidc.audience is empty"),
+    ("gpu", ["control.oidc.jwksUrl=https://login.example.com/keys"], "must be given, and not both"),
     (
         "minimal",
         ["engine.baseRevision="],

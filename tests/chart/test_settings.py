@@ -22,7 +22,11 @@ FOR_LIBRARIES = {
     "engine": {"POD_IP", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN_PATH"},
 }
 """Variables that Tenon does not read: hub library, and the address from which TENON_ENGINE_URL is made."""
-ONLY_WHEN_GIVEN = {"TENON_BASE_REVISION", "TENON_MAX_MODEL_LEN", "TENON_FAKE_ENGINE"}
+ONLY_WHEN_GIVEN = {
+    "TENON_BASE_REVISION", "TENON_MAX_MODEL_LEN", "TENON_FAKE_ENGINE", "TENON_DATABASE_URL_FILE",
+    *(f"TENON_S3_{name}" for name in ("BUCKET", "PREFIX", "ENDPOINT", "REGION", "PATH_STYLE", "CREDENTIALS_FILE")),
+    *(f"TENON_OIDC_{name}" for name in ("ISSUER", "AUDIENCE", "JWKS_URL", "JWKS_FILE", "ROLE_CLAIM", "TENANT_CLAIM")),
+}  # fmt: skip
 
 
 def variables(role: type[settings.RoleSettings], *, required: bool = False) -> set[str]:
@@ -102,10 +106,12 @@ def test_processes_find_the_control_plane(release: Release) -> None:
 
 def test_migrations_are_for_the_workspace_that_is_served(release: Release) -> None:
     workspace = release.environment("control")["TENON_WORKSPACE"]
-    assert release.container("migrations")["command"] == ["tenon", "init", "--upgrade", workspace]
+    url_file = release.environment("control").get("TENON_DATABASE_URL_FILE")
+    served = ["--database-url-file", url_file] if url_file else [workspace]
+    assert release.container("migrations")["command"] == ["tenon", "init", "--upgrade", *served]
     (kind,) = [name for name, pod in release.pods.items() if "initContainers" in pod["spec"]]
     assert kind == "control"
-    # ReadWriteOnce and SQLite: never two pods at a time
+    # ReadWriteOnce and one writer of the log: never two pods at a time
     assert release.one("Deployment", "control")["spec"]["strategy"] == {"type": "Recreate"}
 
 

@@ -10,7 +10,24 @@ Included by the control plane's ConfigMap, which every release has.
 {{- $faults = append $faults (printf "the name %q must be 1 to 40 of a-z, 0-9 and '-', starting with a letter: set fullnameOverride" $name) -}}
 {{- end -}}
 {{- if gt (int .Values.control.replicas) 1 -}}
-{{- $faults = append $faults "control.replicas must be 1: the workspace is a SQLite database on one volume, and two writers would damage it" -}}
+{{- $faults = append $faults "control.replicas must be 1: the workspace is one volume with the log's key, and two writers would damage it" -}}
+{{- end -}}
+{{- with .Values.control -}}
+{{- if and (or .database.existingSecret .s3.bucket .oidc.jwksUrl) (not .egress) -}}
+{{- $faults = append $faults "control.egress is empty: the control plane could not reach its database, its store or its identity provider" -}}
+{{- end -}}
+{{- if and .s3.existingSecret (not .s3.bucket) -}}
+{{- $faults = append $faults "control.s3.bucket is empty, and control.s3.existingSecret would open nothing" -}}
+{{- end -}}
+{{- if and .s3.prefix (not (hasSuffix "/" .s3.prefix)) -}}
+{{- $faults = append $faults "control.s3.prefix must end with /" -}}
+{{- end -}}
+{{- if and .oidc.issuer (not .oidc.audience) -}}
+{{- $faults = append $faults "control.oidc.audience is empty: tokens for anybody would open the registry" -}}
+{{- end -}}
+{{- if and .oidc.issuer (eq (empty .oidc.jwksUrl) (empty .oidc.jwksConfigMap)) -}}
+{{- $faults = append $faults "control.oidc.jwksUrl or control.oidc.jwksConfigMap must be given, and not both: tokens are checked with the issuer's keys" -}}
+{{- end -}}
 {{- end -}}
 {{- if include "tenon.hub" . -}}
 {{- if not $engine.baseRevision -}}
