@@ -44,7 +44,7 @@ OPERATIONS = [(path, method) for path, methods in DOCUMENT["paths"].items() for 
 
 def _without_security() -> dict[str, Any]:
     """Credentials are drawn here, by role: schemathesis would make some up."""
-    document = deepcopy(DOCUMENT)
+    document: dict[str, Any] = deepcopy(DOCUMENT)
     document["components"].pop("securitySchemes")
     for methods in document["paths"].values():
         for operation in methods.values():

@@ -122,6 +122,36 @@ def test_each_endpoint_keeps_two_tenants_apart(watched: Watched, operation: Oper
     asked()
 
 
+GUESSED = ("version", "digest", "key", "proposal")
+"""Path parameters that are ids: known, they could open what they name."""
+GUESSING = [
+    operation
+    for operation in OPERATIONS
+    if operation.of_tenant and any(f"{{{name}}}" in operation.path for name in GUESSED)
+]
+
+
+@pytest.mark.parametrize("operation", GUESSING, ids=str)
+def test_no_guess_opens_what_is_another_tenant_s(watched: Watched, operation: Operation) -> None:
+    """Every id of the other tenant in every place for an id, by the tenant's most powerful role."""
+    pool = watched.requests.pool
+    guesses = sorted(
+        {*pool.named["key"], *pool.named["proposal"], *pool.digests} & watched.bench.ids("retail_b")
+    )
+    role = next(role for role in ROLES if role in operation.roles)
+
+    @settings(QUIET, max_examples=1)
+    @given(data=st.data())
+    def guessed(data: st.DataObject) -> None:
+        for guess in guesses:
+            ids = dict.fromkeys(GUESSED, guess)
+            fixed = {"tenant": "bank_a", "adapter": "assistant", **ids}
+            watched.ask(data.draw(watched.requests.of(operation, fixed)), role, "bank_a")
+
+    assert len(guesses) > 8
+    guessed()
+
+
 class Anything(RuleBasedStateMachine):
     """Any endpoint after any other, from a fresh registry each time."""
 
