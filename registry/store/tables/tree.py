@@ -6,6 +6,7 @@ in the log needs the hashes of others' entries, and never the entries.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func
@@ -157,7 +158,11 @@ class _Known:
 _TABLE = sa.inspect(TipNodeRow).local_table
 _AT = sa.tuple_(_TABLE.c.height, _TABLE.c.position)
 _SELECT = sa.select(_TABLE).where(_AT.in_(sa.bindparam("wanted", expanding=True)))
-_GIVEN = {"height": sa.bindparam("h"), "position": sa.bindparam("p"), "hash": sa.bindparam("v")}
+_GIVEN: dict[str, Any] = {
+    "height": sa.bindparam("h"),
+    "position": sa.bindparam("p"),
+    "hash": sa.bindparam("v"),
+}
 _INSERT = sa.insert(TipNodeRow).values(**_GIVEN)
 _UPDATE = (
     sa.update(TipNodeRow)
