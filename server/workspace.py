@@ -11,8 +11,9 @@ from registry.signing.keys import Signer, SignerRole
 
 _MARKER = "tenon-workspace"
 SIGNERS: Final[tuple[SignerRole, ...]] = ("log", "trainer", "release", "engine", "router")
-"""Log heads, reports, releases, attestations, receipts: one key each, so that a leaked one forges one thing
-only. Workspaces from before there were releases have no such key, and need none until an alias asks for it."""
+"""Log heads, reports, releases, attestations, receipts: one key each, so that a leaked one forges one thing only.
+
+Workspaces from before there were releases have no such key, and need none until an alias asks for it."""
 
 
 @dataclass(frozen=True, slots=True)

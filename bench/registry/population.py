@@ -78,7 +78,7 @@ def version_of(tenant: int, number: int) -> Digest:
 
 def _entries(size: Size) -> Iterator[Written]:
     for role in ("log", "engine"):
-        key = signer(role).public  # type: ignore[arg-type]
+        key = signer(role).public
         yield projection.SIGNER_TRUSTED, key.id, {"signer": _json(key)}
     body = {"base": _json(BASE), "contract": _json(CONTRACT)}
     yield projection.BASE_REGISTERED, str(BASE.identity()), body

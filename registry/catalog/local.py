@@ -398,6 +398,16 @@ class LocalCatalog:
         with self._database.read() as rows:
             return rows.versions.names(tenant, after=after, limit=limit)
 
+    def shown_adapters(
+        self, tenant: str, *, after: AdapterName | None = None, limit: int | None = None
+    ) -> tuple[tuple[AdapterName, tuple[AliasState, ...], int], ...]:
+        """:meth:`adapters` with the aliases of each and how many versions it has, in three queries."""
+        with self._database.read() as rows:
+            names = rows.versions.names(tenant, after=after, limit=limit)
+            counts = rows.versions.counts(tenant, [name.adapter for name in names])
+            aliases = rows.aliases.of_each(tenant, [name.adapter for name in names])
+        return tuple((name, aliases.get(name.adapter, ()), counts[name.adapter]) for name in names)
+
     def resolve(self, ref: Ref) -> Digest:
         """Raises AliasNotFound, VersionNotFound."""
         with self._database.read() as rows:
@@ -582,10 +592,10 @@ class LocalCatalog:
         with self._database.read() as rows:
             return rows.engines.all()
 
-    def slots(self) -> tuple[Slot, ...]:
-        """What was seen to be served, and where."""
+    def slots(self, version: Digest | None = None) -> tuple[Slot, ...]:
+        """What was seen to be served, and where; of one version when it is named."""
         with self._database.read() as rows:
-            return rows.engines.slots()
+            return rows.engines.slots(version)
 
     def attest(self, envelope: Envelope, *, actor: str) -> Digest:
         """Raises SignatureInvalid, EngineNotFound, EngineReplaced, VersionNotFound, VersionRevoked,

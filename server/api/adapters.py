@@ -38,10 +38,13 @@ def routes(control: Control) -> APIRouter:
     @adapters.get("/tenants/{tenant}/adapters", dependencies=[readers])
     def list_adapters(tenant: str, place: Annotated[Place, paged(control)]) -> Page[Adapter]:
         """Adapters with at least one version, by name."""
-        found = control.within(tenant).adapters(
+        found = control.within(tenant).shown_adapters(
             tenant, after=AdapterName.parse(place.after) if place.after else None, limit=place.ask
         )
-        return place.page([seen(name) for name in found], lambda each: each.adapter)
+        shown = [
+            Adapter(adapter=str(name), aliases=aliases, versions=count) for name, aliases, count in found
+        ]
+        return place.page(shown, lambda each: each.adapter)
 
     @adapters.get("/tenants/{tenant}/adapters/{adapter}", dependencies=[readers])
     def read_adapter(tenant: str, adapter: str) -> Adapter:

@@ -157,7 +157,7 @@ def routes(control: Control) -> APIRouter:
         alias: str,
         caller: Annotated[Caller, people],
         epoch: Annotated[int | None, expected()],
-        wanted: Annotated[Shadows, takes(Shadows)],
+        wanted: Annotated[Shadows, takes(Shadows, example={"versions": []})],
         response: Response,
     ) -> AliasState:
         """Which versions get copies of the alias's requests."""

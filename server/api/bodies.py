@@ -68,5 +68,5 @@ async def receive(request: Request, taken: Taken[Any] | None) -> bytes:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if taken and kind != "application/json":
         raise MediaTypeNotSupported("a document is sent as application/json")
-    request.scope[BODY] = bytes(body)
-    return request.scope[BODY]
+    kept = request.scope[BODY] = bytes(body)
+    return kept

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
-from registry.feed import encode
+from registry.feed import Delta, Snapshot, encode
 from server.api.access import requires
 from server.api.caller import Who
 from server.api.control import Control
@@ -45,7 +45,11 @@ def routes(control: Control) -> APIRouter:
     watch = Watch(control.catalog.log_size)
     bodies = Bodies(partial(_body, control.catalog))
 
-    @feed.get("/feed", dependencies=[requires(control, {Who.SERVICE})])
+    @feed.get(
+        "/feed",
+        dependencies=[requires(control, {Who.SERVICE})],
+        responses={200: {"model": Snapshot | Delta}, 204: {"description": "Nothing new"}},
+    )
     async def read_feed(
         after: Annotated[int, Query(ge=-1)] = -1,
         root: Annotated[str | None, Query(max_length=71)] = None,

@@ -54,7 +54,9 @@ def routes(control: Control) -> APIRouter:
 
     @keys.post("/tenants/{tenant}/keys", status_code=201)
     def issue_key(
-        tenant: str, caller: Annotated[Caller, people], wanted: Annotated[NewKey, takes(NewKey)]
+        tenant: str,
+        caller: Annotated[Caller, people],
+        wanted: Annotated[NewKey, takes(NewKey, example={"role": "trainer", "label": "nightly training"})],
     ) -> IssuedKey:
         """A new key of the tenant."""
         key, secret = control.within(tenant).issue_key(
@@ -70,7 +72,10 @@ def routes(control: Control) -> APIRouter:
 
     @keys.post("/tenants/{tenant}/keys/{key}/rotate", status_code=201)
     def rotate_key(
-        tenant: str, key: str, caller: Annotated[Caller, people], overlap: Annotated[Overlap, takes(Overlap)]
+        tenant: str,
+        key: str,
+        caller: Annotated[Caller, people],
+        overlap: Annotated[Overlap, takes(Overlap, example={"overlap_seconds": 3600})],
     ) -> IssuedKey:
         """A new key in the place of an old one, which ends after the overlap."""
         issued, secret = control.within(tenant).rotate_key(
@@ -86,7 +91,8 @@ def routes(control: Control) -> APIRouter:
 
     @keys.post("/keys", status_code=201)
     def issue_admin_key(
-        caller: Annotated[Caller, admin], wanted: Annotated[NewAdminKey, takes(NewAdminKey)]
+        caller: Annotated[Caller, admin],
+        wanted: Annotated[NewAdminKey, takes(NewAdminKey, example={"label": "on call"})],
     ) -> IssuedKey:
         """A new key of the platform."""
         key, secret = control.catalog.issue_key(
@@ -101,7 +107,9 @@ def routes(control: Control) -> APIRouter:
 
     @keys.post("/keys/{key}/rotate", status_code=201)
     def rotate_admin_key(
-        key: str, caller: Annotated[Caller, admin], overlap: Annotated[Overlap, takes(Overlap)]
+        key: str,
+        caller: Annotated[Caller, admin],
+        overlap: Annotated[Overlap, takes(Overlap, example={"overlap_seconds": 3600})],
     ) -> IssuedKey:
         """A new platform key in the place of an old one."""
         issued, secret = control.catalog.rotate_key(

@@ -15,6 +15,8 @@ from server.api.control import Control
 from server.api.guarded import router
 from server.api.pages import Page, Place, paged
 
+_POLICY = {"tenant": "bank_a", "name": "answers", "sampling": {"max_tokens": 256}}
+
 
 class PublishedPolicy(Document):
     digest: Digest
@@ -35,7 +37,7 @@ def routes(control: Control) -> APIRouter:
     def publish_policy(
         tenant: str,
         caller: Annotated[Caller, requires_of_tenant(control, PEOPLE)],
-        policy: Annotated[Policy, takes(Policy)],
+        policy: Annotated[Policy, takes(Policy, example=_POLICY)],
     ) -> PublishedPolicy:
         """A policy, linted: an engine must be able to enforce its schema. Routes name it by its digest."""
         if policy.tenant != tenant:

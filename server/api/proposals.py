@@ -53,7 +53,7 @@ def routes(control: Control) -> APIRouter:
         tenant: str,
         proposal: str,
         caller: Annotated[Caller, people],
-        rejection: Annotated[Rejection, takes(Rejection)],
+        rejection: Annotated[Rejection, takes(Rejection, example={"reason": "not before Monday"})],
     ) -> Proposal:
         """Close the proposal; nothing moves."""
         return control.within(tenant).reject(
@@ -70,7 +70,7 @@ def routes(control: Control) -> APIRouter:
         tenant: str,
         alias: str,
         caller: Annotated[Caller, people],
-        wanted: Annotated[NewProtection, takes(NewProtection)],
+        wanted: Annotated[NewProtection, takes(NewProtection, example={"approvals": 1})],
     ) -> Protection:
         """What promotions of this alias need, for all adapters. Only the platform takes it back."""
         document = {"tenant": tenant, "alias": alias} | wanted.model_dump(mode="json")

@@ -16,6 +16,18 @@ from server.api.guarded import router
 from server.api.pages import Page, Place, paged
 from server.api.preconditions import etag, expected
 
+_RULES = {
+    "routes": [
+        {
+            "tenant": "bank_a",
+            "name": "default",
+            "model": "assistant",
+            "adapter": "assistant",
+            "policy": f"sha256:{'0' * 64}",
+        }
+    ]
+}
+
 
 class NewRouting(Document):
     routes: tuple[Route, ...]
@@ -44,7 +56,7 @@ def routes(control: Control) -> APIRouter:
         tenant: str,
         caller: Annotated[Caller, people],
         revision: Annotated[int | None, expected()],
-        wanted: Annotated[NewRouting, takes(NewRouting)],
+        wanted: Annotated[NewRouting, takes(NewRouting, example=_RULES)],
         response: Response,
         dry_run: Annotated[bool, Query(description="Prove only, change nothing")] = False,
     ) -> Routing | Proof:

@@ -12,6 +12,8 @@ from server.api.control import Control
 from server.api.guarded import router
 from server.api.pages import Page, Place, paged
 
+_KEY = {"id": "21fe31dfa154a261", "role": "release", "ed25519": "00" * 32}
+
 
 def routes(control: Control) -> APIRouter:
     signers = router()
@@ -26,7 +28,7 @@ def routes(control: Control) -> APIRouter:
 
     @signers.post("/signers", status_code=201)
     def trust_signer(
-        caller: Annotated[Caller, admin], key: Annotated[PublicKey, takes(PublicKey)]
+        caller: Annotated[Caller, admin], key: Annotated[PublicKey, takes(PublicKey, example=_KEY)]
     ) -> PublicKey:
         """Accept this key's signatures from now on."""
         control.catalog.trust(key, actor=caller.actor)

@@ -31,7 +31,9 @@ def routes(control: Control) -> APIRouter:
 
     @tenants.post("/tenants", status_code=201)
     def create_tenant(
-        caller: Annotated[Caller, admin], tenant: Annotated[Tenant, takes(Tenant)], response: Response
+        caller: Annotated[Caller, admin],
+        tenant: Annotated[Tenant, takes(Tenant, example={"id": "bank_a", "display_name": "Bank A"})],
+        response: Response,
     ) -> Tenant:
         """A new tenant, without keys."""
         control.catalog.create_tenant(tenant, actor=caller.actor)
@@ -53,7 +55,7 @@ def routes(control: Control) -> APIRouter:
     def change_tenant(
         tenant: str,
         caller: Annotated[Caller, requires_of_tenant(control, {Who.PLATFORM_ADMIN})],
-        change: Annotated[TenantChange, takes(TenantChange)],
+        change: Annotated[TenantChange, takes(TenantChange, example={"suspended": True, "reason": "unpaid"})],
     ) -> Tenant:
         """Suspend or resume a tenant, or set its quota. Its keys end with the suspension, within 2 s."""
         catalog = control.within(tenant)

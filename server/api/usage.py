@@ -20,6 +20,21 @@ from server.api.guarded import router
 from server.api.pages import Page, Place, paged
 
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
+_BATCH = {
+    "writer": "router-0",
+    "seq": 0,
+    "lines": [
+        {
+            "tenant": "bank_a",
+            "adapter": "assistant",
+            "version": f"sha256:{'0' * 64}",
+            "day": "2026-01-31",
+            "requests": 12,
+            "prompt_tokens": 3400,
+            "completion_tokens": 560,
+        }
+    ],
+}
 _LONGEST = 366
 _LARGEST = 4 << 20
 """Bytes of a batch of 10,000 lines."""
@@ -46,7 +61,9 @@ def routes(control: Control) -> APIRouter:
     usage = router()
 
     @usage.post("/usage", dependencies=[requires(control, {Who.SERVICE})])
-    def count_usage(batch: Annotated[UsageBatch, takes(UsageBatch, limit=_LARGEST)]) -> Counted:
+    def count_usage(
+        batch: Annotated[UsageBatch, takes(UsageBatch, limit=_LARGEST, example=_BATCH)],
+    ) -> Counted:
         """A router's counts since its batch before."""
         return Counted(counted=control.catalog.count_usage(batch))
 

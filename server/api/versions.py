@@ -26,6 +26,13 @@ from server.api.pages import Page, Place, paged
 
 JSON = "application/json"
 AT = "/tenants/{tenant}/adapters/{adapter}/versions"
+_DIGEST = f"sha256:{'0' * 64}"
+_VERSION = {
+    "base": _DIGEST,
+    "files": {"adapter_config.json": _DIGEST, "adapter_model.safetensors": _DIGEST},
+    "fingerprint": None,
+    "provenance": {"method": "upload"},
+}
 _LARGEST = 8 << 20
 """Bytes of a publication: its fingerprint holds log-probabilities of some dozen probes."""
 
@@ -104,7 +111,7 @@ def routes(control: Control) -> APIRouter:
         tenant: str,
         adapter: str,
         caller: Annotated[Caller, trainers],
-        wanted: Annotated[NewVersion, takes(NewVersion, limit=_LARGEST)],
+        wanted: Annotated[NewVersion, takes(NewVersion, limit=_LARGEST, example=_VERSION)],
         response: Response,
     ) -> PublishedVersion:
         """A version of uploaded files, which are inspected first. The same version again changes nothing.
@@ -141,7 +148,7 @@ def routes(control: Control) -> APIRouter:
             manifest=catalog.manifest(digest),
             reports=catalog.reports(digest),
             signatures=catalog.signatures(digest),
-            slots=tuple(slot for slot in control.catalog.slots() if slot.version == digest),
+            slots=control.catalog.slots(digest),
         )
 
     @versions.get(f"{AT}/{{version}}/manifest", dependencies=[trainers], responses={200: {"model": Manifest}})
@@ -156,7 +163,7 @@ def routes(control: Control) -> APIRouter:
         adapter: str,
         version: str,
         caller: Annotated[Caller, people],
-        revocation: Annotated[Revocation, takes(Revocation)],
+        revocation: Annotated[Revocation, takes(Revocation, example={"reason": "trained on the wrong data"})],
     ) -> Response:
         """For ever: no engine keeps it and no alias that shows it is served."""
         digest = owned(control, named(tenant, adapter), version)

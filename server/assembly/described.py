@@ -58,7 +58,7 @@ def describe(catalog: Catalog, ref: Ref) -> Described:
     version = catalog.resolve(ref)
     summary = catalog.version(version)
     if isinstance(catalog, LocalCatalog):
-        slots = tuple(slot for slot in catalog.slots() if slot.version == version)
+        slots = catalog.slots(version)
     else:
         slots = catalog.view(ref.name, version).slots
     signed = (signature.keyid for one in catalog.signatures(version) for signature in one.signatures)

@@ -24,8 +24,8 @@ FOR_LIBRARIES = {
 """Variables that Tenon does not read: hub library, and the address from which TENON_ENGINE_URL is made."""
 ONLY_WHEN_GIVEN = {
     "TENON_BASE_REVISION", "TENON_MAX_MODEL_LEN", "TENON_FAKE_ENGINE", "TENON_DATABASE_URL_FILE",
-    *(f"TENON_S3_{name}" for name in ("BUCKET", "PREFIX", "ENDPOINT", "REGION", "PATH_STYLE", "CREDENTIALS_FILE")),
-    *(f"TENON_OIDC_{name}" for name in ("ISSUER", "AUDIENCE", "JWKS_URL", "JWKS_FILE", "ROLE_CLAIM", "TENANT_CLAIM")),
+    *(name for name in (f"TENON_{field.upper()}" for field in settings.ControlSettings.model_fields)
+      if name.startswith(("TENON_S3_", "TENON_OIDC_"))),
 }  # fmt: skip
 
 

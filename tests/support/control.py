@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 from starlette.testclient import TestClient
 
 from registry.blobs.memory import InMemoryShelf
@@ -55,7 +54,7 @@ class ControlWorld:
         tenant: str | None = "bank_a",
         headers: dict[str, str] | None = None,
         **options: Any,
-    ) -> httpx.Response:
+    ) -> Any:  # an httpx.Response, of whichever httpx starlette found
         sent = self.headers(role, tenant) | (headers or {})
         return self.client.request(method, PREFIX + path, headers=sent, **options)
 

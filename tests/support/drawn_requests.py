@@ -185,7 +185,7 @@ class Requests:
         if pattern and all(re.search(pattern, name) for name in self.pool.names):
             return st.sampled_from(self.pool.names)
         if pattern:
-            return st.from_regex(pattern, fullmatch=True)
+            return st.from_regex(re.compile(pattern), fullmatch=True)
         return st.sampled_from(["x", "2027-01-01T00:00:00Z", *self.pool.names])
 
     def _object(self, schema: Schema) -> st.SearchStrategy[dict[str, Any]]:

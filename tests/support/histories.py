@@ -110,7 +110,7 @@ def _beginning() -> bytes:
 def _begin(history: History) -> None:
     with history.changing() as change:
         for role in ("log", "engine"):
-            key = signer(role).public  # type: ignore[arg-type]
+            key = signer(role).public
             change.write(projection.SIGNER_TRUSTED, key.id, {"signer": _json(key)})
         body = {"base": _json(BASE), "contract": _json(CONTRACT)}
         change.write(projection.BASE_REGISTERED, str(BASE.identity()), body)

@@ -27,6 +27,12 @@ class AliasTable:
         mine = (AliasRow.tenant == name.tenant, AliasRow.adapter == name.adapter)
         return _aliases(self.session.exec(select(AliasRow).where(*mine).order_by(col(AliasRow.alias))).all())
 
+    def of_each(self, tenant: str, adapters: Sequence[str]) -> dict[str, tuple[AliasState, ...]]:
+        """Adapter -> its aliases, for those that have any."""
+        mine = (AliasRow.tenant == tenant, col(AliasRow.adapter).in_(adapters))
+        rows = self.session.exec(select(AliasRow).where(*mine).order_by(col(AliasRow.alias))).all()
+        return {name: _aliases([row for row in rows if row.adapter == name]) for name in adapters}
+
     def all(self) -> tuple[AliasState, ...]:
         order = (col(AliasRow.tenant), col(AliasRow.adapter), col(AliasRow.alias))
         return _aliases(self.session.exec(select(AliasRow).order_by(*order)).all())

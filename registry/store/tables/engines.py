@@ -33,8 +33,12 @@ class EngineTable:
         )
         self.session.flush()
 
-    def slots(self) -> tuple[Slot, ...]:
-        rows = self.session.exec(select(SlotRow).order_by(col(SlotRow.engine), col(SlotRow.version))).all()
+    def slots(self, version: str | None = None) -> tuple[Slot, ...]:
+        """All of them, or those of one version."""
+        found = select(SlotRow).order_by(col(SlotRow.engine), col(SlotRow.version))
+        if version is not None:
+            found = found.where(SlotRow.version == version)
+        rows = self.session.exec(found).all()
         return tuple(
             built(Slot, engine=row.engine, boot=row.boot, version=row.version, attestation=row.attestation)
             for row in rows

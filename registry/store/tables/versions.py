@@ -113,6 +113,12 @@ class VersionTable:
         rows = self.session.exec(found if limit is None else found.limit(limit)).all()
         return tuple(AdapterName(owner, adapter) for owner, adapter in rows)
 
+    def counts(self, tenant: str, adapters: Sequence[str]) -> dict[str, int]:
+        """Adapter -> how many versions it has."""
+        mine = (VersionRow.tenant == tenant, col(VersionRow.adapter).in_(adapters))
+        found = select(VersionRow.adapter, func.count()).where(*mine).group_by(VersionRow.adapter)
+        return {adapter: count for adapter, count in self.session.exec(found).all()}
+
     def all(self) -> tuple[StoredVersion, ...]:
         return _versions(self.session.exec(select(VersionRow).order_by(col(VersionRow.pushed))).all())
 

@@ -23,7 +23,7 @@ def _full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with at least one row in every table, and two tenants' keys."""
     world = open_world(tmp_path_factory.mktemp("full"))
     policy = world.policy()
-    world.catalog.replace_routes("bank_a", [route(policy)], actor="test")
+    world.catalog.publish_routing("bank_a", routes=[route(policy)], actor="test")
     world.catalog.issue_key("bank_a", role=Role.INFERENCE, actor="test")
     revoked, _ = world.catalog.issue_key("bank_a", role=Role.INFERENCE, actor="test")
     world.catalog.revoke_key(revoked.id, actor="test")
@@ -73,8 +73,12 @@ ROWS = [
     ("key.issued", f"UPDATE keys SET tenant = 'bank_a' {THEIRS}", "tenant"),
     ("key.issued", f"UPDATE keys SET role = 'platform_admin' {THEIRS}", "role"),
     ("key.issued", f"UPDATE keys SET secret_hash = replace(secret_hash, 'a', 'b') {THEIRS}", "secret_hash"),
-    ("routes.replaced", "UPDATE routes SET document = replace(document, 'assistant', 'writer')", "document"),
-    ("routes.replaced", "DELETE FROM routes", "removed"),
+    (
+        "routing.published",
+        "UPDATE routes SET document = replace(document, 'assistant', 'writer')",
+        "document",
+    ),
+    ("routing.published", "DELETE FROM routes", "removed"),
     ("policy.published", "UPDATE policies SET document = replace(document, '256', '999')", "document"),
     ("policy.published", "UPDATE policies SET tenant = 'retail_b'", "tenant"),
     ("version.revoked", "UPDATE versions SET revoked = 0", "revoked"),
@@ -103,7 +107,10 @@ def test_a_row_changed_behind_the_log(
 
 
 def test_a_row_that_no_entry_made(catalog: LocalCatalog, tmp_path: Path) -> None:
-    _edit(tmp_path, "INSERT INTO tenants SELECT 'evil', 'Evil', 0")
+    _edit(
+        tmp_path,
+        "INSERT INTO tenants (id, display_name, suspended, quota, entry) VALUES ('evil', 'Evil', 0, '{}', 0)",
+    )
     (fault,) = catalog.verify()
     assert fault.where == "tenants evil"
 
@@ -155,8 +162,8 @@ def test_entries_that_nobody_signed(catalog: LocalCatalog, tmp_path: Path) -> No
     size = catalog.snapshot().size
     _edit(
         tmp_path,
-        f"INSERT INTO entries SELECT {size}, at, actor, kind, subject, body, leaf FROM entries"
-        " WHERE position = 0",
+        "INSERT INTO entries (position, at, actor, kind, subject, body, leaf, salt)"
+        f" SELECT {size}, at, actor, kind, subject, body, leaf, salt FROM entries WHERE position = 0",
     )
     assert any(fault.where == f"entry {size}" and "no head" in fault.what for fault in catalog.verify())
 

@@ -59,9 +59,11 @@ def test_an_entropy_source_that_repeats_itself_gives_no_second_key(world: World)
 def test_unknown_tenants(world: World) -> None:
     for ask in (
         lambda: world.catalog.keys("nobody"),
-        lambda: world.catalog.routes("nobody"),
+        lambda: world.catalog.routing("nobody"),
+        lambda: world.catalog.routings("nobody"),
+        lambda: world.catalog.prove_routing("nobody"),
         lambda: world.catalog.issue_key("nobody", role=Role.INFERENCE, actor="test"),
-        lambda: world.catalog.replace_routes("nobody", [], actor="test"),
+        lambda: world.catalog.publish_routing("nobody", routes=[], actor="test"),
         lambda: world.policy("nobody"),
     ):
         with pytest.raises(TenantNotFound):

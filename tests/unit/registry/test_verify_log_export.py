@@ -88,8 +88,8 @@ def test_the_command(lines: list[bytes], tmp_path: Path) -> None:
         command = [sys.executable, "-I", str(SCRIPT), str(export), "--trust", str(keys)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode, said in done.stdout) == (code, True), done
-    done = subprocess.run([sys.executable, str(SCRIPT), "nowhere"], capture_output=True, check=False)
-    assert done.returncode == 2
+    command = [sys.executable, str(SCRIPT), "nowhere"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 2
 
 
 @given(st.data())

@@ -4,7 +4,6 @@ import io
 import os
 from typing import Any
 
-import httpx
 import pytest
 
 from registry.blobs.memory import InMemoryBlobs
@@ -21,7 +20,7 @@ BLOBS = "/tenants/bank_a/blobs"
 UPLOADS = "/tenants/bank_a/uploads"
 
 
-def put(bench: ControlWorld, data: bytes = DATA, *, tenant: str = "bank_a") -> httpx.Response:
+def put(bench: ControlWorld, data: bytes = DATA, *, tenant: str = "bank_a") -> Any:
     path = f"/tenants/{tenant}/blobs/{Digest.of(data)}"
     return bench.call("PUT", path, "trainer", tenant=tenant, content=data)
 
@@ -35,11 +34,11 @@ def missing(bench: ControlWorld, *digests: Digest, tenant: str = "bank_a") -> li
     return found
 
 
-def begin(bench: ControlWorld, digest: Digest = DIGEST, size: int = len(DATA)) -> httpx.Response:
+def begin(bench: ControlWorld, digest: Digest = DIGEST, size: int = len(DATA)) -> Any:
     return bench.call("POST", UPLOADS, "trainer", json={"digest": digest, "size": size})
 
 
-def send(bench: ControlWorld, offset: int, data: bytes, digest: Digest = DIGEST) -> httpx.Response:
+def send(bench: ControlWorld, offset: int, data: bytes, digest: Digest = DIGEST) -> Any:
     return bench.call(
         "PATCH", f"{UPLOADS}/{digest}", "trainer", content=data, headers={"Upload-Offset": str(offset)}
     )

@@ -84,7 +84,7 @@ def test_a_request_that_takes_no_body_takes_none(bench: ControlWorld) -> None:
 def test_unknown_and_repeated_queries_are_refused(bench: ControlWorld) -> None:
     """``dryrun`` instead of ``dry_run`` must not publish."""
     at = "/tenants/bank_a/routing"
-    body = {"routes": []}
+    body: dict[str, list[str]] = {"routes": []}
     _refused(bench.call("PUT", f"{at}?dryrun=true", json=body), 400, "invalid_input")
     _refused(bench.call("PUT", f"{at}?dry_run=true&dry_run=false", json=body), 400, "invalid_input")
     _refused(bench.call("PUT", f"{at}?dry_run=perhaps", json=body), 400, "invalid_input")

@@ -23,7 +23,7 @@ def aliased(*targets: Digest, **changes: Any) -> tuple[AliasState, ...]:
             tenant="bank_a",
             adapter=f"a{number}",
             alias="live",
-            **({"version": version, "epoch": 1} | changes),
+            **{"version": version, "epoch": 1, **changes},
         )
         for number, version in enumerate(targets)
     )
