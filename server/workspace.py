@@ -11,7 +11,7 @@ from registry.signing.keys import Signer, SignerRole
 
 _MARKER = "tenon-workspace"
 SIGNERS: Final[tuple[SignerRole, ...]] = ("log", "trainer", "release", "engine", "router")
-"""Log heads, reports, releases, attestations, receipts: one key each, so that a leaked one forges one thing only.
+"""Log heads, reports, releases, attestations, receipts: one key each: a leaked one forges one thing only.
 
 Workspaces from before there were releases have no such key, and need none until an alias asks for it."""
 
