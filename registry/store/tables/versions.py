@@ -117,7 +117,7 @@ class VersionTable:
         """Adapter -> how many versions it has."""
         mine = (VersionRow.tenant == tenant, col(VersionRow.adapter).in_(adapters))
         found = select(VersionRow.adapter, func.count()).where(*mine).group_by(VersionRow.adapter)
-        return {adapter: count for adapter, count in self.session.exec(found).all()}
+        return dict(self.session.exec(found).all())
 
     def all(self) -> tuple[StoredVersion, ...]:
         return _versions(self.session.exec(select(VersionRow).order_by(col(VersionRow.pushed))).all())
