@@ -55,6 +55,14 @@ class Blobs(Protocol):
 
     def has(self, digest: Digest) -> bool: ...
 
+    def renew(self, digest: Digest) -> bool:
+        """Make a blob as young as if it were put now; False if it is not there (then put it).
+
+        Whoever is about to *name* a blob calls this first: the age is all that keeps a blob that nothing
+        names from being collected.
+        """
+        ...
+
     def digests(self) -> Iterator[Digest]:
         """Everything stored, in digest order."""
         ...
@@ -69,14 +77,6 @@ class BlobStore(Blobs, Protocol):
 
     def stored(self) -> Iterator[Stored]:
         """Everything stored, in digest order."""
-        ...
-
-    def renew(self, digest: Digest) -> bool:
-        """Make a blob as young as if it were put now; False if it is not there (then put it).
-
-        Whoever is about to *name* a blob calls this first: the age is all that keeps a blob that nothing
-        names from being collected.
-        """
         ...
 
     def open_unchecked(self, digest: Digest, *, start: int, size: int) -> BinaryIO:

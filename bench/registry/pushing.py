@@ -81,15 +81,13 @@ def measure(database_url: str, *, count: int = 1000) -> dict[str, float]:
 
 def _push(trainers: list[Trainer], adapters: list[Path], base: Base) -> tuple[list[Digest], float]:
     digest = base.identity()
-    fingerprint = tiny_fingerprint(digest, seed=0)
-
     def push(number: int) -> Digest:
         trainer = trainers[number % len(trainers)]
         return trainer.catalog.push(
             AdapterName(trainer.tenant, "assistant"),
             adapters[number],
             base=digest,
-            fingerprint=fingerprint,
+            fingerprint=tiny_fingerprint(digest, seed=number),
             provenance=Provenance(method="upload"),
             actor="trainer",
         )

@@ -61,7 +61,7 @@ class Intake:
             # The given folder may still be written to: only a private copy is the same bytes twice.
             for path in found:
                 shutil.copyfile(path, Path(private) / path.name, follow_symlinks=False)
-            manifest = self._stored(name, Path(private), document, contract, fingerprint, provenance)
+            manifest = self._stored(name, Path(private), document, contract, fingerprint, provenance, {})
         return self._recorded(manifest, actor)
 
     def publish(
@@ -88,7 +88,7 @@ class Intake:
                 with self.blobs.open(digest) as source, (Path(private) / path).open("xb") as target:
                     if path in (CONFIG, WEIGHTS):  # of the others nothing but the name is ever looked at
                         shutil.copyfileobj(source, target)
-            manifest = self._stored(name, Path(private), document, contract, fingerprint, provenance)
+            manifest = self._stored(name, Path(private), document, contract, fingerprint, provenance, files)
         return self._recorded(manifest, actor)
 
     def _judged(
@@ -111,10 +111,16 @@ class Intake:
         contract: Contract,
         fingerprint: Fingerprint | None,
         provenance: Provenance,
+        present: Mapping[str, Digest],
     ) -> Manifest:
+        """``present``: files that were read from the blobs, and checked, a moment ago."""
         shape, files = inspect(folder, base=base, max_rank=self.max_rank)
         refs = []
         for path in sorted(files, key=lambda path: path.name):
+            known = present.get(path.name)
+            if known is not None and self.blobs.renew(known):  # or half a megabyte travels for a date
+                refs.append(BlobRef(path=path.name, digest=known, size=path.stat().st_size))
+                continue
             with path.open("rb") as stream:
                 digest, size = self.blobs.put(stream)
             refs.append(BlobRef(path=path.name, digest=digest, size=size))
