@@ -15,6 +15,7 @@ from registry.errors import LogCorrupt, TenonError
 from registry.log.export import verify_export
 from registry.models import Role, Tenant
 from registry.store.database import Database
+from registry.store.tables.log import LogTable
 from tests.support.registries import World, open_world, signer
 
 KEYS = {signer("log").public.id: signer("log").public}
@@ -168,3 +169,18 @@ def test_a_clock_that_is_set_back_sets_nothing_back(world: World, tmp_path: Path
     assert times == sorted(times)
     assert times[-1] == times[-2]
     assert world.catalog.verify() == []
+
+
+def test_a_false_count_that_the_log_key_signed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator itself leaves an entry out of a tenant's tip: everybody who has the log can show it."""
+    with monkeypatch.context() as patched:
+        patched.setattr(LogTable, "put_tip", lambda *_: None)
+        world.catalog.issue_key("bank_a", role=Role.INFERENCE, actor="test")
+    size = world.catalog.position().size
+    faults = [str(fault) for fault in world.catalog.verify()]
+    assert any(
+        fault.startswith(f"head {size} (size {size}): what it says of the tenants") for fault in faults
+    )
+    found = verify_export(world.catalog.export_log("bank_a"), KEYS)
+    assert found.faults
+    assert not found.complete
