@@ -268,7 +268,7 @@ class LogCorrupt(Corrupt):
 class LogForked(Corrupt):
     """Two signed heads that no single log can have: proof that somebody was shown another history."""
 
-    code = "log_forked"
+    code, status = "log_forked", 409
     hint = "keep both heads: together they prove it"
 
 

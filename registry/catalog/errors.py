@@ -141,7 +141,7 @@ class VersionUnfingerprinted(Refused):
 
 
 class LogTruncated(Corrupt):
-    code = "log_truncated"
+    code, status = "log_truncated", 409
     hint = "the reader knows more than the registry: the registry was restored from an older copy"
 
 

@@ -60,9 +60,12 @@ class ControlWorld:
 
 
 @contextmanager
-def control_world(folder: Path, *, oidc: Oidc | None = None) -> Iterator[ControlWorld]:
+def control_world(
+    folder: Path, *, oidc: Oidc | None = None, store: str | None = None
+) -> Iterator[ControlWorld]:
+    """``store``: where its database is, see ``tests.support.stores``; default SQLite in ``folder``."""
     clock = ManualClock()
-    world = open_world(folder, clock=clock)
+    world = open_world(folder, clock=clock, store=store)
     control = Control(
         catalog=world.catalog,
         blobs=world.blobs,

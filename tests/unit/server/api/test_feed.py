@@ -54,7 +54,7 @@ def test_a_reader_of_another_log_is_told_nothing(bench: ControlWorld) -> None:
         (here.size + 2, here.root, "log_truncated"),
     ):
         answer = bench.call("GET", "/feed", "service", params={"after": size, "root": root})
-        assert (answer.status_code, answer.json()["code"]) == (500, code)
+        assert (answer.status_code, answer.json()["code"]) == (409, code)
         assert "tenants" not in answer.json()
 
 
