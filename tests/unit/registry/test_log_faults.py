@@ -127,6 +127,12 @@ def test_nothing_is_signed_over_tips_that_were_changed(original: Path, tmp_path:
             assert any(refused), what
 
 
+def test_no_change_of_the_platform_signs_other_tips_either(original: Path, tmp_path: Path) -> None:
+    file = _edited(original, tmp_path, TREES["an upper node of the tips"])
+    with Database(file) as database, pytest.raises(LogCorrupt):
+        _catalog(database).trust(signer("trainer", 1).public, actor="test")
+
+
 def _refused(catalog: LocalCatalog, tenant: str) -> bool:
     before = catalog.head()
     try:
