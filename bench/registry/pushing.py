@@ -81,6 +81,7 @@ def measure(database_url: str, *, count: int = 1000) -> dict[str, float]:
 
 def _push(trainers: list[Trainer], adapters: list[Path], base: Base) -> tuple[list[Digest], float]:
     digest = base.identity()
+
     def push(number: int) -> Digest:
         trainer = trainers[number % len(trainers)]
         return trainer.catalog.push(
