@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from registry.digests import Digest
-from registry.models import Role, Sampling
+from registry.models import Canary, Role, Sampling
 from registry.names import engine_name
 from router.constrained import cache_salt
 from router.errors import EngineInterrupted, EngineTimeout, EngineUnavailable
@@ -472,3 +472,29 @@ async def test_a_schema_elsewhere_is_never_fetched(house: House, monkeypatch: py
     house.engines.script = honest(GOOD)
     assert (await house.ask(secret)).code == "output_invalid"
     assert not fetched
+
+
+async def test_a_conversation_keeps_its_version_and_the_record_says_whether_it_was_a_canary(
+    house: House, bank: str
+) -> None:
+    stable = house.scene.aliases[0]
+    canary = house.scene.version("bank_a")
+    house.scene.attest(canary)
+    canaries = (Canary(version=canary, percent=50),)
+    house.scene.aliases = [stable.model_copy(update={"canaries": canaries, "epoch": 2})]
+    await house.publish()
+    seen: set[tuple[str, bool | None]] = set()
+    for number in range(12):
+        named = {"X-Conversation-Id": f"c{number}"}
+        first = await house.ask(bank, headers=named)
+        again = await house.ask(bank, {"user": "somebody else"}, headers=named)
+        assert first.headers["x-tenon-version"] == again.headers["x-tenon-version"]
+        outcome = house.outcome(first)
+        assert outcome.version == first.headers["x-tenon-version"]
+        assert house.engines.asked[-1].body["model"] == engine_name(Digest(outcome.version))
+        seen.add((str(outcome.version), outcome.canary))
+    assert seen == {(str(stable.version), False), (str(canary), True)}
+
+
+async def test_what_was_refused_before_a_version_was_chosen_was_no_canary(house: House, bank: str) -> None:
+    assert house.outcome(await house.ask(bank, {"model": "nothing"})).canary is None

@@ -19,6 +19,7 @@ from router.errors import RecordsBusy, RecordUnavailable
 from router.limits import Cadence
 from router.records import Heads, RecordFault, RecordHead, RecordLog, Trace, genesis, verify_records
 from router.records.log import durable
+from router.records.record import Record, line_of
 from router.records.segments import Segments
 from router.testing import FakeAnswer, FakeHeads, honest, stream
 from tests.unit.router.driving import QUESTION, House, until
@@ -319,3 +320,12 @@ async def test_heads_are_sent_after_so_many_records_and_again_after_a_refusal(
     found = [RecordHead.parse(payload) for payload in payloads]
     assert [head.seq for head in found][-1] == 2
     assert found[-1].digest == Digest.of(lines(tmp_path)[2])
+
+
+def test_lines_from_before_canaries_are_still_records() -> None:
+    fields = Trace(id="rec-1").fields() | {"writer": "w", "seq": 0, "prev": genesis("w"), "at": "2026"}
+    fields |= {"kind": "tenon.record/v1", "event": "outcome"}
+    line = line_of(fields)
+    assert Record.parse(line).canary is None
+    del fields["canary"]
+    assert Record.parse(line_of(fields)) == Record.parse(line)
