@@ -79,6 +79,11 @@ class KeyEnded(Conflict):
     hint = "issue a new key"
 
 
+class TenantMoved(Conflict):
+    code = "tenant_changed"
+    hint = "somebody changed the tenant meanwhile: look at it again, then retry"
+
+
 class SignerDistrusted(Conflict):
     code = "signer_distrusted"
     hint = "make a new signing key"

@@ -142,24 +142,31 @@ class LocalCatalog:
         with self._database.read() as rows:
             return rows.tenants.page(after, limit)
 
-    def suspend_tenant(self, tenant: str, *, reason: str, actor: str) -> None:
-        """None of its keys opens anything until it is resumed. Raises TenantNotFound."""
+    def suspend_tenant(self, tenant: str, *, reason: str, actor: str, expect: Digest | None = None) -> None:
+        """None of its keys opens anything until it is resumed. ``expect``: the identity of the tenant that
+        the caller saw, as in the methods below. Raises TenantNotFound, TenantMoved."""
         with self._change_by(actor) as change:
+            tenants.check_unchanged(change, tenant, expect)
             tenants.suspend(change, tenant, reason=reason)
 
-    def resume_tenant(self, tenant: str, *, actor: str) -> None:
+    def resume_tenant(self, tenant: str, *, actor: str, expect: Digest | None = None) -> None:
         """Raises TenantNotFound."""
         with self._change_by(actor) as change:
+            tenants.check_unchanged(change, tenant, expect)
             tenants.resume(change, tenant)
 
-    def set_quota(self, tenant: str, quota: Quota, *, actor: str) -> None:
+    def set_quota(self, tenant: str, quota: Quota, *, actor: str, expect: Digest | None = None) -> None:
         """Raises TenantNotFound."""
         with self._change_by(actor) as change:
+            tenants.check_unchanged(change, tenant, expect)
             tenants.set_quota(change, tenant, quota)
 
-    def rename_tenant(self, tenant: str, display_name: str, *, actor: str) -> None:
+    def rename_tenant(
+        self, tenant: str, display_name: str, *, actor: str, expect: Digest | None = None
+    ) -> None:
         """What people see; the id never changes. Raises TenantNotFound, InvalidDocument."""
         with self._change_by(actor) as change:
+            tenants.check_unchanged(change, tenant, expect)
             tenants.rename(change, tenant, display_name)
 
     def issue_key(

@@ -1,7 +1,9 @@
 """Create tenants, suspend them, and say what they may use."""
 
 from registry.catalog.change import Change
+from registry.catalog.errors import TenantMoved
 from registry.catalog.projection import TENANT_CHANGED, TENANT_CREATED
+from registry.digests import Digest
 from registry.errors import AlreadyExists, InvalidInput, TenantNotFound
 from registry.models import Quota, Tenant
 from registry.store.transaction import Transaction
@@ -37,6 +39,12 @@ def rename(change: Change, tenant: str, display_name: str) -> None:
     known = get(change.rows, tenant)
     if known.display_name != display_name:
         _put(change, known, display_name=display_name)
+
+
+def check_unchanged(change: Change, tenant: str, expect: Digest | None) -> None:
+    """``expect``: identity of the tenant that the caller saw. Raises TenantNotFound, TenantMoved."""
+    if expect is not None and get(change.rows, tenant).identity() != expect:
+        raise TenantMoved(f"the tenant {tenant} is not what it was")
 
 
 def get(rows: Transaction, tenant: str) -> Tenant:

@@ -65,6 +65,13 @@ def routes(control: Control) -> APIRouter:
         """What promotions need besides their gate, by alias."""
         return place.cut(control.within(tenant).protections(tenant), lambda each: each.alias)
 
+    @proposals.get("/tenants/{tenant}/protections/{alias}", dependencies=[people])
+    def read_protection(tenant: str, alias: str) -> Protection:
+        """What promotions of one alias need; nothing, unless somebody said so."""
+        found = control.within(tenant).protections(tenant)
+        nothing = Protection.build({"tenant": tenant, "alias": alias})
+        return next((each for each in found if each.alias == alias), nothing)
+
     @proposals.put("/tenants/{tenant}/protections/{alias}")
     def protect_alias(
         tenant: str,

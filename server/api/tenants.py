@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from registry.canonical import Document
+from registry.digests import Digest
 from registry.errors import InvalidInput
 from registry.models import Quota, Tenant
 from server.api.access import PEOPLE, requires, requires_of_tenant
@@ -14,6 +15,7 @@ from server.api.caller import Caller, Who
 from server.api.control import Control
 from server.api.guarded import router
 from server.api.pages import Page, Place, paged
+from server.api.preconditions import etag_of, expected_document
 
 
 class TenantChange(Document):
@@ -47,15 +49,19 @@ def routes(control: Control) -> APIRouter:
         return place.page(found, lambda tenant: tenant.id)
 
     @tenants.get("/tenants/{tenant}", dependencies=[requires_of_tenant(control, PEOPLE)])
-    def read_tenant(tenant: str) -> Tenant:
+    def read_tenant(tenant: str, response: Response) -> Tenant:
         """One tenant: what it may use and whether it is served."""
-        return control.within(tenant).tenant(tenant)
+        found = control.within(tenant).tenant(tenant)
+        response.headers.update(etag_of(found))
+        return found
 
     @tenants.patch("/tenants/{tenant}")
     def change_tenant(
         tenant: str,
         caller: Annotated[Caller, requires_of_tenant(control, {Who.PLATFORM_ADMIN})],
+        seen: Annotated[Digest | None, expected_document()],
         change: Annotated[TenantChange, takes(TenantChange, example={"suspended": True, "reason": "unpaid"})],
+        response: Response,
     ) -> Tenant:
         """Suspend or resume a tenant, or set its quota. Its keys end with the suspension, within 2 s."""
         catalog = control.within(tenant)
@@ -67,13 +73,15 @@ def routes(control: Control) -> APIRouter:
         if (change.reason is None) == (change.suspended is True):
             raise InvalidInput("a suspension needs a reason, and nothing else has one")
         if change.quota is not None:
-            catalog.set_quota(tenant, change.quota, actor=caller.actor)
+            catalog.set_quota(tenant, change.quota, actor=caller.actor, expect=seen)
         elif change.display_name is not None:
-            catalog.rename_tenant(tenant, change.display_name, actor=caller.actor)
+            catalog.rename_tenant(tenant, change.display_name, actor=caller.actor, expect=seen)
         elif change.suspended:
-            catalog.suspend_tenant(tenant, reason=change.reason or "", actor=caller.actor)
+            catalog.suspend_tenant(tenant, reason=change.reason or "", actor=caller.actor, expect=seen)
         else:
-            catalog.resume_tenant(tenant, actor=caller.actor)
-        return catalog.tenant(tenant)
+            catalog.resume_tenant(tenant, actor=caller.actor, expect=seen)
+        changed = catalog.tenant(tenant)
+        response.headers.update(etag_of(changed))
+        return changed
 
     return tenants

@@ -1,6 +1,7 @@
 """The published description of the control API: up to date, complete, and its examples are real."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,17 @@ def test_examples_of_bodies_fit_their_schemas() -> None:
                 assert not faults, (name, faults)
                 count += 1
     assert count >= 12
+
+
+def test_the_page_for_people_lists_every_operation_and_who_may() -> None:
+    letters = {"service": "S", "platform_admin": "P", "tenant_admin": "A", "trainer": "T"}
+    page = (FILE.parent / "http.md").read_text()
+    listed = re.findall(r"^\| `([A-Z]+ /\S+)` \| (all|[SPAT ]+) \| ", page, re.M)
+    expected = [
+        (
+            name.replace("/api/v1", ""),
+            "all" if len(roles) == 5 else " ".join(letters[role] for role in roles),
+        )
+        for name, roles in ((name, operation["x-tenon-roles"]) for name, operation in OPERATIONS)
+    ]
+    assert listed == expected

@@ -349,6 +349,26 @@ def test_a_tenant_is_changed_by_the_platform(bench: ControlWorld) -> None:
     assert bench.client.get(PREFIX + "/whoami", headers=key).status_code == 200
 
 
+def test_a_tenant_is_compared_and_set(bench: ControlWorld) -> None:
+    def change(seen: str, **body: Any) -> Any:
+        headers = {"If-Match": seen}
+        return bench.call("PATCH", "/tenants/bank_a", "platform_admin", json=body, headers=headers)
+
+    first = bench.call("GET", "/tenants/bank_a").headers["etag"]
+    changed = change(first, display_name="The Bank")
+    assert changed.headers["etag"] == bench.call("GET", "/tenants/bank_a").headers["etag"] != first
+    for body in (
+        {"display_name": "Another"},
+        {"quota": {"requests_per_minute": 1}},
+        {"suspended": True, "reason": "late"},
+        {"suspended": False},
+    ):
+        _refused(change(first, **body), 409, "tenant_changed")
+    assert bench.call("GET", "/tenants/bank_a").json() == changed.json()
+    for wrong in ('"1"', "*", first.strip('"'), f"W/{first}", first.upper()):
+        _refused(change(wrong, suspended=False), 400, "invalid_precondition")
+
+
 def test_latencies_have_labels_that_nobody_can_invent(bench: ControlWorld) -> None:
     bench.call("GET", "/whoami")
     bench.call("GET", "/tenants/retail_b/keys")
