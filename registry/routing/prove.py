@@ -47,8 +47,9 @@ def prove(routings: Iterable[Routing], known: Known, *, choose: _Choose = choose
     findings: list[Finding] = [*_keys(known)]
     total = 0
     for routing in routings:
-        own = [route for route in routing.routes if route.tenant == routing.tenant]
-        check_form(routing.tenant, routing.headers, own)
+        # A foreign route is to be found, not refused for its form; its conditions are judged like all others.
+        as_own = [route.model_copy(update={"tenant": routing.tenant}) for route in routing.routes]
+        check_form(routing.tenant, routing.headers, as_own)
         prover = _Prover(routing, known, choose)
         prover.run()
         cases += prover.cases

@@ -301,5 +301,8 @@ def test_five_hundred_rules_are_proved_in_no_time() -> None:
 
 
 def test_more_than_can_be_proved_is_refused() -> None:
+    foreign = rule("foreign", **{"a" * 70: "1"}).model_copy(update={"tenant": "retail_b"})  # found by fuzzing
+    with pytest.raises(RouteInvalid, match="no lower-case name"):
+        prove([Routing(tenant="bank_a", revision=1, routes=(foreign,))], KNOWN)
     with pytest.raises(RouteInvalid, match="at most 500"):
         prove([routing(*(rule(f"r{at}", a=str(at)) for at in range(501)))], KNOWN)
