@@ -34,8 +34,8 @@ def _endpoints(bench: ControlWorld) -> list[tuple[str, str, frozenset[str], bool
     return found
 
 
-def test_every_endpoint_declares_who_may_use_it(bench: ControlWorld) -> None:
-    app: Any = bench.client.app
+def test_every_endpoint_declares_who_may_use_it(shared: ControlWorld) -> None:
+    app: Any = shared.client.app
     assert {route.path for route in app.routes if not isinstance(route, Guarded)} == OPEN
     guarded = [route for route in app.routes if isinstance(route, Guarded)]
     assert [route.path for route in guarded if not route.requirement.who] == [f"{PREFIX}/openapi.json"]
@@ -44,20 +44,22 @@ def test_every_endpoint_declares_who_may_use_it(bench: ControlWorld) -> None:
     assert len(guarded) > 50
 
 
-def test_an_endpoint_that_declares_nothing_cannot_be_built(bench: ControlWorld) -> None:
+def test_an_endpoint_that_declares_nothing_cannot_be_built(shared: ControlWorld) -> None:
     silent = router()
     with pytest.raises(TypeError, match="who may use it"):
         silent.get("/x")(lambda: None)
     with pytest.raises(TypeError, match="of which tenant"):
-        silent.get("/tenants/{tenant}/x", dependencies=[requires(bench.control, {Who.SERVICE})])(lambda: None)
+        silent.get("/tenants/{tenant}/x", dependencies=[requires(shared.control, {Who.SERVICE})])(
+            lambda: None
+        )
     with pytest.raises(TypeError, match="of which tenant"):
-        silent.get("/x", dependencies=[requires_of_tenant(bench.control, {Who.SERVICE})])(lambda: None)
+        silent.get("/x", dependencies=[requires_of_tenant(shared.control, {Who.SERVICE})])(lambda: None)
     with pytest.raises(TypeError, match="once"):
-        silent.get("/x", dependencies=[requires(bench.control, {Who.SERVICE}), public(bench.control)])(
+        silent.get("/x", dependencies=[requires(shared.control, {Who.SERVICE}), public(shared.control)])(
             lambda: None
         )
     with pytest.raises(TypeError, match="name the roles"):
-        requires(bench.control, set())
+        requires(shared.control, set())
 
 
 def test_an_app_with_an_unguarded_router_does_not_start(
@@ -72,10 +74,10 @@ def test_an_app_with_an_unguarded_router_does_not_start(
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_reaches_what_is_declared_for_it_and_nothing_else(bench: ControlWorld, role: str) -> None:
+def test_a_role_reaches_what_is_declared_for_it_and_nothing_else(shared: ControlWorld, role: str) -> None:
     """The refusal comes before the body, the query or a name in the path is looked at."""
-    for method, path, roles, _ in _endpoints(bench):
-        answer = bench.call(method, path, role)
+    for method, path, roles, _ in _endpoints(shared):
+        answer = shared.call(method, path, role)
         code = answer.json().get("code") if answer.status_code >= 400 else None
         if role == "nobody":
             assert (answer.status_code, code) == (401, "key_refused"), path
@@ -86,9 +88,9 @@ def test_a_role_reaches_what_is_declared_for_it_and_nothing_else(bench: ControlW
             assert (answer.status_code, code) == (403, "role_not_permitted"), (method, path)
 
 
-def test_what_each_role_is_for(bench: ControlWorld) -> None:
+def test_what_each_role_is_for(shared: ControlWorld) -> None:
     reach: dict[str, set[str]] = {role: set() for role in ROLES}
-    for method, path, roles, _ in _endpoints(bench):
+    for method, path, roles, _ in _endpoints(shared):
         for role in roles:
             reach[role].add(f"{method} {path}")
     assert reach["inference"] == {"GET /whoami"}
@@ -105,22 +107,22 @@ def test_what_each_role_is_for(bench: ControlWorld) -> None:
 
 
 @pytest.mark.parametrize("role", ["tenant_admin", "trainer", "inference"])
-def test_another_tenant_is_as_unknown_as_none(bench: ControlWorld, role: str) -> None:
+def test_another_tenant_is_as_unknown_as_none(shared: ControlWorld, role: str) -> None:
     """Same status, same body but for the name that was asked for, and for every endpoint."""
-    for method, path, _, of_tenant in _endpoints(bench):
+    for method, path, _, of_tenant in _endpoints(shared):
         if not of_tenant:
             continue
         answers = {}
         for asked in ("retail_b", "nobody_x"):
-            answer = bench.call(method, path.replace("bank_a", asked), role, content=b"{not json")
+            answer = shared.call(method, path.replace("bank_a", asked), role, content=b"{not json")
             assert answer.status_code == 404, (method, path)
             answers[asked] = (answer.text.replace(asked, "…"), sorted(answer.headers))
         assert answers["retail_b"] == answers["nobody_x"]
         assert '"code":"tenant_not_found"' in answers["retail_b"][0]
 
 
-def test_a_platform_admin_learns_what_does_not_exist(bench: ControlWorld) -> None:
-    answer = bench.call("GET", "/tenants/nobody_x/adapters", "platform_admin")
+def test_a_platform_admin_learns_what_does_not_exist(shared: ControlWorld) -> None:
+    answer = shared.call("GET", "/tenants/nobody_x/adapters", "platform_admin")
     assert (answer.status_code, answer.json()["code"]) == (404, "tenant_not_found")
 
 
@@ -155,14 +157,14 @@ def test_all_bad_credentials_are_one_answer(bench: ControlWorld) -> None:
     assert bench.call("GET", "/whoami", "trainer").status_code == 200
 
 
-def test_whoami(bench: ControlWorld) -> None:
-    key_id = bench.secret("trainer").split("_")[1]
-    assert bench.call("GET", "/whoami", "trainer").json() == {
+def test_whoami(shared: ControlWorld) -> None:
+    key_id = shared.secret("trainer").split("_")[1]
+    assert shared.call("GET", "/whoami", "trainer").json() == {
         "actor": f"key:{key_id}",
         "tenant": "bank_a",
         "role": "trainer",
     }
-    assert bench.call("GET", "/whoami", "service").json() == {
+    assert shared.call("GET", "/whoami", "service").json() == {
         "actor": "service",
         "tenant": None,
         "role": "service",

@@ -97,15 +97,15 @@ def test_a_key_that_was_revoked_meanwhile_gets_nothing(bench: ControlWorld) -> N
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "ä", "a" * 256, "a\x7f"])
-def test_what_is_no_idempotency_key(bench: ControlWorld, key: str) -> None:
-    headers = bench.headers("tenant_admin") | {"Idempotency-Key": key.encode("latin-1").decode("latin-1")}
+def test_what_is_no_idempotency_key(shared: ControlWorld, key: str) -> None:
+    headers = shared.headers("tenant_admin") | {"Idempotency-Key": key.encode("latin-1").decode("latin-1")}
     encoded = {name: value.encode("latin-1") for name, value in headers.items()}
-    answer = bench.client.post(PREFIX + AT, json={"role": "trainer"}, headers=encoded)  # type: ignore[arg-type]
+    answer = shared.client.post(PREFIX + AT, json={"role": "trainer"}, headers=encoded)  # type: ignore[arg-type]
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
 
 
-def test_a_read_takes_no_key(bench: ControlWorld) -> None:
-    first, again = (bench.call("GET", AT, headers=KEY) for _ in range(2))
+def test_a_read_takes_no_key(shared: ControlWorld) -> None:
+    first, again = (shared.call("GET", AT, headers=KEY) for _ in range(2))
     assert first.status_code == again.status_code == 200
     assert "idempotency-replayed" not in again.headers
 

@@ -44,23 +44,23 @@ def _refused(answer: Any, status: int, code: str) -> dict[str, Any]:
         (b'{"role":"trainer","expires_at":"2020-01-01T00:00:00Z"}', "expiry_invalid"),
     ],
 )
-def test_bodies_are_parsed_strictly(bench: ControlWorld, body: bytes, code: str) -> None:
-    bench.secret("tenant_admin")
-    count = len(bench.world.catalog.keys("bank_a"))
+def test_bodies_are_parsed_strictly(shared: ControlWorld, body: bytes, code: str) -> None:
+    shared.secret("tenant_admin")
+    count = len(shared.world.catalog.keys("bank_a"))
     sent = {"Content-Type": "application/json"}
-    answer = bench.call("POST", AT, content=body, headers=sent)
+    answer = shared.call("POST", AT, content=body, headers=sent)
     assert answer.status_code in (400, 422)
     _refused(answer, answer.status_code, code)
-    assert len(bench.world.catalog.keys("bank_a")) == count
+    assert len(shared.world.catalog.keys("bank_a")) == count
 
 
-def test_a_body_that_is_too_large_or_of_another_kind(bench: ControlWorld) -> None:
+def test_a_body_that_is_too_large_or_of_another_kind(shared: ControlWorld) -> None:
     sent = {"Content-Type": "application/json"}
-    _refused(bench.call("POST", AT, content=b" " * (1 << 20) + b"{}", headers=sent), 413, "body_too_large")
+    _refused(shared.call("POST", AT, content=b" " * (1 << 20) + b"{}", headers=sent), 413, "body_too_large")
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
-        answer = bench.call("POST", AT, content=b'{"role":"trainer"}', headers={"Content-Type": kind})
+        answer = shared.call("POST", AT, content=b'{"role":"trainer"}', headers={"Content-Type": kind})
         _refused(answer, 415, "media_type_not_supported")
-    answer = bench.call(
+    answer = shared.call(
         "POST",
         AT,
         content=b'{"role":"trainer"}',
@@ -69,8 +69,8 @@ def test_a_body_that_is_too_large_or_of_another_kind(bench: ControlWorld) -> Non
     assert answer.status_code == 201
 
 
-def test_a_stranger_s_body_is_not_even_read(bench: ControlWorld) -> None:
-    answer = bench.client.post(PREFIX + AT, content=b" " * (2 << 20))
+def test_a_stranger_s_body_is_not_even_read(shared: ControlWorld) -> None:
+    answer = shared.client.post(PREFIX + AT, content=b" " * (2 << 20))
     _refused(answer, 401, "key_refused")
 
 
@@ -81,14 +81,14 @@ def test_a_request_that_takes_no_body_takes_none(bench: ControlWorld) -> None:
     assert bench.call("DELETE", f"{AT}/{made}", content=b"{}").status_code == 204
 
 
-def test_unknown_and_repeated_queries_are_refused(bench: ControlWorld) -> None:
+def test_unknown_and_repeated_queries_are_refused(shared: ControlWorld) -> None:
     """``dryrun`` instead of ``dry_run`` must not publish."""
     at = "/tenants/bank_a/routing"
     body: dict[str, list[str]] = {"routes": []}
-    _refused(bench.call("PUT", f"{at}?dryrun=true", json=body), 400, "invalid_input")
-    _refused(bench.call("PUT", f"{at}?dry_run=true&dry_run=false", json=body), 400, "invalid_input")
-    _refused(bench.call("PUT", f"{at}?dry_run=perhaps", json=body), 400, "invalid_input")
-    assert bench.world.catalog.routing("bank_a").revision == 0
+    _refused(shared.call("PUT", f"{at}?dryrun=true", json=body), 400, "invalid_input")
+    _refused(shared.call("PUT", f"{at}?dry_run=true&dry_run=false", json=body), 400, "invalid_input")
+    _refused(shared.call("PUT", f"{at}?dry_run=perhaps", json=body), 400, "invalid_input")
+    assert shared.world.catalog.routing("bank_a").revision == 0
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_unknown_and_repeated_queries_are_refused(bench: ControlWorld) -> None:
         ("GET", "/tenants/bank_a/usage", 400, "invalid_input"),
     ],
 )
-def test_refusals_are_problems(bench: ControlWorld, method: str, path: str, status: int, code: str) -> None:
-    _refused(bench.call(method, path), status, code)
+def test_refusals_are_problems(shared: ControlWorld, method: str, path: str, status: int, code: str) -> None:
+    _refused(shared.call(method, path), status, code)
 
 
-def test_a_method_that_is_not_there_says_which_are(bench: ControlWorld) -> None:
-    assert bench.call("PATCH", "/whoami").headers["allow"] == "GET"
+def test_a_method_that_is_not_there_says_which_are(shared: ControlWorld) -> None:
+    assert shared.call("PATCH", "/whoami").headers["allow"] == "GET"
 
 
 def test_a_bug_shows_nothing_of_itself(bench: ControlWorld, monkeypatch: pytest.MonkeyPatch) -> None:
