@@ -1,0 +1,43 @@
+"""What routers and engine agents hold in their hands, against the real control plane over a socket."""
+
+from pathlib import Path
+
+import pytest
+
+from registry.digests import Digest
+from server.api.app import create_app
+from server.api.client import ControlClient
+from server.errors import ControlRefused
+from tests.support.control import SERVICE_TOKEN, ControlWorld, control_world
+from tests.support.registries import record_head
+from tests.support.remote import serving
+
+
+async def test_an_engine_finds_and_reports_all_it_needs(tmp_path: Path) -> None:
+    with control_world(tmp_path) as bench, serving(create_app(bench.control)) as url:
+        version = bench.world.promoted()
+        async with ControlClient(url, SERVICE_TOKEN) as client:
+            for ref in (bench.world.base, "tiny"):
+                assert (await client.base(ref)).identity() == bench.world.base
+            manifest = await client.manifest(version)
+            assert manifest == bench.world.catalog.manifest(version)
+            for file in (*manifest.files, manifest.contract):
+                assert Digest.of(await client.blob(file.digest)) == file.digest
+            await client.announce(bench.world.engine())
+            await client.attest(bench.world.attestation(version))
+            await client.submit(record_head(0))
+        assert [slot.version for slot in bench.world.catalog.slots()] == [version]
+        _names_who_reported(bench)
+
+
+def _names_who_reported(bench: ControlWorld) -> None:
+    size = bench.world.catalog.position().size
+    actors = [entry.actor for entry in bench.world.catalog.entries(size - 3, 3)]
+    assert actors == ["engine:engine-0", "engine", "router"]
+
+
+async def test_another_token_is_refused(tmp_path: Path) -> None:
+    with control_world(tmp_path) as bench, serving(create_app(bench.control)) as url:
+        async with ControlClient(url, SERVICE_TOKEN[:-1] + "x") as client:
+            with pytest.raises(ControlRefused):
+                await client.base("tiny")
