@@ -1,4 +1,4 @@
-"""``python -m bench.registry [--tenants N] [--versions N] [--pushes N] [--sqlite-only] [--no-pushes]``"""
+"""``python -m bench.registry [--registry FILE] [--tenants N] [--versions N] [--pushes N] [--sqlite-only] [--write]``"""
 
 import argparse
 import asyncio
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--tenants", type=int, default=10_000)
     parser.add_argument("--versions", type=int, default=50_000)
     parser.add_argument("--pushes", type=int, default=1000, help="at the same time; 0: none")
+    parser.add_argument("--registry", type=Path, help="filled before, or to be filled and kept")
     parser.add_argument("--sqlite-only", action="store_true")
     parser.add_argument("--write", action="store_true", help="keep the result in bench/results")
     asked = parser.parse_args()
@@ -35,8 +36,9 @@ def main() -> None:
     with ExitStack() as stack:
         server = None if asked.sqlite_only else _postgres(stack)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tenon-bench-"))
-        filled = partial(sqlite, Path(folder) / "registry.db")
-        result["fill"] = _fill(filled, size)
+        filled = partial(sqlite, asked.registry or Path(folder) / "registry.db")
+        if asked.registry is None or not asked.registry.exists():
+            result["fill"] = _fill(filled, size)
         if server is not None:
             url = stack.enter_context(server.database())
             with filled() as source, postgresql(url) as target:

@@ -76,10 +76,12 @@ def verify_consistency(
     *, first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
 ) -> bool:
     """RFC 9162, 2.1.4.2; stricter for an empty first tree, whose root must be the empty root."""
-    if not 0 <= first <= second or not _hashes(first_root, second_root, *proof):
+    if not 0 <= first <= second:
         return False
     if first == second:
-        return not proof and first_root == second_root
+        return not proof and first_root == second_root and (first > 0 or first_root == EMPTY_ROOT)
+    if not _hashes(first_root, second_root, *proof):
+        return False
     if first == 0:
         return not proof and first_root == EMPTY_ROOT
     if not proof:

@@ -83,16 +83,17 @@ class Pods:
         except urllib.error.HTTPError as error:
             return error.code
 
-    def wait(self, name: str, path: str, process: "subprocess.Popen[bytes]") -> None:
-        """Until the path answers 200, as a startup probe would."""
+    def wait(self, name: str, path: str, process: "subprocess.Popen[bytes]", *, status: int = 200) -> None:
+        """Until the path answers so, as a startup probe would."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             assert process.poll() is None, self.said(name)
             try:
-                if self.status(name, path) == 200:
+                if self.status(name, path) == status:
                     return
             except OSError:
-                time.sleep(0.1)
+                pass
+            time.sleep(0.1)
         pytest.fail(f"{name} did not answer {path}:\n{self.said(name)}")
 
     def stop(self) -> None:
@@ -159,7 +160,7 @@ def test_control_and_router_start_answer_their_probes_and_stop(
     assert pods.status("control", probes(release, "control")["readinessProbe"]) == 200
     # no engine is attested yet: a router without one takes no traffic, and says so at the chart's path
     assert pods.status("router", probes(release, "router")["readinessProbe"]) == 503
-    assert pods.status("router", "/v1/models") == 401
+    pods.wait("router", "/v1/models", running["router"], status=401)  # once it has the registry's state
     assert (pods.volume("router") / "records" / "tenon-router-0").is_dir()
 
     for name in ("router", "control"):
