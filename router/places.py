@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from registry.digests import Digest
 from registry.feed import Delta, State
-from registry.models import EngineState, Slot
+from registry.models import EngineState, Slot, VersionState
+from registry.names import engine_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +20,17 @@ class Place:
     attestation: Digest
 
 
-Places = Mapping[Digest, tuple[Place, ...]]
-"""Version -> its places by engine name; versions without any are not listed."""
+class Held(NamedTuple):
+    """A version that some engine serves, with all that a request needs of it: one look, for each request."""
+
+    tenant: str
+    adapter: str
+    engine_name: str
+    places: tuple[Place, ...]
+    """By engine name; never empty."""
+
+
+Places = Mapping[Digest, Held]
 
 
 def everywhere(state: State) -> Places:
@@ -28,7 +39,7 @@ def everywhere(state: State) -> Places:
         for slot in state.slots[engine].values():
             if (place := _place(state, slot)) is not None:
                 found.setdefault(slot.version, []).append(place)
-    return {version: tuple(places) for version, places in found.items()}
+    return {version: _held(state.versions[version], places) for version, places in found.items()}
 
 
 def after(known: Places, before: State, now: State, delta: Delta) -> Places:
@@ -42,9 +53,10 @@ def after(known: Places, before: State, now: State, delta: Delta) -> Places:
     found = dict(known)
     for version in versions:
         # A place of an untouched engine stays, unless the version itself changed.
-        holders = engines | {place.engine for place in known.get(version, ())}
-        if places := tuple(_of(now, version, holders)):
-            found[version] = places
+        held = known.get(version)
+        holders = engines if held is None else engines | {place.engine for place in held.places}
+        if places := list(_of(now, version, holders)):
+            found[version] = _held(now.versions[version], places)
         else:
             found.pop(version, None)
     return found
@@ -53,6 +65,10 @@ def after(known: Places, before: State, now: State, delta: Delta) -> Places:
 def usable(home: EngineState) -> bool:
     """Whether its address is one that can be asked over HTTP."""
     return home.url.startswith(("http://", "https://"))
+
+
+def _held(version: VersionState, places: list[Place]) -> Held:
+    return Held(version.tenant, version.adapter, engine_name(version.version), tuple(places))
 
 
 def _of(state: State, version: Digest, engines: Iterable[str]) -> Iterable[Place]:

@@ -10,7 +10,6 @@ from registry.assignment import assigned
 from registry.clock import passed
 from registry.digests import Digest
 from registry.models import AliasState, Route
-from registry.names import engine_name
 from registry.routing import choice as routing
 from registry.routing.choice import Refusal
 from router.errors import (
@@ -24,9 +23,8 @@ from router.errors import (
     RouterError,
     RouteUnusable,
 )
-from router.faults import owns
 from router.headers import Headers
-from router.places import Place
+from router.places import Held
 from router.policies import CompiledPolicy
 from router.tables import Live, Principal, Tables
 
@@ -83,7 +81,7 @@ def resolve(route: Route, tables: Tables, *, unit: str, now: datetime) -> Target
     alias = tables.state.aliases.get((route.tenant, route.adapter, route.alias))
     if alias is None:
         raise AdapterNotReady
-    if passed(alias.expires_at, now):
+    if alias.expires_at is not None and passed(alias.expires_at, now):
         raise AliasExpired
     return Target(route, policy, _live(alias, tables, unit))
 
@@ -92,17 +90,21 @@ def _live(alias: AliasState, tables: Tables, unit: str) -> Live:
     """A canary that no engine serves (not loaded yet, revoked) gives way to the stable version, which is just
     as much the tenant's own; the stable version gives way to nothing. Raises AdapterNotReady."""
     version = assigned(alias, unit) if alias.canaries else alias.version
-    found = _places(alias, version, tables)
-    if not found and version != alias.version:
+    held = _held(alias, version, tables)
+    if held is None and version != alias.version:
         version = alias.version
-        found = _places(alias, version, tables)
-    if not found:
+        held = _held(alias, version, tables)
+    if held is None:
         raise AdapterNotReady
-    return Live(version, alias.epoch, engine_name(version), found, canary=version != alias.version)
+    return Live(version, alias.epoch, held.engine_name, held.places, version != alias.version)
 
 
-def _places(alias: AliasState, version: Digest, tables: Tables) -> tuple[Place, ...]:
-    return tables.places.get(version, ()) if owns(tables.state, alias, version) else ()
+def _held(alias: AliasState, version: Digest, tables: Tables) -> Held | None:
+    """Only what is of the alias's own tenant and adapter, whatever the alias says."""
+    held = tables.places.get(version)
+    if held is None or held.tenant != alias.tenant or held.adapter != alias.adapter:
+        return None
+    return held
 
 
 def _refused(outcome: routing.Outcome[Route]) -> RouterError:

@@ -62,7 +62,7 @@ class Tables:
 
     @property
     def attested(self) -> int:
-        return sum(len(found) for found in self.places.values())
+        return sum(len(held.places) for held in self.places.values())
 
     @property
     def faults(self) -> tuple[str, ...]:

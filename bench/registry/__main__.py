@@ -1,4 +1,4 @@
-"""``python -m bench.registry [--registry FILE] [--tenants N] [--versions N] [--pushes N] [--sqlite-only] [--write]``"""
+"""``python -m bench.registry [--registry FILE] [--tenants N] [--versions N] [--pushes N] [--write] …``"""
 
 import argparse
 import asyncio

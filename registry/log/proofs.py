@@ -76,14 +76,11 @@ def verify_consistency(
     *, first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
 ) -> bool:
     """RFC 9162, 2.1.4.2; stricter for an empty first tree, whose root must be the empty root."""
-    if not 0 <= first <= second:
+    if not 0 <= first <= second or (first < second and not _hashes(first_root, second_root, *proof)):
         return False
-    if first == second:
-        return not proof and first_root == second_root and (first > 0 or first_root == EMPTY_ROOT)
-    if not _hashes(first_root, second_root, *proof):
-        return False
-    if first == 0:
-        return not proof and first_root == EMPTY_ROOT
+    if first in (0, second):  # nothing to prove: every tree begins with the empty one, and with itself
+        empty = first > 0 or first_root == EMPTY_ROOT
+        return not proof and empty and (first < second or first_root == second_root)
     if not proof:
         return False
     rest = list(proof)

@@ -148,8 +148,9 @@ class FeedTable:
 
     def _columns(self, noun: _Noun[D], since: int, *conditions: Any) -> tuple[D, ...]:
         row, fields = noun.row, tuple(noun.columns)
-        wanted = select(*(getattr(row, column) for column in noun.columns.values()))
-        wanted = wanted.order_by(*(getattr(row, column) for column in noun.key))
+        columns = [getattr(row, column) for column in noun.columns.values()]
+        wanted = select(*columns).where(*conditions)
+        places = [list(noun.columns.values()).index(column) for column in noun.key]
 
         def value(values: tuple[Any, ...]) -> dict[str, Any]:
             found = dict(zip(fields, values, strict=True))
@@ -157,14 +158,15 @@ class FeedTable:
                 found[name] = orjson.Fragment(found[name])
             return found
 
-        return tuple(self._checked(noun.model, _since(wanted.where(*conditions), row, since), value))
+        keys = [columns[place] for place in places]
+        return tuple(self._checked(noun.model, _since(wanted, row, since, keys), value, places, since))
 
     def _documents(self, model: type[D], row: Any, key: Any, since: int) -> tuple[D, ...]:
-        wanted = _since(select(row.document).order_by(key), row, since)
-        return tuple(self._checked(model, wanted, lambda values: orjson.Fragment(values[0])))
+        wanted = _since(select(key, row.document), row, since, [key])
+        return tuple(self._checked(model, wanted, lambda values: orjson.Fragment(values[1]), [0], since))
 
     def _by_digest(self, model: type[D], row: Any, since: int) -> dict[Digest, D]:
-        wanted = _since(select(row.digest, row.document).order_by(row.digest), row, since)
+        wanted = _since(select(row.digest, row.document), row, since, [row.digest])
         digests: list[Digest] = []
 
         def value(values: tuple[Any, ...]) -> Any:
@@ -174,7 +176,7 @@ class FeedTable:
             digests.append(Digest(digest))
             return orjson.Fragment(text)
 
-        return dict(zip(digests, self._checked(model, wanted, value), strict=True))
+        return dict(zip(digests, self._checked(model, wanted, value, [0], since), strict=True))
 
     def _checked(self, model: type[D], wanted: Any, value: Callable[[Any], Any]) -> list[D]:
         adapter, found = TypeAdapter(list[model]), list[D]()  # type: ignore[valid-type]

@@ -29,7 +29,7 @@ def scene() -> Scene:
 
 def places(tables: Tables) -> list[str]:
     (state,) = tables.state.aliases.values()
-    return [place.engine for place in tables.places[state.version]]
+    return [place.engine for place in tables.places[state.version].places]
 
 
 def target_error(scene: Scene) -> type[Exception] | None:
