@@ -14,6 +14,7 @@ from registry.catalog.errors import (
     ProposalNotFound,
     ReleaseSignatureRequired,
     SignerNotFound,
+    TenantMoved,
     VersionUnfingerprinted,
 )
 from registry.catalog.local import LocalCatalog
@@ -70,7 +71,10 @@ def test_tenants(world: World) -> None:
         catalog.create_tenant(Tenant(id="saas_c", display_name="again"), actor="t")
     assert [tenant.id for tenant in catalog.tenants()] == ["bank_a", "retail_b", "saas_c"]
     assert [tenant.id for tenant in catalog.tenants(after="bank_a", limit=1)] == ["retail_b"]
-    catalog.set_quota("saas_c", Quota(tokens_per_day=5), actor="t")
+    seen = catalog.tenant("saas_c").identity()
+    catalog.set_quota("saas_c", Quota(tokens_per_day=5), actor="t", expect=seen)
+    with pytest.raises(TenantMoved):
+        catalog.set_quota("saas_c", Quota(), actor="t", expect=seen)
     catalog.rename_tenant("saas_c", "Somebody else", actor="t")
     assert catalog.tenant("saas_c").display_name == "Somebody else"
     catalog.suspend_tenant("saas_c", reason="unpaid", actor="t")

@@ -3,6 +3,7 @@
 from registry.catalog.remote.pages import listed
 from registry.catalog.remote.part import Part
 from registry.catalog.remote.wire import path, read
+from registry.digests import Digest
 from registry.models import Quota, Tenant
 
 
@@ -20,21 +21,25 @@ class Tenants(Part):
             self._wire, path("tenants"), Tenant, key=lambda tenant: tenant.id, after=after, limit=limit
         )
 
-    def suspend_tenant(self, tenant: str, *, reason: str, actor: str) -> None:
+    def suspend_tenant(self, tenant: str, *, reason: str, actor: str, expect: Digest | None = None) -> None:
         """Nothing of the tenant is served from now on. Raises TenantNotFound."""
-        self._change(tenant, {"suspended": True, "reason": reason})
+        self._change(tenant, {"suspended": True, "reason": reason}, expect)
 
-    def resume_tenant(self, tenant: str, *, actor: str) -> None:
+    def resume_tenant(self, tenant: str, *, actor: str, expect: Digest | None = None) -> None:
         """Raises TenantNotFound."""
-        self._change(tenant, {"suspended": False})
+        self._change(tenant, {"suspended": False}, expect)
 
-    def set_quota(self, tenant: str, quota: Quota, *, actor: str) -> None:
+    def set_quota(self, tenant: str, quota: Quota, *, actor: str, expect: Digest | None = None) -> None:
         """Raises TenantNotFound."""
-        self._change(tenant, {"quota": quota.model_dump(mode="json")})
+        self._change(tenant, {"quota": quota.model_dump(mode="json")}, expect)
 
-    def rename_tenant(self, tenant: str, display_name: str, *, actor: str) -> None:
+    def rename_tenant(
+        self, tenant: str, display_name: str, *, actor: str, expect: Digest | None = None
+    ) -> None:
         """What people see; the id never changes. Raises TenantNotFound."""
-        self._change(tenant, {"display_name": display_name})
+        self._change(tenant, {"display_name": display_name}, expect)
 
-    def _change(self, tenant: str, change: dict[str, object]) -> None:
-        self._wire.call("PATCH", self._of(tenant), json=change)
+    def _change(self, tenant: str, change: dict[str, object], expect: Digest | None) -> None:
+        """``expect``: the identity of the tenant that was seen; TenantMoved when it is another by now."""
+        headers = {} if expect is None else {"If-Match": f'"{expect.hex}"'}
+        self._wire.call("PATCH", self._of(tenant), json=change, headers=headers)
