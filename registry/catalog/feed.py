@@ -3,7 +3,7 @@
 from registry.catalog.errors import LogTruncated
 from registry.digests import Digest
 from registry.errors import LogForked
-from registry.feed import Delta, Position, Snapshot, uncollected
+from registry.feed import Delta, Position, Snapshot, encode, encode_parts, uncollected
 from registry.log.ledger import root_of
 from registry.store.tables.feed import FeedTable
 from registry.store.transaction import Transaction
@@ -48,23 +48,37 @@ def changes(rows: Transaction, after: int, root: Digest | None) -> Snapshot | De
     ``root``: of the log that the reader knows, if it says. Raises LogTruncated and LogForked for a reader
     that knows what this log does not: a snapshot would make it forget what it saw.
     """
-    end, feed = position(rows), rows.feed
+    end = position(rows)
+    known = _known(rows, after, root, end)
+    if known == end:
+        return None
+    return snapshot(rows) if known is None else _delta(rows.feed, known, end)
+
+
+def told(rows: Transaction, after: int, root: Digest | None) -> bytes | None:
+    """:func:`changes` as it is sent; of a snapshot, only a small part is in memory as documents."""
+    end = position(rows)
+    known = _known(rows, after, root, end)
+    if known == end:
+        return None
+    if known is not None:
+        return encode(_delta(rows.feed, known, end))
+    with uncollected():
+        return encode_parts(end, rows.feed.everything())
+
+
+def _known(rows: Transaction, after: int, root: Digest | None, end: Position) -> Position | None:
+    """Where the reader stands, when it can be told by a delta; ``end`` when there is nothing to tell."""
     if after > end.size:
         raise LogTruncated(f"the reader has seen {after} entries and the log has {end.size}")
     if after <= 0:
-        return snapshot(rows)
-    known = end.root if after == end.size else feed.root_at(after)
-    if root is not None and known != root:
-        # Never smoothed over with a snapshot: whoever can rewrite history could then make readers forget.
-        raise LogForked(
-            f"the first {after} entries of this log are not those that the reader has seen",
-            hint="the reader follows another log: find out why, then start the reader again",
-        )
-    if after == end.size:
         return None
+    known = end.root if after == end.size else rows.feed.root_at(after)
+    if root is not None and known != root:
+        raise LogForked(f"the first {after} entries of this log are not those that the reader has seen")
     if known is None or end.size - after > MOST_ENTRIES:
-        return snapshot(rows)
-    return _delta(feed, Position(after, known), end)
+        return None
+    return Position(after, known)
 
 
 def _delta(feed: FeedTable, known: Position, end: Position) -> Delta:

@@ -641,6 +641,11 @@ class LocalCatalog:
         with self._database.read() as rows:
             return feed.changes(rows, after, root)
 
+    def told(self, after: int, root: Digest | None = None) -> bytes | None:
+        """:meth:`changes` as they are sent to readers."""
+        with self._database.read() as rows:
+            return feed.told(rows, after, root)
+
     def entries(self, start: int = 0, limit: int = 100, *, tenant: str | None = None) -> tuple[Entry, ...]:
         """From index ``start`` on; ``tenant``: only its own. Raises TenantNotFound."""
         if start < 0 or not 0 <= limit <= MAX_PAGE:

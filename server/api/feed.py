@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
-from registry.feed import Delta, Snapshot, encode
+from registry.feed import Delta, Snapshot
 from server.api.access import requires
 from server.api.caller import Who
 from server.api.control import Control
@@ -112,10 +112,9 @@ def _kept(question: Question, body: Body) -> float:
 def _body(catalog: LocalCatalog, question: Question) -> Body | None:
     after, root = question
     began = time.perf_counter()
-    news = catalog.changes(after, root)
-    if news is None:
+    data = catalog.told(after, root)
+    if data is None:
         return None
-    data = encode(news)
     compressed = len(data) > _COMPRESSED
     if compressed:
         data = gzip.compress(data, compresslevel=1)

@@ -81,6 +81,10 @@ class History:
         with self.database.read() as rows:
             return feed.changes(rows, after, root)
 
+    def told(self, after: int, root: Digest | None = None) -> bytes | None:
+        with self.database.read() as rows:
+            return feed.told(rows, after, root)
+
     def number(self) -> int:
         self.made += 1
         return self.made

@@ -4,8 +4,9 @@ The nouns' own tables build one checked document a row; for 100,000 rows that ta
 columns of a slice become JSON and are checked together, by the same models, in a tenth of the time.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
@@ -95,36 +96,50 @@ class FeedTable:
     session: Session
 
     def tenants(self, since: int = 0) -> tuple[Tenant, ...]:
-        return self._columns(_TENANTS, since)
+        return tuple(chain.from_iterable(self._columns(_TENANTS, since)))
 
     def keys(self, since: int = 0) -> tuple[Key, ...]:
-        return self._columns(_KEYS, since)
+        return tuple(chain.from_iterable(self._columns(_KEYS, since)))
 
     def bases(self, since: int = 0) -> dict[Digest, Base]:
-        return self._by_digest(Base, BaseRow, since)
+        return _joined(self._by_digest(Base, BaseRow, since))
 
     def policies(self, since: int = 0) -> dict[Digest, Policy]:
-        return self._by_digest(Policy, PolicyRow, since)
+        return _joined(self._by_digest(Policy, PolicyRow, since))
 
     def routings(self, since: int = 0) -> tuple[Routing, ...]:
-        return self._documents(Routing, RoutingRow, RoutingRow.tenant, since)
+        return tuple(chain.from_iterable(self._documents(Routing, RoutingRow, RoutingRow.tenant, since)))
 
     def aliases(self, since: int = 0) -> tuple[AliasState, ...]:
-        return self._columns(_ALIASES, since)
+        return tuple(chain.from_iterable(self._columns(_ALIASES, since)))
 
     def versions(self, since: int = 0) -> tuple[VersionState, ...]:
-        return self._columns(_VERSIONS, since)
+        return tuple(chain.from_iterable(self._columns(_VERSIONS, since)))
 
     def engines(self, since: int = 0) -> tuple[EngineState, ...]:
-        return self._documents(EngineState, EngineRow, EngineRow.engine, since)
+        return tuple(chain.from_iterable(self._documents(EngineState, EngineRow, EngineRow.engine, since)))
 
     def slots(self) -> tuple[Slot, ...]:
-        return self._columns(_SLOTS, 0)
+        return tuple(chain.from_iterable(self._columns(_SLOTS, 0)))
+
+    def everything(self) -> Iterator[tuple[str, Iterator[list[Any] | dict[Digest, Any]]]]:
+        """(field of a snapshot, its parts), a thousand documents in memory at a time."""
+        yield "tenants", self._columns(_TENANTS, 0)
+        yield "keys", self._columns(_KEYS, 0)
+        yield "bases", self._by_digest(Base, BaseRow, 0)
+        yield "policies", self._by_digest(Policy, PolicyRow, 0)
+        yield "routings", self._documents(Routing, RoutingRow, RoutingRow.tenant, 0)
+        yield "aliases", self._columns(_ALIASES, 0)
+        yield "versions", self._columns(_VERSIONS, 0)
+        yield "engines", self._documents(EngineState, EngineRow, EngineRow.engine, 0)
+        yield "slots", self._columns(_SLOTS, 0)
 
     def slots_of(self, engines: Iterable[str]) -> dict[str, tuple[Slot, ...]]:
         """Engine -> all of its slots, also when there are none."""
         names = sorted(engines)
-        found = self._columns(_SLOTS, 0, col(SlotRow.engine).in_(names)) if names else ()
+        if not names:
+            return {}
+        found = list(chain.from_iterable(self._columns(_SLOTS, 0, col(SlotRow.engine).in_(names))))
         return {name: tuple(slot for slot in found if slot.engine == name) for name in names}
 
     def reattested(self, since: int) -> set[str]:
@@ -147,7 +162,7 @@ class FeedTable:
         except InvalidDocument:
             raise StoreCorrupt(f"the stored head of size {size} cannot be read") from None
 
-    def _columns(self, noun: _Noun[D], since: int, *conditions: Any) -> tuple[D, ...]:
+    def _columns(self, noun: _Noun[D], since: int, *conditions: Any) -> Iterator[list[D]]:
         fields, columns = tuple(noun.columns), list(noun.columns.values())
 
         def value(values: Sequence[Any]) -> dict[str, Any]:
@@ -158,19 +173,20 @@ class FeedTable:
 
         wanted = select(*(getattr(noun.row, column) for column in columns)).where(*conditions)
         rows = self._rows(noun.row, wanted, since, [columns.index(column) for column in noun.key])
-        return tuple(_checked(noun.model, rows, value))
+        return _checked(noun.model, rows, value)
 
-    def _documents(self, model: type[D], row: Any, key: Any, since: int) -> tuple[D, ...]:
+    def _documents(self, model: type[D], row: Any, key: Any, since: int) -> Iterator[list[D]]:
         rows = self._rows(row, select(key, row.document), since, [0])
-        return tuple(_checked(model, rows, lambda values: orjson.Fragment(values[1])))
+        return _checked(model, rows, lambda values: orjson.Fragment(values[1]))
 
-    def _by_digest(self, model: type[D], row: Any, since: int) -> dict[Digest, D]:
+    def _by_digest(self, model: type[D], row: Any, since: int) -> Iterator[dict[Digest, D]]:
         rows = self._rows(row, select(row.digest, row.document), since, [0])
         for digest, text in rows:
             if Digest.of(text.encode("utf-8", "surrogatepass")) != digest:
                 raise StoreCorrupt(f"the stored {model.__name__} is not {digest}")
-        documents = _checked(model, rows, lambda values: orjson.Fragment(values[1]))
-        return {Digest(row[0]): document for row, document in zip(rows, documents, strict=True)}
+        digests = (Digest(row[0]) for row in rows)
+        for documents in _checked(model, rows, lambda values: orjson.Fragment(values[1])):
+            yield dict(zip(islice(digests, len(documents)), documents, strict=True))
 
     def _rows(self, row: Any, wanted: Any, since: int, key: Sequence[int]) -> Sequence[Any]:
         """Put in order here: with ORDER BY, SQLite walks the whole table by its key instead of looking a few
@@ -181,8 +197,8 @@ class FeedTable:
         return sorted(self.session.connection().execute(wanted).all(), key=itemgetter(*key))
 
 
-def _checked(model: type[D], rows: Sequence[Any], value: Callable[[Any], Any]) -> list[D]:
-    adapter, found = TypeAdapter(list[model]), list[D]()  # type: ignore[valid-type]
+def _checked(model: type[D], rows: Sequence[Any], value: Callable[[Any], Any]) -> Iterator[list[D]]:
+    adapter = TypeAdapter(list[model])  # type: ignore[valid-type]
     for start in range(0, len(rows), _SLICE):
         some = rows[start : start + _SLICE]
         try:
@@ -191,8 +207,11 @@ def _checked(model: type[D], rows: Sequence[Any], value: Callable[[Any], Any]) -
             raise StoreCorrupt(f"a stored {model.__name__} cannot be read") from None
         if len(documents) != len(some):
             raise StoreCorrupt(f"a stored {model.__name__} is more than one")
-        found.extend(documents)
-    return found
+        yield documents
+
+
+def _joined(parts: Iterable[dict[Digest, D]]) -> dict[Digest, D]:
+    return {digest: document for part in parts for digest, document in part.items()}
 
 
 def _engine_of(body: str) -> str:

@@ -11,10 +11,11 @@ HISTORIES = st.lists(st.lists(steps(), min_size=1, max_size=5), min_size=1, max_
 
 def told(history: History, state: State) -> Delta | None:
     """What a reader at ``state`` gets, as it arrives over the wire."""
-    news = history.changes(*state.position)
-    if news is None:
+    news, sent = history.changes(*state.position), history.told(*state.position)
+    if news is None or sent is None:
+        assert news is sent
         return None
-    arrived = parse(encode(news))
+    arrived = parse(sent)
     assert arrived == news
     assert isinstance(arrived, Delta)
     return arrived
@@ -38,6 +39,7 @@ def test_a_snapshot_and_the_changes_after_it_are_the_later_snapshot(
                 seen.append(history.snapshot())
                 assert state.snapshot() == seen[-1]
         newest = history.snapshot()
+        assert history.told(-1) == encode(newest)
         for earlier in seen:
             reader = State.of(earlier)
             if (delta := told(history, reader)) is not None:
