@@ -64,3 +64,8 @@ class Manifest(Document):
     fingerprint: BlobRef | None = None
     """None for an upload that nobody has fingerprinted: it can be stored, never served."""
     provenance: Provenance
+
+    @property
+    def blobs(self) -> tuple[BlobRef, ...]:
+        """All that the version is made of; digests in its provenance are not blobs."""
+        return (*self.files, self.contract, *([self.fingerprint] if self.fingerprint else []))

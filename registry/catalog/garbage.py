@@ -7,7 +7,6 @@ versions are read. A push that names a blob has renewed it, and if that was befo
 over before the versions were read (it takes less than the grace) and they name the blob.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -16,7 +15,6 @@ from registry.blobs.uploads import Uploads
 from registry.clock import Clock, stamp
 from registry.digests import Digest
 from registry.errors import InvalidInput
-from registry.manifests import Manifest
 from registry.ports import BlobStore, Leftovers, Stored
 from registry.store.errors import ScopeViolated
 from registry.store.port import Store
@@ -92,12 +90,5 @@ def _needed(rows: Transaction, before: str) -> set[Digest]:
             (last,) = rows.log.entries(entry, 1)
             if last.at < before:
                 continue
-        needed.update(named_by(version.manifest))
+        needed.update(blob.digest for blob in version.manifest.blobs)
     return needed
-
-
-def named_by(manifest: Manifest) -> Iterable[Digest]:
-    """Every blob that the version is made of; digests in its provenance are not blobs."""
-    for ref in (*manifest.files, manifest.contract, manifest.fingerprint):
-        if ref is not None:
-            yield ref.digest

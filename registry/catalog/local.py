@@ -32,7 +32,7 @@ from registry.catalog.answers import Answers
 from registry.catalog.audit import Progress, audit, no_progress
 from registry.catalog.change import Change, changing
 from registry.catalog.export import export
-from registry.catalog.garbage import GRACE, Collection, collect, named_by
+from registry.catalog.garbage import GRACE, Collection, collect
 from registry.catalog.intake import Intake
 from registry.catalog.moves import Move
 from registry.catalog.routes import RoutingMove
@@ -383,11 +383,7 @@ class LocalCatalog:
     def named_blobs(self, tenant: str, digests: Iterable[Digest]) -> frozenset[Digest]:
         """Those of ``digests`` that a version of this tenant is made of."""
         with self._database.read() as rows:
-            return frozenset(
-                digest
-                for digest in digests
-                if any(digest in named_by(manifest) for manifest in rows.versions.naming(tenant, digest))
-            )
+            return rows.versions.blobs_among(tenant, frozenset(digests))
 
     def collect(
         self,

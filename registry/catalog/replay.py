@@ -73,10 +73,8 @@ class Replay:
         for version in self._again.versions.all():
             if version.revoked:
                 continue
-            manifest = version.manifest
-            for ref in (*manifest.files, manifest.contract, manifest.fingerprint):
-                if ref is not None:
-                    wanted.setdefault(ref.digest, f"{ref.path} of {version.name}@{version.digest}")
+            for ref in version.manifest.blobs:
+                wanted.setdefault(ref.digest, f"{ref.path} of {version.name}@{version.digest}")
         return wanted
 
     def _differences(self, changed: dict[_Where, dict[str, object]]) -> Iterator[Fault]:

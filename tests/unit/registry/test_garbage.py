@@ -17,7 +17,7 @@ from registry.blobs.s3 import S3Blobs
 from registry.blobs.s3_shelf import S3Shelf
 from registry.blobs.shelf import FilesystemShelf
 from registry.blobs.uploads import Uploads
-from registry.catalog.garbage import GRACE, Collection, collect, named_by
+from registry.catalog.garbage import GRACE, Collection, collect
 from registry.clock import ManualClock
 from registry.digests import Digest
 from registry.errors import InvalidInput
@@ -44,7 +44,7 @@ class Bench:
         return collect(self.world.database, self.blobs, self.uploads, clock=self.clock, delete=delete)
 
     def blobs_of(self, version: Digest) -> set[Digest]:
-        return set(named_by(self.world.catalog.manifest(version)))
+        return {blob.digest for blob in self.world.catalog.manifest(version).blobs}
 
 
 @pytest.fixture
@@ -314,7 +314,7 @@ def test_on_each_kind_of_database(store: str, tmp_path: Path) -> None:
     world = open_world(tmp_path, store=store, blobs=blobs, clock=clock)
     kept, revoked = world.push(seed=1), world.push(OTHER, seed=2)
     world.catalog.revoke(revoked, reason="wrong data", actor="test")
-    stay = set(named_by(world.catalog.manifest(kept)))
+    stay = {blob.digest for blob in world.catalog.manifest(kept).blobs}
     clock.advance(DAY + 1)
     found = world.catalog.collect(blobs, uploads, clock=clock, delete=True)
     assert len(found.removed) == 2
