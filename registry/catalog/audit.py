@@ -30,22 +30,22 @@ def no_progress(done: int, total: int) -> None:
 def audit(
     rows: Transaction,
     *,
-    log_key: PublicKey,
+    trusted: Mapping[str, PublicKey],
     blobs: Blobs | None,
     state: bool = True,
     progress: Progress = no_progress,
 ) -> list[Fault]:
     """Every fault; an empty list means intact. Without ``state`` the log alone: its entries and heads.
 
-    Only heads by ``log_key`` and the keys that it continues count. A key that the log itself declares could
-    have been put there by whoever rewrote the log.
+    Only heads by the ``trusted`` log keys count, and by those that hand over to or from them. A key that the
+    log itself declares could have been put there by whoever rewrote the log.
     """
     faults = [Fault("database file", line) for line in rows.integrity()]
     heads = _Heads(rows)
     total = rows.log.size()
     with ExitStack() as stack:
         replay = Replay(stack.enter_context(scratch())) if state else None
-        keys = key_chain(rows, log_key, faults)
+        keys = key_chain(rows, trusted, faults)
         tips = replay.tips if replay else None
         reading = Reading(stack.enter_context(closing(heads.read())), keys, tips=tips)
         nodes = _Nodes(rows, stack)
@@ -75,18 +75,17 @@ def audit(
             if not replay.stopped:
                 faults += [] if found else _tips(rows, replay)
                 faults += replay.compare(rows)
-            if blobs is not None:
-                faults += _blobs(blobs, {} if replay.stopped else replay.wanted())
+        if blobs is not None:  # without a replay nobody knows which are missing
+            faults += _blobs(blobs, replay.wanted() if replay and not replay.stopped else {})
     return faults
 
 
-def key_chain(rows: Transaction, log_key: PublicKey, faults: list[Fault]) -> KeyChain:
-    trusted = {log_key.id: log_key}
+def key_chain(rows: Transaction, trusted: Mapping[str, PublicKey], faults: list[Fault]) -> KeyChain:
     try:
         return KeyChain([Rotation.of(entry) for entry in rows.log.of_kind(LOG_KEY_ROTATED)], trusted)
     except TenonError as error:
         faults.append(Fault("log keys", error.message))
-        return KeyChain((), trusted)
+        return KeyChain((), {})
 
 
 class _Heads:

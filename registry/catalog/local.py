@@ -45,6 +45,7 @@ from registry.evidence import GatePolicy, Report, Verdict
 from registry.feed import Delta, Position, Snapshot
 from registry.fingerprint import Fingerprint
 from registry.log.entries import Entry
+from registry.log.handovers import KeyHistory
 from registry.log.statements import Consistency, Inclusion
 from registry.log.verify import Fault
 from registry.manifests import Manifest, Provenance
@@ -427,14 +428,13 @@ class LocalCatalog:
             return rows.versions.names(tenant, after=after, limit=limit)
 
     def shown_adapters(
-        self, tenant: str, *, after: AdapterName | None = None, limit: int | None = None
+        self, tenant: str | None, *, after: AdapterName | None = None, limit: int | None = None
     ) -> tuple[tuple[AdapterName, tuple[AliasState, ...], int], ...]:
         """:meth:`adapters` with the aliases of each and how many versions it has, in three queries."""
         with self._database.read() as rows:
             names = rows.versions.names(tenant, after=after, limit=limit)
-            counts = rows.versions.counts(tenant, [name.adapter for name in names])
-            aliases = rows.aliases.of_each(tenant, [name.adapter for name in names])
-        return tuple((name, aliases.get(name.adapter, ()), counts[name.adapter]) for name in names)
+            counts, aliases = rows.versions.counts(names), rows.aliases.of_each(names)
+        return tuple((name, aliases[name], counts[name]) for name in names)
 
     def resolve(self, ref: Ref) -> Digest:
         """Raises AliasNotFound, VersionNotFound."""
@@ -696,6 +696,11 @@ class LocalCatalog:
         with self._database.read() as rows:
             return log.consistency(rows, first, second)
 
+    def key_history(self) -> KeyHistory:
+        """How the log key changed, up to the newest head. Raises HeadNotFound."""
+        with self._database.read() as rows:
+            return log.key_history(rows)
+
     def export_log(self, tenant: str) -> Iterator[bytes]:
         """The tenant's entries as lines that prove themselves, see :mod:`registry.log.export`.
 
@@ -728,4 +733,5 @@ class LocalCatalog:
         """
         with self._database.read() as rows:
             kept = self._blobs if blobs else None
-            return audit(rows, log_key=self._log_key, blobs=kept, state=state, progress=progress)
+            trusted = {self._log_key.id: self._log_key}
+            return audit(rows, trusted=trusted, blobs=kept, state=state, progress=progress)

@@ -1,16 +1,18 @@
 """What the log proves, and to whom: heads, proofs, one tenant's export, and the change of its key."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from registry.catalog import tenants
 from registry.catalog.change import Change
 from registry.errors import AlreadyExists, EntryNotFound, HeadNotFound, InvalidInput
 from registry.log.entries import Head
-from registry.log.export import FACTS, Handover, Header, Line
+from registry.log.export import FACTS, Header, Line
+from registry.log.handovers import Handover, KeyHistory, Succession
 from registry.log.key_chain import LOG_KEY_ROTATED, Rotation
 from registry.log.proofs import consistency_proof, inclusion_proof
 from registry.log.statements import Consistency, Inclusion, digest
+from registry.log.tiles import Tiles
 from registry.models import PublicKey
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
@@ -85,6 +87,29 @@ def in_force(rows: Transaction) -> PublicKey | None:
     return Rotation.of(rotations[-1]).signer if rotations else None
 
 
+def key_history(rows: Transaction) -> KeyHistory:
+    """Raises HeadNotFound."""
+    newest = head(rows)
+    size = Head.parse(newest.body()).size
+    tiles = rows.log.tree.tiles(size)
+    entries = rows.log.of_kind(LOG_KEY_ROTATED)
+    rotations = [Rotation.of(entry) for entry in entries]
+    declared = rows.log.log_keys()
+    signed = [declared[each.keyid] for each in newest.signatures if each.keyid in declared]
+    return KeyHistory(
+        head=newest,
+        keys=_keys(rotations) or tuple(signed),
+        successions=tuple(
+            Succession(
+                entry=entry.canonical().decode(),
+                proof=_hex(inclusion_proof(tiles, entry.index, size)),
+                handover=handover,
+            )
+            for entry, handover in zip(entries, _handovers(rows, rotations, tiles, size), strict=True)
+        ),
+    )
+
+
 def export(store: Store, tenant: str, *, log_key: PublicKey) -> Iterator[bytes]:
     """See :mod:`registry.log.export`. Raises TenantNotFound, HeadNotFound, before the first line.
 
@@ -141,14 +166,8 @@ def _header(
     header = Header(
         tenant=tenant,
         head=envelope,
-        keys=(rotations[0].previous, *(each.signer for each in rotations)) if rotations else (log_key,),
-        handovers=tuple(
-            Handover(
-                head=head(rows, each.index + 1),
-                consistency=_hex(consistency_proof(tiles, each.index + 1, signed.size)),
-            )
-            for each in rotations
-        ),
+        keys=_keys(rotations) or (log_key,),
+        handovers=_handovers(rows, rotations, tiles, signed.size),
         tip=tip.canonical().decode() if counted else None,
         tip_index=position if counted else None,
         tip_proof=proof,
@@ -156,6 +175,22 @@ def _header(
         entries=tip.entries,
     )
     return header, facts
+
+
+def _keys(rotations: Sequence[Rotation]) -> tuple[PublicKey, ...]:
+    return (*(each.previous for each in rotations[:1]), *(each.signer for each in rotations))
+
+
+def _handovers(
+    rows: Transaction, rotations: Sequence[Rotation], tiles: Tiles, size: int
+) -> tuple[Handover, ...]:
+    return tuple(
+        Handover(
+            head=head(rows, each.index + 1),
+            consistency=_hex(consistency_proof(tiles, each.index + 1, size)),
+        )
+        for each in rotations
+    )
 
 
 def _hex(nodes: tuple[bytes, ...]) -> tuple[str, ...]:

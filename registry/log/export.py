@@ -15,9 +15,10 @@ from pydantic import Field
 from registry.canonical import Document
 from registry.errors import InvalidDocument, LogExportInvalid, SignatureInvalid
 from registry.log.entries import Entry, Head
-from registry.log.key_chain import LOG_KEY_ROTATED, KeyChain, Rotation
+from registry.log.handovers import Handover, follow
+from registry.log.key_chain import LOG_KEY_ROTATED, Rotation
 from registry.log.merkle import leaf_hash
-from registry.log.proofs import verify_consistency, verify_inclusion
+from registry.log.proofs import verify_inclusion
 from registry.log.statements import raw
 from registry.log.tips import Tip
 from registry.models import PublicKey
@@ -29,13 +30,6 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 D = TypeVar("D", bound=Document)
 _MAX_LINE: Final = 16 << 20
 """Bytes; the largest entry, a routing of a thousand rules, has some hundred thousand."""
-
-
-class Handover(Document):
-    """The head at which one log key handed over to the next, and that the exported log continues it."""
-
-    head: Envelope
-    consistency: tuple[str, ...]
 
 
 class Header(Document):
@@ -181,22 +175,7 @@ class _Check:
 
     def _signatures(self, trusted: Mapping[str, PublicKey]) -> tuple[PublicKey, ...]:
         """Raises SignatureInvalid when the head does not follow from ``trusted``."""
-        chain = KeyChain(self._rotations, trusted)
-        if len(self._header.handovers) != len(chain.rotations):
-            raise SignatureInvalid("every rotation of the log key needs the head of its handover")
-        for rotation, handover in zip(chain.rotations, self._header.handovers, strict=True):
-            then = chain.open(handover.head)
-            if then.size != rotation.index + 1 or not verify_consistency(
-                first=then.size,
-                second=self._head.size,
-                first_root=raw(then.root),
-                second_root=raw(self._head.root),
-                proof=_nodes(handover.consistency, 1),
-            ):
-                raise SignatureInvalid(
-                    f"the log does not continue the one that {rotation.previous.id} signed"
-                )
-        chain.open(self._header.head)
+        chain = follow(self._rotations, self._header.handovers, self._header.head, trusted)
         ids = {signature.keyid for signature in self._header.head.signatures}
         return tuple(key for key in chain.signers(self._head.size) if key.id in ids)
 

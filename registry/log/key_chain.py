@@ -17,6 +17,9 @@ from registry.signing.envelope import Envelope, key_id, verify
 from registry.signing.types import LOG_HEAD
 
 LOG_KEY_ROTATED: Final = "log.key_rotated"
+_FORK: Final = (
+    "trust the log keys of this registry only; is one of them stolen, this may be a fork by the thief"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,12 @@ class Rotation:
 
 
 class KeyChain:
-    """All log keys of a log. Without rotations: whichever trusted key has the role."""
+    """All log keys of a log. Without rotations: the trusted one."""
 
     def __init__(self, rotations: Iterable[Rotation], trusted: Mapping[str, PublicKey]) -> None:
         """``trusted``: known from elsewhere. Raises SignatureInvalid when the chain does not hold together,
-        or holds no trusted key."""
+        or holds no trusted key, or not all of them: a log that says nothing of a key that is trusted may be a
+        fork from before it, signed with an older one that was stolen."""
         self._rotations: Sequence[Rotation] = sorted(rotations, key=lambda rotation: rotation.index)
         self._trusted = {key.id: key for key in trusted.values() if key.role == "log"}
         for one, next_ in zip(self._rotations, self._rotations[1:], strict=False):
@@ -58,6 +62,11 @@ class KeyChain:
                 )
         if self._rotations and not any(self._trusted.get(key.id) == key for key in self.keys):
             raise SignatureInvalid("no log key that this log names is a trusted one")
+        named = {key.id for key in self.keys}
+        if strange := sorted(set(self._trusted) - named):
+            raise SignatureInvalid(f"the log does not name the trusted log key {strange[0]}", hint=_FORK)
+        if not self._rotations and len(self._trusted) > 1:
+            raise SignatureInvalid("the log names no rotation between the trusted log keys", hint=_FORK)
 
     @property
     def rotations(self) -> Sequence[Rotation]:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from registry.log.entries import Entry, Head
+from registry.log.handovers import KeyHistory
 from registry.log.statements import Consistency, Inclusion
 from registry.signing.envelope import Envelope
 from server.api.access import PEOPLE, requires, requires_of_tenant
@@ -54,6 +55,11 @@ def routes(control: Control) -> APIRouter:
     def prove_consistency(first: Index, second: Size = None) -> Consistency:
         """Proof that the log at `second` entries only continues the one at `first` (RFC 9162, 2.1.4)."""
         return catalog.consistency(first, second)
+
+    @log.get("/log/key-history", dependencies=people)
+    def read_key_history() -> KeyHistory:
+        """Every change of the log key, with proofs: from one trusted key to the one in force."""
+        return catalog.key_history()
 
     @log.get("/tenants/{tenant}/log", dependencies=own)
     def list_own_entries(

@@ -13,8 +13,8 @@ from router.receipts import verify_receipt
 from router.records.record import Record
 from router.records.segments import read_lines, segments_of
 from router.records.verify import verify_records
-from server.assembly.catalog import open_blobs, open_catalog
-from server.assembly.trust import read_keys
+from server.assembly.catalog import open_auditor, open_catalog
+from server.assembly.trust import log_keys, read_keys
 from server.workspace import Workspace
 
 
@@ -29,24 +29,35 @@ class Audit:
 
 
 def audit(
-    workspace: Workspace, *, blobs: bool, records: bool, state: bool = True, progress: Progress = no_progress
+    workspace: Workspace,
+    *,
+    blobs: bool,
+    records: bool,
+    state: bool = True,
+    trust: Path | None = None,
+    progress: Progress = no_progress,
 ) -> Audit:
-    """The log, its signed heads, the state derived from it, every blob, and the request records."""
-    catalog = open_catalog(workspace)
-    faults = list(catalog.verify(blobs=blobs, state=state, progress=progress))
-    lines = unsealed = 0
-    if records:
-        lines = sum(
-            1 for folder in _writers(workspace) for path in segments_of(folder) for _ in read_lines(path)
+    """The log, its signed heads, the state derived from it, every blob, and the request records.
+
+    ``trust``: a file of log keys; without it the workspace's own key counts, which whoever owns the workspace
+    could have signed another history with.
+    """
+    trusted = log_keys(workspace, trust)
+    with open_auditor(workspace) as auditor:
+        faults = auditor.verify(trusted, blobs=blobs, state=state, progress=progress)
+        lines = unsealed = 0
+        if records:
+            lines = sum(
+                1 for folder in _writers(workspace) for path in segments_of(folder) for _ in read_lines(path)
+            )
+            heads = auditor.record_heads()
+            found = verify_records(workspace.records, auditor.signers(), heads)
+            unsealed = max(0, lines - sum(_covered(heads).values()))
+            faults += [Fault(where=f"records {fault.file}", what=str(fault)) for fault in found]
+        stored = sum(1 for _ in auditor.blobs.digests()) if blobs else 0
+        return Audit(
+            tuple(faults), entries=auditor.log_size(), blobs=stored, records=lines, unsealed=unsealed
         )
-        heads = catalog.record_heads()
-        found = verify_records(workspace.records, catalog.trusted(), heads)
-        unsealed = max(0, lines - sum(_covered(heads).values()))
-        faults += [Fault(where=f"records {fault.file}", what=str(fault)) for fault in found]
-    stored = sum(1 for _ in open_blobs(workspace).digests()) if blobs else 0
-    return Audit(
-        tuple(faults), entries=catalog.position().size, blobs=stored, records=lines, unsealed=unsealed
-    )
 
 
 def verify_receipt_file(file: Path, *, trust: Path | None, workspace: Workspace | None) -> Record:

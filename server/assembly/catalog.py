@@ -1,12 +1,13 @@
 """The local catalog of a workspace, wired."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from registry.catalog.auditor import Auditor
 from registry.catalog.local import LocalCatalog
 from registry.clock import SystemClock
 from registry.errors import AlreadyExists
-from registry.ports import BlobStore
 from registry.signing.keys import Signer
 from registry.store.database import upgrade
 from registry.store.port import Store
@@ -58,8 +59,13 @@ def open_catalog(workspace: Workspace, settings: StorageSettings | None = None) 
     return _opened(workspace, settings) if settle(workspace, catalog) else catalog
 
 
-def open_blobs(workspace: Workspace, settings: StorageSettings | None = None) -> BlobStore:
-    return open_storage(workspace, settings or _settings()).blobs
+@contextmanager
+def open_auditor(workspace: Workspace) -> Iterator[Auditor]:
+    """For whoever may read the workspace and need not be able to write its log."""
+    settings = _settings()
+    with closing(open_store(workspace, settings)) as store:
+        store.check()
+        yield Auditor(store, open_storage(workspace, settings).blobs)
 
 
 def _opened(workspace: Workspace, settings: StorageSettings) -> LocalCatalog:

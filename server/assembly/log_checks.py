@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
-from registry.errors import EntryNotFound, InvalidDocument, InvalidInput, LogForked
+from registry.errors import EntryNotFound, InvalidInput, LogForked
 from registry.log.entries import Head
 from registry.log.export import Exported, read_lines, verify_export
+from registry.log.handovers import KeyHistory
 from registry.log.statements import Consistency
 from registry.models import PublicKey
-from registry.signing.envelope import Envelope, verify
-from registry.signing.types import LOG_HEAD
-from server.assembly.place import Catalog
+from registry.signing.envelope import Envelope
 from server.assembly.trust import read_keys
 from server.errors import FileUnusable
 
@@ -35,30 +35,29 @@ def read_head(file: Path) -> Envelope:
         raise FileUnusable(f"cannot read {file}: {error.strerror}") from None
 
 
+class Log(Protocol):
+    """What is asked of it is proved, so it may be anybody's."""
+
+    def key_history(self) -> KeyHistory: ...
+    def consistency(self, first: int, second: int | None = None) -> Consistency: ...
+
+
 def check_since(
-    catalog: Catalog, kept: Envelope, *, trusted: Mapping[str, PublicKey]
+    log: Log, kept: Envelope, *, trusted: Mapping[str, PublicKey]
 ) -> tuple[Head, Head, Consistency]:
     """(the kept head, the newest one, the proof that the log only grew between them).
 
-    Raises SignatureInvalid, LogForked.
+    ``trusted``: with none, the log's own word for its keys. Raises SignatureInvalid, LogForked.
     """
-    old = _opened(kept, trusted)
-    new = _opened(catalog.head(), trusted)
+    keys, new = log.key_history().open(trusted)
+    old = keys.open(kept)
     if new.size < old.size:
         raise LogForked(f"the log had {old.size} entries when the kept head was signed, and has {new.size}")
     try:
-        proof = catalog.consistency(old.size, new.size)
+        proof = log.consistency(old.size, new.size)
     except (EntryNotFound, InvalidInput) as error:
         raise LogForked(f"the log cannot show that it continues the kept head: {error.message}") from None
     asked = (proof.first, proof.second) == (old.size, new.size)
     if not asked or (proof.first_root, proof.second_root) != (old.root, new.root) or not proof.holds():
         raise LogForked(f"the log does not continue the head of size {old.size} that was kept")
     return old, new, proof
-
-
-def _opened(envelope: Envelope, trusted: Mapping[str, PublicKey]) -> Head:
-    data = verify(envelope, payload_type=LOG_HEAD, trusted=trusted, role="log")
-    try:
-        return Head.parse(data)
-    except InvalidDocument as error:
-        raise InvalidDocument(f"the head cannot be read: {error.message}") from None

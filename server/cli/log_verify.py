@@ -1,7 +1,7 @@
 """``tenon log verify``: the whole log here, one that was kept, or one tenant's part in a file."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server.cli import render
-from server.cli.options import At, Json, place
+from server.cli.options import At, Json, place, root, where
 
 if TYPE_CHECKING:
     from registry.models import PublicKey
     from registry.signing.envelope import Envelope
+    from server.assembly.log_checks import Log
     from server.assembly.place import Place
-    from server.workspace import Workspace
 
 
 def verify(
     file: Annotated[Path | None, typer.Option("--file", help="A tenant's export, and nothing else")] = None,
     trust: Annotated[
-        Path | None, typer.Option("--trust", help="Log keys that you got on another way: tenon log keys")
+        Path | None,
+        typer.Option("--trust", help="Log keys that you got on another way (tenon log keys), and no others"),
     ] = None,
     since: Annotated[
         Path | None, typer.Option("--since", help="A head that you kept: prove that the log only grew")
@@ -33,20 +34,29 @@ def verify(
     workspace: At = None,
 ) -> None:
     """Check the whole history: entries, signed heads, state, blobs and request records."""
+    left_out = [name for name, on in {"state": state, "blobs": blobs, "records": records}.items() if not on]
     if file is not None:
+        _refuse("--file reads one file alone", left_out, since=since, workspace=workspace)
         _file(file, trust, json=json)
         return
-    found: dict[str, Any] = {}
-    at = place(workspace)
-    if since is not None:
-        from server.assembly.log_checks import read_head
+    from server.assembly.place import is_url
 
-        found |= _since(at, read_head(since), _trusted(at, trust), json=json)
-    if since is None or at.workspace is not None:
-        found |= _everything(at.folder(), state=state, blobs=blobs, records=records, json=json)
+    if since is not None and is_url(where(workspace)):
+        _refuse("a URL shows its heads alone", left_out)
+        found = _remote(place(workspace), since, trust, json=json)
+    else:
+        found = _folder(root(workspace), since, trust, left_out, json=json)
     if json:
         render.data(found)
     _raise(found)
+
+
+def _refuse(why: str, left_out: Sequence[str], **given: object) -> None:
+    """What would have no effect must not look as if it had one."""
+    named = [f"--no-{name}" for name in left_out]
+    named += [f"--{name}" for name, value in given.items() if value is not None]
+    if named:
+        raise typer.BadParameter(f"{why}: leave out {', '.join(named)}")
 
 
 def _file(file: Path, trust: Path | None, *, json: bool) -> None:
@@ -77,31 +87,45 @@ def _file(file: Path, trust: Path | None, *, json: bool) -> None:
             render.note(f"not proven: {line}")
 
 
-def _since(
-    at: "Place", kept: "Envelope", trusted: "Mapping[str, PublicKey]", *, json: bool
-) -> dict[str, Any]:
-    from server.assembly.log_checks import check_since
+def _remote(at: "Place", since: Path, trust: Path | None, *, json: bool) -> dict[str, Any]:
+    from server.assembly.log_checks import read_head
+    from server.assembly.trust import read_log_keys
 
-    old, new, proof = check_since(at.catalog, kept, trusted=trusted)
-    if not json:
-        render.note(f"ok: the log of {new.size} entries continues the one of {old.size} that you kept")
-    return {"ok": True, "faults": [], "since": proof.model_dump(mode="json")}
+    kept, trusted = read_head(since), {} if trust is None else read_log_keys(trust)
+    found = _since(at.catalog, kept, trusted, json=json)
+    if trust is None and not json:
+        render.note("not proven: who signed: give the log key, got on another way, with --trust")
+    return found | {"trusted": trust is not None}
 
 
-def _everything(
-    workspace: "Workspace", *, state: bool, blobs: bool, records: bool, json: bool
+def _folder(
+    folder: Path, since: Path | None, trust: Path | None, left_out: Sequence[str], *, json: bool
 ) -> dict[str, Any]:
     from server.assembly.audit import audit
+    from server.assembly.catalog import open_auditor
+    from server.assembly.log_checks import read_head
+    from server.assembly.trust import log_keys
+    from server.workspace import find
 
+    workspace = find(folder)
+    found: dict[str, Any] = {}
+    if since is not None:
+        kept, trusted = read_head(since), log_keys(workspace, trust)
+        with open_auditor(workspace) as auditor:
+            found |= _since(auditor, kept, trusted, json=json)
+    parts = {name: name not in left_out for name in ("state", "blobs", "records")}
     with _bar("log") as progress:
-        result = audit(workspace, blobs=blobs, records=records, state=state, progress=progress)
+        result = audit(workspace, trust=trust, progress=progress, **parts)
     if not json and not result.faults:
         counts = f"{result.entries} entries, {result.blobs} blobs, {result.records} request records"
         render.note(f"ok: {counts} verified")
         if result.unsealed:
             render.note(f"the newest {result.unsealed} records are not under a signed head yet")
-    return {
+        if trust is None:
+            render.note("against the log key in this folder: --trust takes one got on another way")
+    return found | {
         "ok": not result.faults,
+        "trusted": trust is not None,
         "entries": result.entries,
         "blobs": result.blobs,
         "records": result.records,
@@ -109,10 +133,13 @@ def _everything(
     }
 
 
-def _trusted(at: "Place", trust: Path | None) -> "Mapping[str, PublicKey]":
-    from server.assembly.trust import read_keys
+def _since(log: "Log", kept: "Envelope", trusted: "Mapping[str, PublicKey]", *, json: bool) -> dict[str, Any]:
+    from server.assembly.log_checks import check_since
 
-    return at.catalog.trusted() if trust is None else read_keys(trust)
+    old, new, proof = check_since(log, kept, trusted=trusted)
+    if not json:
+        render.note(f"ok: the log of {new.size} entries continues the one of {old.size} that you kept")
+    return {"ok": True, "faults": [], "since": proof.model_dump(mode="json")}
 
 
 def _raise(found: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from registry.catalog.remote.pages import items, listed
 from registry.catalog.remote.part import Part
 from registry.catalog.remote.wire import Query, read
 from registry.log.entries import Entry
+from registry.log.handovers import KeyHistory
 from registry.log.statements import Consistency, Inclusion
 from registry.signing.envelope import Envelope
 
@@ -23,7 +24,7 @@ class Log(Part):
 
     def heads(self, *, after: int = 0, limit: int | None = None) -> tuple[Envelope, ...]:
         """All over more than ``after`` entries, oldest first."""
-        return listed(self._wire, "/log/heads", Envelope, query={"after": after}, limit=limit)
+        return listed(self._wire, "/log/heads", Envelope, after=after, limit=limit)
 
     def inclusion(self, index: int, size: int | None = None) -> Inclusion:
         """That an entry is in the log as it was at ``size`` entries (None: now). Raises EntryNotFound."""
@@ -33,6 +34,10 @@ class Log(Part):
         """That the log at ``second`` entries (None: now) only continues the one at ``first``."""
         query = _sized({"first": first}, "second", second)
         return read(Consistency, self._wire.get("/log/consistency", query))
+
+    def key_history(self) -> KeyHistory:
+        """How the log key changed, up to the newest head. Raises HeadNotFound."""
+        return read(KeyHistory, self._wire.get("/log/key-history"))
 
     def export_log(self, tenant: str) -> Iterator[bytes]:
         """The tenant's entries as lines that prove themselves: check them. Raises TenantNotFound."""

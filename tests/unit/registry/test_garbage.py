@@ -85,6 +85,18 @@ def test_what_is_put_again_or_renewed_stays(bench: Bench) -> None:
     assert bench.blobs.has(first)
 
 
+def test_looking_lists_no_young_blob(bench: Bench) -> None:
+    """What it lists is what a collection at the same moment would take."""
+    old = stray(bench, b"old")
+    bench.clock.advance(DAY + 1)
+    young = stray(bench, b"young")
+    seen = bench.collect(delete=False)
+    assert [item.digest for item in seen.removed] == [old]
+    assert seen.kept.count == 1
+    assert bench.collect() == seen
+    assert bench.blobs.has(young)
+
+
 def test_a_shared_blob_stays_while_anybody_names_it(bench: Bench) -> None:
     """The contract and the config are the same bytes in both tenants' versions."""
     mine, theirs = bench.world.push(seed=1), bench.world.push(OTHER, seed=2)

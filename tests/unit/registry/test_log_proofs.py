@@ -369,7 +369,7 @@ def test_a_rotation_that_lost_its_head_is_a_fault(rotated: World, monkeypatch: p
         fewer = type(
             "Rows", (), {"__getattr__": lambda _, name: log if name == "log" else getattr(rows, name)}
         )()
-        faults = audit(fewer, log_key=key, blobs=None)
+        faults = audit(fewer, trusted={key.id: key}, blobs=None)
     assert [fault.where for fault in faults] == [f"entry {first}"]
 
 

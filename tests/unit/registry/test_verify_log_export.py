@@ -76,6 +76,48 @@ def test_it_proves_a_real_export_from_either_key(script: ModuleType, lines: list
     assert not _proven(script, lines)
 
 
+def test_a_fork_signed_with_a_stolen_older_key(
+    script: ModuleType, world: World, lines: list[bytes], tmp_path: Path
+) -> None:
+    """Whoever knows the newer key as well misses it in the fork, and believes none of it."""
+    first, second = FIRST, signer("log", 1).public
+    both = {first.id: first, second.id: second}
+    assert verify_export(lines, both).faults == ()
+    assert _proven(script, lines, first, second)
+    fork = open_world(tmp_path)  # never rotated
+    forked = list(fork.catalog.export_log("bank_a"))
+    fork.database.close()
+    assert verify_export(forked, {first.id: first}).faults == ()
+    assert _proven(script, forked, first)
+    (fault,) = verify_export(forked, both).faults
+    assert "no rotation between the trusted log keys" in fault
+    assert not _proven(script, forked, first, second)
+    third = signer("log", 2).public
+    assert verify_export(lines, {**both, third.id: third}).faults
+    assert not _proven(script, lines, first, second, third)
+
+
+def test_others_entries_are_no_facts(script: ModuleType, world: World, lines: list[bytes]) -> None:
+    """They are in the log that the head signs, and counted as facts they would pass for the platform's."""
+    theirs = list(world.catalog.export_log("retail_b"))
+    foreign = theirs[-1]
+    kind = json.loads(json.loads(foreign)["entry"])["kind"]
+    assert b"retail_b" in foreign
+    header = json.loads(lines[0])
+    facts = [line for line in lines[1 : 1 + header["facts"]] if _index(line) < _index(foreign)]
+    later = lines[1 + len(facts) : 1 + header["facts"]]
+    changed = json.dumps(header | {"facts": header["facts"] + 1}).encode() + b"\n"
+    smuggled = [changed, *facts, foreign, *later, *lines[1 + header["facts"] :]]
+    expected = f"line {2 + len(facts)}: {kind!r} is no public fact"
+    assert verify_export(smuggled, {FIRST.id: FIRST}).faults == (expected,)
+    with pytest.raises(script.Fault, match="is no public fact"):
+        script.check(iter(smuggled), [FIRST.model_dump(mode="json")])
+
+
+def _index(line: bytes) -> int:
+    return int(json.loads(json.loads(line)["entry"])["index"])
+
+
 def test_the_command(lines: list[bytes], tmp_path: Path) -> None:
     export, keys = tmp_path / "export.jsonl", tmp_path / "keys.json"
     keys.write_text(json.dumps([FIRST.model_dump(mode="json")]))

@@ -2,21 +2,26 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from registry.errors import LogForked, LogKeyNotInForce, SignatureInvalid
+from registry.catalog.local import LocalCatalog
+from registry.errors import InvalidDocument, LogForked, LogKeyNotInForce, SignatureInvalid
 from registry.log.entries import Head
+from registry.log.handovers import KeyHistory
+from registry.log.statements import Consistency
 from registry.models import Tenant
 from registry.signing.keys import Signer
 from registry.signing.types import LOG_HEAD
 from server.assembly.catalog import initialise, open_catalog
 from server.assembly.log_checks import check_since
 from server.assembly.log_key import rotate
-from server.workspace import Workspace
+from server.workspace import Workspace, find
 
 ROOT = Path(__file__).parents[3]
 KILLED = """
@@ -95,3 +100,67 @@ def test_a_kept_head_and_a_log_that_grew_forked_or_shrank(workspace: Workspace) 
     with pytest.raises(SignatureInvalid):
         check_since(catalog, Signer.generate("log").sign(LOG_HEAD, kept.body()), trusted=trusted)
     assert json.loads(kept.body())["size"] == old.size
+
+
+def test_a_thief_of_the_old_key_deceives_nobody_who_knows_the_new_one(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """He signs a newer head of the log as it is, hides the rotation from it, or shows a fork from before."""
+    catalog = open_catalog(workspace)
+    kept, stolen = catalog.head(), Signer.load(workspace.key("log"))
+    shutil.copytree(workspace.root, tmp_path / "fork")
+    rotate(workspace, catalog, actor="test")
+    _write(workspace, "a")
+    fork = find(tmp_path / "fork")
+    _write(fork, "b")
+    new = Signer.load(workspace.key("log")).public
+    both = {key.id: key for key in (stolen.public, new)}
+    honest = catalog.key_history()
+    forged = stolen.sign(LOG_HEAD, honest.head.body())
+    for trusted in (both, {new.id: new}):
+        check_since(catalog, kept, trusted=trusted)
+        for shown in (
+            honest.model_copy(update={"head": forged}),
+            honest.model_copy(update={"head": forged, "successions": ()}),
+            honest.model_copy(update={"successions": ()}),
+            open_catalog(fork).key_history(),
+        ):
+            with pytest.raises(SignatureInvalid):
+                check_since(_Shown(shown, catalog), kept, trusted=trusted)
+
+
+def test_a_rotation_that_the_log_does_not_hold(workspace: Workspace) -> None:
+    """Its head and its proofs are of another entry."""
+    catalog = open_catalog(workspace)
+    kept, old = catalog.head(), catalog.log_key()
+    rotate(workspace, catalog, actor="test")
+    honest = catalog.key_history()
+    (one,) = honest.successions
+    thief = Signer.generate("log").public
+    entry = one.entry.replace(catalog.log_key().ed25519, thief.ed25519).replace(
+        catalog.log_key().id, thief.id
+    )
+    (first,) = catalog.entries(0, 1)
+    for changed in (
+        one.model_copy(update={"entry": entry}),
+        one.model_copy(update={"entry": first.canonical().decode()}),
+        one.model_copy(update={"proof": one.proof[:-1]}),
+        one.model_copy(update={"handover": one.handover.model_copy(update={"head": kept})}),
+    ):
+        shown = honest.model_copy(update={"successions": (changed,)})
+        with pytest.raises((SignatureInvalid, InvalidDocument)):
+            check_since(_Shown(shown, catalog), kept, trusted={old.id: old})
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A registry that tells of its keys what it likes."""
+
+    told: KeyHistory
+    catalog: LocalCatalog
+
+    def key_history(self) -> KeyHistory:
+        return self.told
+
+    def consistency(self, first: int, second: int | None = None) -> Consistency:
+        return self.catalog.consistency(first, second)

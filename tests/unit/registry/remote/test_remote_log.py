@@ -31,6 +31,7 @@ def test_the_same_answers_as_here(served: Remote) -> None:
     assert there.heads(after=2, limit=4) == here.heads(after=2, limit=4)
     assert there.inclusion(3) == here.inclusion(3)
     assert there.consistency(3, 6) == here.consistency(3, 6)
+    assert there.key_history() == here.key_history()
     found = verify_export(read_lines(there.export_log("bank_a")), KEYS)
     assert (found.faults, found.complete) == ((), True)
 
