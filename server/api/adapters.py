@@ -6,12 +6,14 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from registry.canonical import Document
+from registry.catalog.local import LocalCatalog
 from registry.models import AliasState
 from registry.names import AdapterName, parse_name
-from server.api.access import TRAINERS, requires_of_tenant
+from server.api.access import TRAINERS, requires, requires_of_tenant
+from server.api.caller import Who
 from server.api.control import Control
 from server.api.guarded import router
-from server.api.pages import Page, Place, paged
+from server.api.pages import ID, Page, Place, paged
 
 
 class Adapter(Document):
@@ -35,16 +37,23 @@ def routes(control: Control) -> APIRouter:
         catalog = control.within(name.tenant)
         return Adapter(adapter=str(name), aliases=catalog.aliases(name), versions=catalog.version_count(name))
 
-    @adapters.get("/tenants/{tenant}/adapters", dependencies=[readers])
-    def list_adapters(tenant: str, place: Annotated[Place, paged(control)]) -> Page[Adapter]:
-        """Adapters with at least one version, by name."""
-        found = control.within(tenant).shown_adapters(
-            tenant, after=AdapterName.parse(place.after) if place.after else None, limit=place.ask
-        )
+    def listed(catalog: LocalCatalog, tenant: str | None, place: Place) -> Page[Adapter]:
+        after = AdapterName.parse(place.after) if place.after else None
+        found = catalog.shown_adapters(tenant, after=after, limit=place.ask)
         shown = [
             Adapter(adapter=str(name), aliases=aliases, versions=count) for name, aliases, count in found
         ]
         return place.page(shown, lambda each: each.adapter)
+
+    @adapters.get("/tenants/{tenant}/adapters", dependencies=[readers])
+    def list_adapters(tenant: str, place: Annotated[Place, paged(control, behind=ID)]) -> Page[Adapter]:
+        """Adapters with at least one version, by name."""
+        return listed(control.within(tenant), tenant, place)
+
+    @adapters.get("/adapters", dependencies=[requires(control, {Who.PLATFORM_ADMIN})])
+    def list_all_adapters(place: Annotated[Place, paged(control, behind=ID)]) -> Page[Adapter]:
+        """Adapters of all tenants, by tenant and name."""
+        return listed(control.catalog, None, place)
 
     @adapters.get("/tenants/{tenant}/adapters/{adapter}", dependencies=[readers])
     def read_adapter(tenant: str, adapter: str) -> Adapter:

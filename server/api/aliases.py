@@ -20,7 +20,7 @@ from server.api.bodies import takes
 from server.api.caller import Caller
 from server.api.control import Control
 from server.api.guarded import router
-from server.api.pages import Page, Place, paged
+from server.api.pages import ENTRY, Page, Place, paged
 from server.api.preconditions import etag, expected
 
 _AT = "/tenants/{tenant}/adapters/{adapter}/aliases"
@@ -77,7 +77,7 @@ def routes(control: Control) -> APIRouter:
 
     @aliases.get(f"{_AT}/{{alias}}/history", dependencies=[readers])
     def read_alias_history(
-        tenant: str, adapter: str, alias: str, place: Annotated[Place, paged(control)]
+        tenant: str, adapter: str, alias: str, place: Annotated[Place, paged(control, behind=ENTRY)]
     ) -> Page[AliasMove]:
         """Every move with its cause and verdict, oldest first; empty for an alias that never was."""
         after = int(place.after) if place.after else None

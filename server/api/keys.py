@@ -13,7 +13,7 @@ from server.api.bodies import takes
 from server.api.caller import Caller, Who
 from server.api.control import Control
 from server.api.guarded import router
-from server.api.pages import Page, Place, paged
+from server.api.pages import ID, Page, Place, paged
 
 
 class NewKey(Document):
@@ -65,7 +65,7 @@ def routes(control: Control) -> APIRouter:
         return IssuedKey(key=key, secret=secret)
 
     @keys.get("/tenants/{tenant}/keys", dependencies=[people])
-    def list_keys(tenant: str, place: Annotated[Place, paged(control)]) -> Page[Key]:
+    def list_keys(tenant: str, place: Annotated[Place, paged(control, behind=ID)]) -> Page[Key]:
         """The tenant's keys, by id: hashes, never secrets."""
         found = control.within(tenant).keys(tenant, after=place.after, limit=place.ask)
         return place.page(found, lambda key: key.id)
@@ -101,7 +101,7 @@ def routes(control: Control) -> APIRouter:
         return IssuedKey(key=key, secret=secret)
 
     @keys.get("/keys", dependencies=[admin])
-    def list_admin_keys(place: Annotated[Place, paged(control)]) -> Page[Key]:
+    def list_admin_keys(place: Annotated[Place, paged(control, behind=ID)]) -> Page[Key]:
         """The platform's keys, by id."""
         return place.page(control.catalog.keys(None, after=place.after, limit=place.ask), lambda key: key.id)
 

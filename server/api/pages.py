@@ -4,7 +4,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 from fastapi import Depends, Query, Request
@@ -17,6 +17,10 @@ T = TypeVar("T")
 
 LARGEST: Final = 200
 USUAL: Final = 50
+ID: Final = r"^[!-~]{1,300}$"
+DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
+ENTRY: Final = r"^[0-9]{1,10}$"
+"""An index in the log."""
 _MAC: Final = 16
 """Bytes of the tag: 128 bits cannot be guessed online."""
 
@@ -58,8 +62,9 @@ class Place:
         return self.limit + 1
 
 
-def paged(control: Control) -> Any:
-    """``place: Annotated[Place, paged(control)]``."""
+def paged(control: Control, *, behind: str | None = None) -> Any:
+    """``place: Annotated[Place, paged(control)]``. ``behind``: a pattern of keys, for a list sorted by what
+    its items show, which can begin behind a key that the caller knows."""
     secret = hmac.digest(control.service_token.encode(), b"tenon cursor", "sha256")
 
     def place(
@@ -71,7 +76,16 @@ def paged(control: Control) -> Any:
         after = unseal(secret, scope, cursor) if cursor is not None else None
         return Place(secret, scope, after, limit)
 
-    return Depends(place)
+    def place_behind(
+        start: Annotated[Place, Depends(place)],
+        after: Annotated[
+            str | None,
+            Query(pattern=behind, description="Only what follows this one; a cursor goes before it"),
+        ] = None,
+    ) -> Place:
+        return start if start.after is not None else replace(start, after=after)
+
+    return Depends(place if behind is None else place_behind)
 
 
 def seal(secret: bytes, scope: str, after: str) -> str:

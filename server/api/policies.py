@@ -13,7 +13,7 @@ from server.api.bodies import takes
 from server.api.caller import Caller
 from server.api.control import Control
 from server.api.guarded import router
-from server.api.pages import Page, Place, paged
+from server.api.pages import DIGEST, Page, Place, paged
 
 _POLICY = {"tenant": "bank_a", "name": "answers", "sampling": {"max_tokens": 256}}
 
@@ -27,7 +27,7 @@ def routes(control: Control) -> APIRouter:
     readers = requires_of_tenant(control, TRAINERS)
 
     @policies.get("/tenants/{tenant}/policies", dependencies=[readers])
-    def list_policies(tenant: str, place: Annotated[Place, paged(control)]) -> Page[Policy]:
+    def list_policies(tenant: str, place: Annotated[Place, paged(control, behind=DIGEST)]) -> Page[Policy]:
         """Every policy that the tenant ever published, by digest."""
         after = Digest(place.after) if place.after else None
         found = control.within(tenant).policies(tenant, after=after, limit=place.ask)

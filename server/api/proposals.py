@@ -13,7 +13,7 @@ from server.api.bodies import takes
 from server.api.caller import Caller
 from server.api.control import Control
 from server.api.guarded import router
-from server.api.pages import Page, Place, paged
+from server.api.pages import ID, Page, Place, paged
 
 
 class Rejection(Document):
@@ -36,7 +36,7 @@ def routes(control: Control) -> APIRouter:
         return proposal_id
 
     @proposals.get("/tenants/{tenant}/proposals", dependencies=[people])
-    def list_proposals(tenant: str, place: Annotated[Place, paged(control)]) -> Page[Proposal]:
+    def list_proposals(tenant: str, place: Annotated[Place, paged(control, behind=ID)]) -> Page[Proposal]:
         """All proposals in whatever state, oldest first."""
         found = control.within(tenant).proposals(tenant, after=place.after, limit=place.ask)
         return place.page(found, lambda proposal: proposal.id)

@@ -14,7 +14,7 @@ from server.api.bodies import takes
 from server.api.caller import Caller, Who
 from server.api.control import Control
 from server.api.guarded import router
-from server.api.pages import Page, Place, paged
+from server.api.pages import ID, Page, Place, paged
 from server.api.preconditions import etag_of, expected_document
 
 
@@ -43,7 +43,7 @@ def routes(control: Control) -> APIRouter:
         return tenant
 
     @tenants.get("/tenants", dependencies=[admin])
-    def list_tenants(place: Annotated[Place, paged(control)]) -> Page[Tenant]:
+    def list_tenants(place: Annotated[Place, paged(control, behind=ID)]) -> Page[Tenant]:
         """All tenants, by id."""
         found = control.catalog.tenants(after=place.after, limit=place.ask)
         return place.page(found, lambda tenant: tenant.id)

@@ -23,7 +23,7 @@ from server.api.bodies import takes
 from server.api.caller import Caller, Who
 from server.api.control import Control
 from server.api.guarded import router
-from server.api.pages import Page, Place, paged
+from server.api.pages import DIGEST, Page, Place, paged
 
 JSON = "application/json"
 AT = "/tenants/{tenant}/adapters/{adapter}/versions"
@@ -114,7 +114,7 @@ def routes(control: Control) -> APIRouter:
 
     @versions.get(AT, dependencies=[trainers])
     def list_versions(
-        tenant: str, adapter: str, place: Annotated[Place, paged(control)]
+        tenant: str, adapter: str, place: Annotated[Place, paged(control, behind=DIGEST)]
     ) -> Page[VersionSummary]:
         """All versions of an adapter, oldest push first."""
         name = named(tenant, adapter)

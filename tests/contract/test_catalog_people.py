@@ -37,7 +37,7 @@ from registry.errors import (
 )
 from registry.evidence import GatePolicy
 from registry.manifests import Provenance
-from registry.models import Quota, Role, Tenant
+from registry.models import Policy, Quota, Role, Tenant
 from registry.names import AdapterName, Ref
 from registry.promotions import Protection, Release
 from registry.signing.types import MANIFEST, RELEASE
@@ -71,6 +71,7 @@ def test_tenants(world: World) -> None:
         catalog.create_tenant(Tenant(id="saas_c", display_name="again"), actor="t")
     assert [tenant.id for tenant in catalog.tenants()] == ["bank_a", "retail_b", "saas_c"]
     assert [tenant.id for tenant in catalog.tenants(after="bank_a", limit=1)] == ["retail_b"]
+    assert [tenant.id for tenant in catalog.tenants(after="bank_b")] == ["retail_b", "saas_c"]  # nobody's id
     seen = catalog.tenant("saas_c").identity()
     catalog.set_quota("saas_c", Quota(tokens_per_day=5), actor="t", expect=seen)
     with pytest.raises(TenantMoved):
@@ -132,6 +133,30 @@ def test_bases_and_policies(world: World) -> None:
     assert [found.identity() for found in catalog.policies("bank_a")] == [policy]
     with pytest.raises(PolicyNotFound):
         catalog.publish_routing("bank_a", routes=[route(world.base)], actor="t")
+
+
+def test_a_list_begins_behind_a_key_whether_or_not_it_is_there(world: World) -> None:
+    """One page each, from any catalog alike: for programs that keep the key and not the cursor."""
+    catalog = world.catalog
+    pushed = {name: world.push(AdapterName("bank_a", name), seed=seed) for seed, name in enumerate("aceg")}
+    world.push(AdapterName("retail_b", "b"), seed=9)
+    names = [AdapterName("bank_a", name) for name in pushed]
+    assert catalog.adapters(after=AdapterName("bank_a", "d")) == (*names[2:], AdapterName("retail_b", "b"))
+    assert catalog.adapters(after=AdapterName("aaa", "x"), limit=2) == tuple(names[:2])
+    assert catalog.adapters("bank_a", after=AdapterName("bank_a", "d"), limit=1) == (names[2],)
+    assert catalog.adapters("bank_a", after=AdapterName("bank_b", "a")) == ()
+    assert catalog.adapters("retail_b", after=AdapterName("bank_a", "g")) == (AdapterName("retail_b", "b"),)
+    assert catalog.versions(names[0], after=world.base) == ()  # in the order of pushes it has no place
+    policies = sorted(
+        catalog.publish_policy(Policy(tenant="bank_a", name=name), actor="t") for name in pushed
+    )
+    between = Digest(policies[1][:-1] + ("0" if policies[1][-1] > "0" else "1"))
+    expected = [policy for policy in policies if policy > between]
+    assert [each.identity() for each in catalog.policies("bank_a", after=between)] == expected
+    keys = [catalog.issue_key("bank_a", role=Role.TRAINER, actor="t")[0] for _ in range(4)]
+    ids = sorted(key.id for key in keys)
+    assert [key.id for key in catalog.keys("bank_a", after=ids[1][:-1])] == ids[1:]
+    assert [key.id for key in catalog.keys("bank_a", after="z")] == []
 
 
 def test_versions_of_a_name_in_the_order_of_their_pushes(world: World) -> None:

@@ -93,7 +93,7 @@ class Aliases(Part):
     ) -> tuple[AliasMove, ...]:
         """Oldest first; empty for an alias that never was; ``after``: the entry of a move."""
         at = self._at(name, "aliases", alias, "history")
-        return listed(self._wire, at, AliasMove, key=lambda move: move.entry, after=after, limit=limit)
+        return listed(self._wire, at, AliasMove, after=after, limit=limit)
 
     def approve(self, proposal: str, *, actor: str, tenant: str | None = None) -> Proposal:
         """With enough approvals the alias moves. Raises ProposalNotFound, ApprovalRefused, GateRefused."""
@@ -115,7 +115,7 @@ class Aliases(Part):
     ) -> tuple[Proposal, ...]:
         """Oldest first. Raises TenantNotFound."""
         at = self._of(tenant, "proposals")
-        found = listed(self._wire, at, Proposal, key=lambda one: one.id, after=after, limit=limit)
+        found = listed(self._wire, at, Proposal, after=after, limit=limit)
         self._homes.proposals.update({proposal.id: tenant for proposal in found})
         return found
 

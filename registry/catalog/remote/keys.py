@@ -39,7 +39,7 @@ class Keys(Part):
         self, tenant: str | None, *, after: str | None = None, limit: int | None = None
     ) -> tuple[Key, ...]:
         """By id; None: those of platform admins. Raises TenantNotFound."""
-        found = listed(self._wire, self._keys(tenant), Key, key=lambda key: key.id, after=after, limit=limit)
+        found = listed(self._wire, self._keys(tenant), Key, after=after, limit=limit)
         self._homes.keys.update({key.id: tenant for key in found})
         return found
 

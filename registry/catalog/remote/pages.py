@@ -1,6 +1,6 @@
 """Lists come in pages; the next one is asked for when somebody reads that far."""
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -13,10 +13,18 @@ LARGEST: Final = 200
 """Items a page; the API gives no more."""
 
 
-def items(wire: Wire, path: str, query: Query | None = None, *, limit: int | None = None) -> Iterator[Any]:
+def items(
+    wire: Wire,
+    path: str,
+    query: Query | None = None,
+    *,
+    after: object = None,
+    limit: int | None = None,
+) -> Iterator[Any]:
     """The items of a list, decoded; ``limit`` in all (None: every one)."""
     size = LARGEST if limit is None else min(limit, LARGEST)
-    return islice(_pages(wire, path, query or {}, size), limit) if size else iter(())
+    asked = dict(query or {}) | ({} if after is None else {"after": str(after)})
+    return islice(_pages(wire, path, asked, size), limit) if size else iter(())
 
 
 def listed(
@@ -25,22 +33,11 @@ def listed(
     kind: type[T],
     *,
     query: Query | None = None,
-    key: Callable[[T], Hashable] | None = None,
-    after: Hashable = None,
+    after: object = None,
     limit: int | None = None,
 ) -> tuple[T, ...]:
-    """The items as nouns. ``after``: those behind the item with this ``key``."""
-    if after is None or key is None:
-        return tuple(read(kind, item) for item in items(wire, path, query, limit=limit))
-    found = (read(kind, item) for item in items(wire, path, query))
-    return tuple(islice(_behind(found, key, after), limit))
-
-
-def _behind(found: Iterator[T], key: Callable[[T], Hashable], after: Hashable) -> Iterator[T]:
-    for item in found:
-        if key(item) == after:
-            break
-    yield from found
+    """The items as nouns. ``after``: only those behind it, in the order of the list."""
+    return tuple(read(kind, item) for item in items(wire, path, query, after=after, limit=limit))
 
 
 def _pages(wire: Wire, path: str, query: Query, size: int) -> Iterator[Any]:

@@ -30,4 +30,4 @@ class Policies(Part):
     ) -> tuple[Policy, ...]:
         """By digest. Raises TenantNotFound."""
         at = self._of(tenant, "policies")
-        return listed(self._wire, at, Policy, key=lambda one: one.identity(), after=after, limit=limit)
+        return listed(self._wire, at, Policy, after=after, limit=limit)

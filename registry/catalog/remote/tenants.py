@@ -17,9 +17,7 @@ class Tenants(Part):
         return read(Tenant, self._wire.get(self._of(tenant)))
 
     def tenants(self, *, after: str | None = None, limit: int | None = None) -> tuple[Tenant, ...]:
-        return listed(
-            self._wire, path("tenants"), Tenant, key=lambda tenant: tenant.id, after=after, limit=limit
-        )
+        return listed(self._wire, path("tenants"), Tenant, after=after, limit=limit)
 
     def suspend_tenant(self, tenant: str, *, reason: str, actor: str, expect: Digest | None = None) -> None:
         """Nothing of the tenant is served from now on. Raises TenantNotFound."""

@@ -1,13 +1,11 @@
 """Versions, from afar. A manifest's bytes are checked against the digest that was asked for."""
 
 from dataclasses import dataclass
-from itertools import islice
 
 from registry.catalog.remote.errors import AnswerInvalid
 from registry.catalog.remote.pages import items, listed
 from registry.catalog.remote.part import Part
-from registry.catalog.remote.tenants import Tenants
-from registry.catalog.remote.wire import member, read
+from registry.catalog.remote.wire import member, path, read
 from registry.catalog.versions import VersionSummary
 from registry.digests import Digest
 from registry.errors import InvalidDocument, VersionNotFound
@@ -35,25 +33,20 @@ class Versions(Part):
     ) -> tuple[AdapterName, ...]:
         """Adapters with at least one version: of ``tenant``, or of all that the key may see."""
         own = tenant or self.whoami().tenant
-        tenants = [own] if own else [each.id for each in Tenants(self._wire).tenants()]
-        found = (name for each in tenants for name in self._adapters_of(each))
-        if after is not None:
-            last = (after.tenant, after.adapter)
-            found = (name for name in found if (name.tenant, name.adapter) > last)
-        return tuple(islice(found, limit))
+        at = self._of(own, "adapters") if own else path("adapters")
+        found = []
+        for item in items(self._wire, at, after=after, limit=limit):
+            name = AdapterName.parse(read(str, member(item, "adapter")))
+            if own not in (None, name.tenant):
+                raise AnswerInvalid("the registry listed another tenant's adapter")
+            found.append(name)
+        return tuple(found)
 
     def versions(
         self, name: AdapterName, *, after: Digest | None = None, limit: int | None = None
     ) -> tuple[VersionSummary, ...]:
         """Oldest push first."""
-        found = listed(
-            self._wire,
-            self._at(name, "versions"),
-            VersionSummary,
-            key=lambda summary: summary.version,
-            after=after,
-            limit=limit,
-        )
+        found = listed(self._wire, self._at(name, "versions"), VersionSummary, after=after, limit=limit)
         self._homes.versions.update({summary.version: name for summary in found})
         return found
 
@@ -126,15 +119,6 @@ class Versions(Part):
         name = self._name_of(version)
         answer = self._wire.get(self._at(name, "versions", version))
         return read(tuple[Envelope, ...], member(answer, "signatures"))
-
-    def _adapters_of(self, tenant: str) -> "list[AdapterName]":
-        found = []
-        for item in items(self._wire, self._of(tenant, "adapters")):
-            name = AdapterName.parse(read(str, member(item, "adapter")))
-            if name.tenant != tenant:
-                raise AnswerInvalid("the registry listed another tenant's adapter")
-            found.append(name)
-        return found
 
     def _version(self, version: Digest, *more: str) -> str:
         return self._at(self._name_of(version), "versions", version, *more)

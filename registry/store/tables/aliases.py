@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import tuple_
 from sqlmodel import Session, col, select
 
 from registry import canonical
@@ -27,11 +28,14 @@ class AliasTable:
         mine = (AliasRow.tenant == name.tenant, AliasRow.adapter == name.adapter)
         return _aliases(self.session.exec(select(AliasRow).where(*mine).order_by(col(AliasRow.alias))).all())
 
-    def of_each(self, tenant: str, adapters: Sequence[str]) -> dict[str, tuple[AliasState, ...]]:
-        """Adapter -> its aliases, for those that have any."""
-        mine = (AliasRow.tenant == tenant, col(AliasRow.adapter).in_(adapters))
-        rows = self.session.exec(select(AliasRow).where(*mine).order_by(col(AliasRow.alias))).all()
-        return {name: _aliases([row for row in rows if row.adapter == name]) for name in adapters}
+    def of_each(self, names: Sequence[AdapterName]) -> dict[AdapterName, tuple[AliasState, ...]]:
+        """The aliases of each, by alias."""
+        pair = tuple_(col(AliasRow.tenant), col(AliasRow.adapter))
+        wanted = pair.in_([(name.tenant, name.adapter) for name in names])
+        found: dict[AdapterName, list[AliasRow]] = {name: [] for name in names}
+        for row in self.session.exec(select(AliasRow).where(wanted).order_by(col(AliasRow.alias))):
+            found[AdapterName(row.tenant, row.adapter)].append(row)
+        return {name: _aliases(rows) for name, rows in found.items()}
 
     def all(self) -> tuple[AliasState, ...]:
         order = (col(AliasRow.tenant), col(AliasRow.adapter), col(AliasRow.alias))

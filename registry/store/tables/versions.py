@@ -115,11 +115,12 @@ class VersionTable:
         rows = self.session.exec(found if limit is None else found.limit(limit)).all()
         return tuple(AdapterName(owner, adapter) for owner, adapter in rows)
 
-    def counts(self, tenant: str, adapters: Sequence[str]) -> dict[str, int]:
-        """Adapter -> how many versions it has."""
-        mine = (VersionRow.tenant == tenant, col(VersionRow.adapter).in_(adapters))
-        found = select(VersionRow.adapter, func.count()).where(*mine).group_by(VersionRow.adapter)
-        return dict(self.session.exec(found).all())
+    def counts(self, names: Sequence[AdapterName]) -> dict[AdapterName, int]:
+        """How many versions each has."""
+        pair = (col(VersionRow.tenant), col(VersionRow.adapter))
+        wanted = tuple_(*pair).in_([(name.tenant, name.adapter) for name in names])
+        found = select(VersionRow.tenant, VersionRow.adapter, func.count()).where(wanted).group_by(*pair)
+        return {AdapterName(tenant, adapter): count for tenant, adapter, count in self.session.exec(found)}
 
     def all(self) -> tuple[StoredVersion, ...]:
         return _versions(self.session.exec(select(VersionRow).order_by(col(VersionRow.pushed))).all())
