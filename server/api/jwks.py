@@ -1,8 +1,10 @@
 """The public keys of an identity provider (RFC 7517): fetched, bounded, cached, rotated."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +24,12 @@ STALE: Final = 3600.0
 """Seconds that known keys are still believed while the provider does not answer."""
 BETWEEN: Final = 30.0
 """Seconds at least between two questions: tokens with made-up key ids must not become load elsewhere."""
+PATIENCE: Final = 5.0
+"""Seconds for an answer as a whole; a timeout for each read would let a slow provider take for ever."""
+WAITING: Final = 4
+"""Requests that wait for an answer at once. They hold threads that every other request needs too (starlette
+has 40), and anybody can make one wait with a made-up token; all others go on with the keys that are known."""
 _MAX_BYTES: Final = 256 * 1024
-_TIMEOUT: Final = 5.0
 _LEAST_RSA_BITS: Final = 2048  # RFC 7518, 3.3
 _ALGORITHMS: Final = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
 
@@ -37,40 +43,72 @@ class ProviderKey:
     """The only one it may be used with, whatever a token says."""
 
 
-class KeySet:
-    """Safe to share between threads; at most one of them asks the provider at a time."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    keys: dict[str, ProviderKey]
+    asked: float
 
-    def __init__(self, fetch: Fetch, *, seconds: Callable[[], float] = time.monotonic) -> None:
+
+class KeySet:
+    """Safe to share between threads. The provider is asked in a thread of its own, by one at a time."""
+
+    def __init__(
+        self, fetch: Fetch, *, seconds: Callable[[], float] = time.monotonic, patience: float = PATIENCE
+    ) -> None:
+        """``patience``: seconds that a request waits for an answer, whatever ``fetch`` does."""
         self._fetch = fetch
         self._seconds = seconds
-        self._keys: dict[str, ProviderKey] = {}
-        self._fetched: float | None = None
+        self._patience = patience
+        self._known: _Known | None = None
         self._tried: float | None = None
+        self._asking: threading.Event | None = None
         self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(WAITING)
 
     def find(self, kid: str) -> ProviderKey | None:
-        """None for a key that the provider does not have. Raises IdentityProviderUnreachable."""
-        if not self._is_younger(FRESH) or kid not in self._keys:
-            with self._lock:
-                if not self._is_younger(FRESH) or kid not in self._keys:
-                    self._refresh()
-        if not self._is_younger(STALE):
+        """None for a key that the provider is not known to have. Raises IdentityProviderUnreachable."""
+        if (known := self._younger(FRESH)) is None or kid not in known.keys:
+            self._refresh()
+        if (known := self._younger(STALE)) is None:
             raise IdentityProviderUnreachable("the identity provider's keys are not known")
-        return self._keys.get(kid)
+        return known.keys.get(kid)
 
-    def _is_younger(self, seconds: float) -> bool:
-        return self._fetched is not None and self._seconds() - self._fetched < seconds
+    def _younger(self, seconds: float) -> _Known | None:
+        known = self._known
+        return known if known is not None and self._seconds() - known.asked < seconds else None
 
     def _refresh(self) -> None:
-        now = self._seconds()
-        if self._tried is not None and now - self._tried < BETWEEN:
-            return
-        self._tried = now
+        """Waits for news if it may, and not for long."""
+        answered = self._question()
+        if answered is not None and self._waiting.acquire(blocking=False):
+            try:
+                answered.wait(self._patience)
+            finally:
+                self._waiting.release()
+
+    def _question(self) -> threading.Event | None:
+        """The one that is being asked, a new one if it is time, or None."""
+        with self._lock:
+            if self._asking is not None:
+                return self._asking
+            now = self._seconds()
+            if self._tried is not None and now - self._tried < BETWEEN:
+                return None
+            self._tried = now
+            answered = self._asking = threading.Event()
+        # A daemon: a name server or a disk that hangs must not keep the control plane from stopping.
+        threading.Thread(target=self._ask, args=(now, answered), name="jwks", daemon=True).start()
+        return answered
+
+    def _ask(self, now: float, answered: threading.Event) -> None:
         try:
-            keys = parse(self._fetch())
-        except (httpx.HTTPError, OSError, InvalidDocument):
-            return  # what is known stays believed until it is STALE
-        self._keys, self._fetched = keys, now
+            # What is known stays believed until it is STALE.
+            with suppress(httpx.HTTPError, OSError, InvalidDocument):
+                self._known = _Known(parse(self._fetch()), now)
+        finally:
+            with self._lock:
+                self._asking = None
+            answered.set()
 
 
 def parse(data: bytes) -> dict[str, ProviderKey]:
@@ -107,25 +145,32 @@ def _usable(item: dict[str, Any]) -> ProviderKey | None:
     return ProviderKey(key, algorithm)
 
 
-def fetch_url(url: str) -> Fetch:
-    """Over HTTPS (plain HTTP only to this machine), without redirects. Raises SettingsInvalid."""
+def fetch_url(url: str, *, patience: float = PATIENCE) -> Fetch:
+    """Over HTTPS (plain HTTP only to this machine), without redirects. Raises SettingsInvalid.
+
+    ``patience``: seconds until the last byte must have come.
+    """
     parts = urlsplit(url)
     local = parts.hostname in {"127.0.0.1", "::1", "localhost"}
     if parts.scheme != "https" and not (parts.scheme == "http" and local):
         raise SettingsInvalid("the identity provider's keys must come over https")
 
-    def fetch() -> bytes:
+    async def read() -> bytes:
         body = bytearray()
-        with httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=False) as answer:
+        async with (
+            asyncio.timeout(patience),  # the one limit that covers connecting, headers and body together
+            httpx.AsyncClient(timeout=patience, follow_redirects=False) as client,
+            client.stream("GET", url) as answer,
+        ):
             if answer.status_code != 200:
                 raise InvalidDocument(f"the identity provider answered {answer.status_code}")
-            for piece in answer.iter_bytes():
+            async for piece in answer.aiter_bytes():
                 body += piece
                 if len(body) > _MAX_BYTES:
                     raise InvalidDocument("the key set is too large")
         return bytes(body)
 
-    return fetch
+    return lambda: asyncio.run(read())
 
 
 def fetch_file(path: Path) -> Fetch:

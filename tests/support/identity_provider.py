@@ -46,6 +46,9 @@ class Provider:
     body: bytes | None = None
     """Instead of the keys."""
     asked: int = 0
+    dripping: bool = False
+    """One byte of every answer, then another one, and never all of them."""
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def claims(self, **changed: Any) -> dict[str, Any]:
         """Of a good token; None takes a claim away."""
@@ -78,6 +81,11 @@ def provider(clock: Clock) -> Iterator[Provider]:
     class Endpoint(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             made.asked += 1
+            while made.dripping and not made.stopped.wait(0.01):  # faster than any timeout of a single read
+                try:
+                    self.wfile.write(b"H")
+                except OSError:
+                    return
             body = json.dumps({"keys": made.keys}).encode() if made.body is None else made.body
             self.send_response(made.status)
             if made.status == 302:
@@ -96,6 +104,7 @@ def provider(clock: Clock) -> Iterator[Provider]:
     try:
         yield made
     finally:
+        made.stopped.set()
         server.shutdown()
         thread.join()
         server.server_close()

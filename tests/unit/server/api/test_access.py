@@ -1,8 +1,14 @@
 """Who may do what: every endpoint by every role, and the one answer for what is not the caller's."""
 
+import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
@@ -12,8 +18,11 @@ from server.api.access import public, requires, requires_of_tenant
 from server.api.app import PREFIX, create_app
 from server.api.caller import Who
 from server.api.guarded import Guarded, router
+from server.api.jwks import WAITING, KeySet, fetch_url
+from server.api.oidc import Oidc
 from tests.support.control import ROLES, ControlWorld, with_oidc
-from tests.support.identity_provider import provider
+from tests.support.identity_provider import AUDIENCE, ISSUER, Provider, jwk, provider
+from tests.support.remote import serving
 
 OPEN = {"/healthz", "/readyz", "/metrics"}
 
@@ -188,10 +197,6 @@ def test_a_revoked_or_expired_key_ends_with_the_next_request(bench: ControlWorld
 
 
 def test_people_of_an_identity_provider(bench: ControlWorld) -> None:
-    from server.api.jwks import KeySet, fetch_url
-    from server.api.oidc import Oidc
-    from tests.support.identity_provider import AUDIENCE, ISSUER
-
     with provider(bench.clock) as made:
         client = with_oidc(bench, Oidc(ISSUER, AUDIENCE, KeySet(fetch_url(made.url)), bench.clock))
 
@@ -218,11 +223,43 @@ def test_people_of_an_identity_provider(bench: ControlWorld) -> None:
         assert (answer.status_code, answer.json()["code"]) == (503, "identity_provider_unreachable")
 
 
-def test_nobody_of_a_tenant_takes_protection_away(bench: ControlWorld) -> None:
-    from server.api.jwks import KeySet, fetch_url
-    from server.api.oidc import Oidc
-    from tests.support.identity_provider import AUDIENCE, ISSUER
+def test_a_provider_that_hangs_stops_nobody_with_a_key(bench: ControlWorld) -> None:
+    """45 tokens with made-up keys are more than there are threads for all requests together (40)."""
+    answer = threading.Event()
+    first = iter([json.dumps({"keys": [jwk("ed-1")]}).encode()])
 
+    def fetch() -> bytes:
+        found = next(first, b"")
+        return found if found or answer.wait() else b""
+
+    now = 1000.0
+    keys = KeySet(fetch, seconds=lambda: now, patience=60)
+    assert keys.find("ed-1") is not None
+    now += 31
+    token = Provider(bench.clock).token
+    strange = [{"Authorization": f"Bearer {token(named=f'made-up-{number}')}"} for number in range(45)]
+    app = create_app(replace(bench.control, oidc=Oidc(ISSUER, AUDIENCE, keys, bench.clock)))
+    with serving(app) as url, ThreadPoolExecutor(45) as pool:
+        try:
+            asked = [
+                pool.submit(httpx.get, f"{url}{PREFIX}/whoami", headers=headers, timeout=60)
+                for headers in strange
+            ]
+            for one in islice(as_completed(asked, timeout=60), 45 - WAITING):
+                assert one.result().status_code == 401
+            known = {"Authorization": f"Bearer {token()}"}
+            for path, headers in (
+                (f"{PREFIX}/whoami", bench.headers("trainer")),
+                (f"{PREFIX}/whoami", known),
+                ("/readyz", {}),
+            ):
+                assert httpx.get(url + path, headers=headers, timeout=20).status_code == 200
+        finally:
+            answer.set()
+        assert {one.result(60).status_code for one in asked} == {401}
+
+
+def test_nobody_of_a_tenant_takes_protection_away(bench: ControlWorld) -> None:
     at = "/tenants/bank_a/protections/live"
     assert bench.call("PUT", at, json={"approvals": 1}).status_code == 200
     assert bench.call("PUT", at, json={"approvals": 0}).json()["code"] == "protection_weakened"

@@ -4,11 +4,15 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -16,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from registry.clock import ManualClock
 from registry.errors import InvalidDocument, KeyRefused
 from registry.models import Role
-from server.api.jwks import KeySet, fetch_file, fetch_url, parse
+from server.api.jwks import WAITING, KeySet, fetch_file, fetch_url, parse
 from server.api.oidc import Oidc
 from server.errors import IdentityProviderUnreachable, SettingsInvalid
 from tests.support.identity_provider import AUDIENCE, ISSUER, Provider, jwk, private_key, provider
@@ -233,6 +237,59 @@ def test_a_provider_that_never_answered(bench: Bench) -> None:
         with pytest.raises(IdentityProviderUnreachable):
             bench.oidc.verify(bench.provider.token())
     assert bench.provider.asked == 1
+
+
+def test_an_answer_that_never_ends_is_given_up_as_a_whole(bench: Bench) -> None:
+    """It comes byte by byte, so that no single read is slow."""
+    bench.provider.dripping = True
+    with pytest.raises((TimeoutError, httpx.HTTPError)):
+        fetch_url(bench.provider.url, patience=0.3)()
+
+
+def test_a_provider_that_hangs_holds_four_requests_and_no_other() -> None:
+    """Tokens with made-up keys from everywhere: known keys go on, and nobody waits for a turn."""
+    asked, answer = threading.Semaphore(0), threading.Event()
+    answers = iter([True])
+
+    def fetch() -> bytes:
+        if next(answers, False):
+            return json.dumps({"keys": [jwk("ed-1")]}).encode()
+        asked.release()
+        answer.wait()
+        return json.dumps({"keys": [jwk("ed-1"), jwk("ed-2")]}).encode()
+
+    now = 1000.0
+    keys = KeySet(fetch, seconds=lambda: now, patience=60)
+    assert keys.find("ed-1") is not None
+    now += 31
+    with ThreadPoolExecutor(40) as pool:
+        waiting = [pool.submit(keys.find, f"made-up-{number}") for number in range(40)]
+        done = list(islice(as_completed(waiting, timeout=60), 40 - WAITING))
+        held = set(waiting) - set(done)
+        assert [one.result() for one in done] == [None] * len(done)
+        assert keys.find("ed-1") is not None
+        assert keys.find("ed-2") is None
+        now += 300  # no longer fresh, and the question of before is still open
+        assert keys.find("ed-1") is not None
+        answer.set()
+        assert [one.result(60) for one in held] == [None] * WAITING
+    assert asked.acquire(blocking=False)
+    assert not asked.acquire(blocking=False)
+
+
+def test_whoever_waits_gives_up_in_time() -> None:
+    answer = threading.Event()
+
+    def fetch() -> bytes:
+        answer.wait()
+        return b""
+
+    keys = KeySet(fetch, patience=0.05)
+    try:
+        with pytest.raises(IdentityProviderUnreachable):
+            keys.find("ed-1")
+    finally:
+        answer.set()
 
 
 def test_only_keys_that_may_sign_are_taken() -> None:
