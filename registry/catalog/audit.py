@@ -1,5 +1,6 @@
 """Is everything as the log says, and the log as it was signed? One pass; memory grows with the state only."""
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import TypeAlias
@@ -7,7 +8,7 @@ from typing import TypeAlias
 from registry.catalog.replay import Replay
 from registry.digests import Digest, chunks
 from registry.errors import BlobCorrupt, BlobNotFound, TenonError
-from registry.log.entries import Head
+from registry.log.entries import Entry, Head
 from registry.log.key_chain import LOG_KEY_ROTATED, KeyChain, Rotation
 from registry.log.merkle import Frontier
 from registry.log.tiles import stored
@@ -48,11 +49,12 @@ def audit(
         keys = key_chain(rows, trusted, faults)
         tips = replay.tips if replay else None
         reading = Reading(stack.enter_context(closing(heads.read())), keys, tips=tips)
-        nodes = _Nodes(rows, stack)
+        nodes, seals = _Nodes(rows, stack), _Seals(heads.sizes)
         owners = stack.enter_context(closing(rows.log.owners()))
         for index, data, leaf in stack.enter_context(closing(rows.log.raw())):
             _, kept_as = next(owners, (index, None))
             entry = reading.read(index, data, leaf)
+            seals.read(index, entry)
             if replay is not None:
                 if entry is None:
                     replay.stopped = True  # why, the reading says
@@ -65,6 +67,7 @@ def audit(
         progress(total, total)
         found = reading.close()
         faults += heads.faults
+        faults += seals.faults
         faults += found
         faults += _uncovered(heads.newest, reading.size)
         faults += _frontier(rows, reading.trees)
@@ -95,10 +98,13 @@ class _Heads:
         self._rows = rows
         self.faults: list[Fault] = []
         self.newest = 0
+        self.sizes: deque[int] = deque()
+        """Read so far; whoever looks takes them away."""
 
     def read(self) -> Generator[Envelope, None, None]:
         for size, text in self._rows.log.head_texts():
             self.newest = size
+            self.sizes.append(size)
             try:
                 head = Envelope.parse(text)
                 declared = Head.parse(head.body()).size
@@ -108,6 +114,30 @@ class _Heads:
             if declared != size:
                 self.faults.append(Fault(f"head of size {size}", f"it was signed over {declared} entries"))
             yield head
+
+
+class _Seals:
+    """Whether each change still has its head. Nothing else tells: later heads cover its entries too.
+
+    The entries of a change have one time, so where the time changes a change had ended. (Two changes of one
+    time, after the clock was set back, look like one.)
+    """
+
+    def __init__(self, sizes: deque[int]) -> None:
+        """``sizes``: of the heads, at least of those over what was read before the entry that is read."""
+        self._sizes = sizes
+        self._before: Entry | None = None
+        self.faults: list[Fault] = []
+
+    def read(self, index: int, entry: Entry | None) -> None:
+        while self._sizes and self._sizes[0] < index:
+            self._sizes.popleft()
+        before, self._before = self._before, entry
+        if before is None or entry is None or before.at == entry.at or before.index != index - 1:
+            return
+        if not self._sizes or self._sizes[0] != index:
+            what = f"missing: the change that ended with entry {index - 1} was signed there"
+            self.faults.append(Fault(f"head of size {index}", what))
 
 
 class _Nodes:

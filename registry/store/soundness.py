@@ -16,11 +16,28 @@ def faults(session: Session) -> tuple[str, ...]:
 
 
 def _sqlite(session: Session) -> tuple[str, ...]:
-    """Its pages and indexes."""
-    found = session.connection().exec_driver_sql("PRAGMA integrity_check").scalars().all()
-    return tuple(str(line) for line in found if line != "ok")
+    """Its pages and indexes, and the triggers word for word: one that is there may do nothing."""
+    connection = session.connection()
+    found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+    triggers = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+    there = {str(name): sql for name, sql in triggers}
+    gone = [
+        f"{_UNGUARDED}: {table}_no_{action.lower()}"
+        for table in _APPEND_ONLY
+        for action in ("UPDATE", "DELETE")
+        if there.get(f"{table}_no_{action.lower()}") != _trigger(table, action)
+    ]
+    return (*(str(line) for line in found if line != "ok"), *sorted(gone))
 
 
+def _trigger(table: str, action: str) -> str:
+    return (
+        f"CREATE TRIGGER {table}_no_{action.lower()} BEFORE {action} ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, 'the {table} of the log are append-only'); END"
+    )
+
+
+_UNGUARDED = "a trigger that keeps the log append-only is gone or off"
 _ASKED = {
     "pages with a wrong checksum were read": (
         "SELECT checksum_failures::text FROM pg_stat_database"
@@ -34,9 +51,10 @@ _ASKED = {
         "SELECT conname::text FROM pg_constraint"
         " WHERE connamespace = current_schema()::regnamespace AND NOT convalidated"
     ),
-    "a trigger that keeps the log append-only is gone or off": (
+    _UNGUARDED: (
         "SELECT name::text FROM unnest(%(guards)s::text[]) AS name WHERE NOT EXISTS ("
-        " SELECT FROM pg_trigger WHERE tgname = name AND tgenabled IN ('O', 'A'))"
+        " SELECT FROM pg_trigger WHERE tgname = name AND tgenabled IN ('O', 'A')"
+        " AND tgrelid = to_regclass(split_part(name, '_no_', 1)))"
     ),
     "a foreign key is not enforced": (
         "SELECT tgrelid::regclass::text FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid"

@@ -1,4 +1,4 @@
-"""Somebody edits the SQLite file with the triggers dropped. ``verify`` must name the entry."""
+"""Somebody edits the SQLite file. ``verify`` must name the entry."""
 
 import shutil
 import sqlite3
@@ -9,13 +9,15 @@ import pytest
 
 from registry.blobs.memory import InMemoryBlobs
 from registry.canonical import encode
+from registry.catalog.audit import audit
 from registry.catalog.local import LocalCatalog
 from registry.clock import ManualClock
 from registry.log.entries import Entry
 from registry.log.merkle import Frontier, leaf_hash
-from registry.models import Role
+from registry.models import Role, Tenant
 from registry.store.database import Database
 from tests.support.registries import open_world, record_head, route, signer
+from tests.support.tampering import tamper
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +51,7 @@ def catalog(_full: Path, tmp_path: Path) -> Iterator[LocalCatalog]:
 
 
 def _edit(folder: Path, *statements: str) -> None:
-    connection = sqlite3.connect(folder / "registry.db")
-    for table in ("entries", "heads"):
-        for action in ("update", "delete"):
-            connection.execute(f"DROP TRIGGER {table}_no_{action}")
-    for statement in statements:
-        assert connection.execute(statement).rowcount > 0, statement
-    connection.commit()
-    connection.close()
+    tamper(folder / "registry.db", *statements)
 
 
 def _last(catalog: LocalCatalog, kind: str) -> int:
@@ -190,6 +185,57 @@ def test_a_missing_entry_in_the_middle(catalog: LocalCatalog, tmp_path: Path) ->
 def test_a_head_replaced(catalog: LocalCatalog, tmp_path: Path, statement: str) -> None:
     _edit(tmp_path, statement)
     assert any(fault.where.startswith("head") for fault in catalog.verify())
+
+
+@pytest.mark.parametrize("table", ["entries", "heads", "nodes"])
+@pytest.mark.parametrize("action", ["update", "delete"])
+@pytest.mark.parametrize(
+    "instead", [None, "CREATE TRIGGER {0}_no_{1} BEFORE {1} ON {0} WHEN 0 BEGIN SELECT 1; END"]
+)
+def test_a_log_that_no_longer_only_grows(
+    catalog: LocalCatalog, tmp_path: Path, table: str, action: str, instead: str | None
+) -> None:
+    connection = sqlite3.connect(tmp_path / "registry.db")
+    connection.execute(f"DROP TRIGGER {table}_no_{action}")
+    if instead is not None:
+        connection.execute(instead.format(table, action))
+    connection.commit()
+    connection.close()
+    (fault,) = catalog.verify()
+    assert (fault.where, fault.what.rsplit(": ")[1]) == ("database file", f"{table}_no_{action}")
+
+
+@pytest.mark.parametrize("taken", [("2",), ("3", "4")])
+def test_a_head_in_the_middle_taken_away(tmp_path: Path, store: str, taken: tuple[str, ...]) -> None:
+    """Every other head still fits, and covers its entries."""
+    clock = ManualClock()
+    world = open_world(tmp_path, store=store, clock=clock)
+    size = world.catalog.log_size()
+    for number in range(5):
+        clock.advance(1)
+        world.catalog.create_tenant(Tenant(id=f"t{number}", display_name="x"), actor="test")
+    assert world.catalog.verify() == []
+    sizes = [size + int(number) for number in taken]
+    with world.database.read() as rows:
+        log = _Fewer(rows.log, head_texts=[each for each in rows.log.head_texts() if each[0] not in sizes])
+        key = signer("log").public
+        faults = audit(_Fewer(rows, log=log), trusted={key.id: key}, blobs=None)  # type: ignore[arg-type]
+    assert [fault.where for fault in faults] == [f"head of size {each}" for each in sizes]
+    world.database.close()
+
+
+class _Fewer:
+    """A reader of the same rows that lacks some."""
+
+    def __init__(self, whole: object, **instead: object) -> None:
+        self._whole = whole
+        self._instead = instead
+
+    def __getattr__(self, name: str) -> object:
+        if name not in self._instead:
+            return getattr(self._whole, name)
+        found = self._instead[name]
+        return (lambda: iter(found)) if isinstance(found, list) else found
 
 
 def test_a_frontier_replaced(catalog: LocalCatalog, tmp_path: Path) -> None:

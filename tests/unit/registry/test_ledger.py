@@ -1,4 +1,3 @@
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from registry.signing import types
 from registry.signing.envelope import Envelope, verify
 from registry.store.database import scratch
 from tests.support.registries import World, open_world, signer
+from tests.support.tampering import tamper
 
 TRUSTED = {signer("log").public.id: signer("log").public}
 
@@ -71,14 +71,7 @@ def test_an_actor_can_be_printed(actor: str) -> None:
 
 
 def _edit(world: World, *statements: str) -> None:
-    connection = sqlite3.connect(world.file)
-    for table in ("entries", "heads"):
-        for action in ("update", "delete"):
-            connection.execute(f"DROP TRIGGER {table}_no_{action}")
-    for statement in statements:
-        connection.execute(statement)
-    connection.commit()
-    connection.close()
+    tamper(world.file, *statements)
 
 
 def _roll_frontier_back(world: World) -> None:

@@ -17,6 +17,7 @@ from registry.models import Role, Tenant
 from registry.store.database import Database
 from registry.store.tables.log import LogTable
 from tests.support.registries import World, open_world, signer
+from tests.support.tampering import tamper
 
 KEYS = {signer("log").public.id: signer("log").public}
 
@@ -101,13 +102,7 @@ TREES = {
 def _edited(original: Path, folder: Path, statement: str) -> Path:
     file = folder / "registry.db"
     shutil.copy(original, file)
-    connection = sqlite3.connect(file)
-    for table in ("entries", "heads", "nodes"):
-        for action in ("update", "delete"):
-            connection.execute(f"DROP TRIGGER {table}_no_{action}")
-    assert connection.execute(statement).rowcount > 0
-    connection.commit()
-    connection.close()
+    tamper(file, statement)
     return file
 
 
