@@ -1,11 +1,15 @@
 """Who used what: counted by routers, kept beside the log, because a bill needs sums and no proofs."""
 
+from typing import Literal, TypeAlias
+
 from pydantic import Field
 
 from registry.canonical import Document
 from registry.digests import Digest
 from registry.names import Name
 
+By: TypeAlias = Literal["version", "day"]
+"""What a sum is of: over the other one it is summed."""
 MOST = 2**53
 """The largest integer that JSON readers agree on (RFC 8259, section 6)."""
 
@@ -20,6 +24,23 @@ class UsageLine(Document):
     requests: int = Field(ge=0, le=MOST)
     prompt_tokens: int = Field(ge=0, le=MOST)
     completion_tokens: int = Field(ge=0, le=MOST)
+
+
+class UsageSum(Document):
+    """Of one version and day, or of all days (``day`` null), or of all versions (``version`` null)."""
+
+    tenant: Name
+    adapter: Name | None
+    version: Digest | None
+    day: str | None
+    requests: int = Field(ge=0)
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+
+    @property
+    def key(self) -> str:
+        """Its place in a list of sums."""
+        return " ".join(part for part in (self.day, self.adapter, self.version) if part is not None)
 
 
 class UsageBatch(Document):

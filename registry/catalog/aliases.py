@@ -1,6 +1,6 @@
 """Move aliases: promote after a verdict, to everybody or to a share; shadow; roll back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -12,6 +12,7 @@ from registry.catalog.projection import ALIAS_MOVED, PROMOTION_VOIDED
 from registry.digests import Digest
 from registry.errors import AliasMoved, AliasNotFound
 from registry.evidence import Verdict
+from registry.log.entries import Entry
 from registry.models import AliasState, Canary
 from registry.names import AdapterName, Ref
 from registry.store.tables.versions import StoredVersion
@@ -108,11 +109,12 @@ def roll_back(change: Change, name: AdapterName, *, alias: str, expect_epoch: in
     Raises AliasNotFound, AliasMoved, NothingToRollBack.
     """
     now = _current(change, name, alias, expect_epoch)
-    ladder = _ladder(change.rows, name, alias)
-    if now.canaries:
-        _, said = ladder[-1]
+    ladder = rungs(change.rows.log.back(ALIAS_MOVED, subject(name, alias)))
+    top = next(ladder, None)
+    if now.canaries and top is not None:
+        _, said = top
         return _write(change, _next(now, canaries=()), now=now, cause="rollback", said=said)
-    for state, said in reversed(ladder[:-1]):
+    for state, said in ladder:
         found = change.rows.versions.get(state.version)
         if (
             state.version != now.version
@@ -174,17 +176,22 @@ def history(
     return tuple(found)
 
 
-def _ladder(rows: Transaction, name: AdapterName, alias: str) -> list[tuple[AliasState, dict[str, Any]]]:
-    """The promotions that are still stood upon, oldest first: a roll back takes away all above its target."""
-    rungs: list[tuple[AliasState, dict[str, Any]]] = []
-    for entry in rows.log.about(ALIAS_MOVED, subject(name, alias)):
+def rungs(newest_first: Iterable[Entry]) -> Iterator[tuple[AliasState, dict[str, Any]]]:
+    """The promotions that are still stood upon, newest first: a roll back takes away all above its target.
+
+    Reads no further back than it is asked for: an alias may have moved a hundred thousand times.
+    """
+    targets: list[Digest] = []
+    """Of the roll backs whose target has not come yet; the last one comes first."""
+    for entry in newest_first:
         state = AliasState.build(entry.body["alias"])
         if entry.body["cause"] == "rollback":
-            while rungs and rungs[-1][0].version != state.version:
-                rungs.pop()
+            targets.append(state.version)
         elif entry.body["cause"] == "promotion":
-            rungs.append((state, {key: entry.body[key] for key in ("verdict", "verdict_body", "gate")}))
-    return rungs
+            while targets and targets[-1] == state.version:
+                targets.pop()
+            if not targets:
+                yield state, {key: entry.body[key] for key in ("verdict", "verdict_body", "gate")}
 
 
 def _current(change: Change, name: AdapterName, alias: str, expect_epoch: int | None) -> AliasState:

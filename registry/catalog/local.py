@@ -73,7 +73,7 @@ from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from registry.store.port import Store
 from registry.store.transaction import Transaction
-from registry.usage import UsageBatch, UsageLine
+from registry.usage import By, UsageBatch, UsageLine, UsageSum
 
 MAX_PAGE = 10_000
 _PROOFS = 3
@@ -304,10 +304,12 @@ class LocalCatalog:
             tenants.require(rows, tenant)
             return rows.routings.get(tenant)
 
-    def routings(self, tenant: str) -> tuple[RoutingMove, ...]:
-        """All that were published, oldest first. Raises TenantNotFound."""
+    def routings(
+        self, tenant: str, *, after: int | None = None, limit: int | None = None
+    ) -> tuple[RoutingMove, ...]:
+        """All that were published, oldest first; ``after``: the entry of one. Raises TenantNotFound."""
         with self._database.read() as rows:
-            return routing.history(rows, tenant)
+            return routing.history(rows, tenant, after=after, limit=limit)
 
     def prove_routing(
         self,
@@ -470,10 +472,12 @@ class LocalCatalog:
         with self._database.read() as rows:
             return rows.versions.reports(versions.find(rows, version).digest)
 
-    def report_envelopes(self, version: Digest) -> tuple[Envelope, ...]:
-        """The same as they were signed. Raises VersionNotFound."""
+    def report_envelopes(
+        self, version: Digest, *, after: Digest | None = None, limit: int | None = None
+    ) -> tuple[Envelope, ...]:
+        """The same as they were signed; ``after``: the digest of one. Raises VersionNotFound."""
         with self._database.read() as rows:
-            return reports.envelopes(rows, versions.find(rows, version).digest)
+            return reports.envelopes(rows, versions.find(rows, version).digest, after=after, limit=limit)
 
     def promote(
         self,
@@ -599,6 +603,23 @@ class LocalCatalog:
         with self._database.read() as rows:
             tenants.require(rows, tenant)
             return usage.between(rows, tenant, first_day=first_day, last_day=last_day)
+
+    def usage_sums(
+        self,
+        tenant: str,
+        *,
+        first_day: str,
+        last_day: str,
+        by: By | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[UsageSum, ...]:
+        """See :func:`registry.catalog.usage.sums`. Raises TenantNotFound, UsageInvalid."""
+        with self._database.read() as rows:
+            tenants.require(rows, tenant)
+            return usage.sums(
+                rows, tenant, first_day=first_day, last_day=last_day, by=by, after=after, limit=limit
+            )
 
     @property
     def answers(self) -> Answers:

@@ -37,11 +37,9 @@ def file(change: Change, envelope: Envelope) -> Digest:
     return digest
 
 
-def envelopes(rows: Transaction, version: Digest) -> tuple[Envelope, ...]:
-    """The signed reports about a version, oldest first, as the log has them."""
-    entries = [
-        entry
-        for report in rows.versions.reports(version)
-        for entry in rows.log.about(REPORT_FILED, report.identity())
-    ]
-    return tuple(Envelope.build(entry.body["envelope"]) for entry in entries)
+def envelopes(
+    rows: Transaction, version: Digest, *, after: Digest | None = None, limit: int | None = None
+) -> tuple[Envelope, ...]:
+    """The signed reports about a version, oldest first, as the log has them; ``after``: a report."""
+    filed = rows.versions.reports_filed(version, after=after, limit=limit)
+    return tuple(Envelope.build(entry.body["envelope"]) for entry in rows.log.at(filed))

@@ -136,17 +136,23 @@ def proof_of(
     return prove([routing], _known(rows, routing))
 
 
-def history(rows: Transaction, tenant: str) -> tuple[RoutingMove, ...]:
+def history(
+    rows: Transaction, tenant: str, *, after: int | None = None, limit: int | None = None
+) -> tuple[RoutingMove, ...]:
     """Oldest first; of old logs too, where the headers are those that the rules test."""
     tenants.require(rows, tenant)
+    old = rows.log.about(ROUTES_REPLACED, tenant, after=after, limit=limit)
+    new = rows.log.about(ROUTING_PUBLISHED, tenant, after=after, limit=limit)
+    # What is that old counted nothing: its revision is its place among all of them, and none is younger.
+    before = rows.log.count_about(ROUTES_REPLACED, tenant, until=after) if old and after is not None else 0
     moves: list[RoutingMove] = []
-    entries = [*rows.log.about(ROUTES_REPLACED, tenant), *rows.log.about(ROUTING_PUBLISHED, tenant)]
-    for entry in sorted(entries, key=lambda entry: entry.index):
+    for entry in (*old, *new)[:limit]:
         if entry.kind == ROUTING_PUBLISHED:
             routing = Routing.build(entry.body["routing"])
         else:
             routes = tuple(Route.build(route) for route in entry.body["routes"])
-            routing = Routing(tenant=tenant, revision=len(moves) + 1, headers=derived(routes), routes=routes)
+            number = before + len(moves) + 1
+            routing = Routing(tenant=tenant, revision=number, headers=derived(routes), routes=routes)
         moves.append(RoutingMove(entry.index, entry.at, entry.actor, routing))
     return tuple(moves)
 

@@ -4,8 +4,9 @@ from datetime import date
 
 from registry.catalog.errors import UsageInvalid, UsageRegressed
 from registry.names import AdapterName
+from registry.store.tables.usage import KEYS
 from registry.store.transaction import Transaction
-from registry.usage import UsageBatch, UsageLine
+from registry.usage import By, UsageBatch, UsageLine, UsageSum
 
 
 def count(rows: Transaction, batch: UsageBatch) -> bool:
@@ -33,9 +34,26 @@ def count(rows: Transaction, batch: UsageBatch) -> bool:
 
 def between(rows: Transaction, tenant: str, *, first_day: str, last_day: str) -> tuple[UsageLine, ...]:
     """By day, adapter and version; both days included. Raises UsageInvalid."""
-    for day, what in ((first_day, "first_day"), (last_day, "last_day")):
-        _check_day(day, what)
+    _check_days(first_day, last_day)
     return rows.usage.of(tenant, first_day=first_day, last_day=last_day)
+
+
+def sums(
+    rows: Transaction,
+    tenant: str,
+    *,
+    first_day: str,
+    last_day: str,
+    by: By | None,
+    after: str | None,
+    limit: int | None,
+) -> tuple[UsageSum, ...]:
+    """``by`` None: a sum a version and day. ``after``: the key of the sum seen last. Raises UsageInvalid."""
+    _check_days(first_day, last_day)
+    seen = None if after is None else after.split(" ")
+    if seen is not None and len(seen) != len(KEYS[by]):
+        raise UsageInvalid(f"{after[:80]!r} is the key of no sum of this list")  # type: ignore[index]
+    return rows.usage.sums(tenant, first_day=first_day, last_day=last_day, by=by, after=seen, limit=limit)
 
 
 def _sum(one: UsageLine, other: UsageLine) -> UsageLine:
@@ -45,6 +63,11 @@ def _sum(one: UsageLine, other: UsageLine) -> UsageLine:
             for name in ("requests", "prompt_tokens", "completion_tokens")
         }
     )
+
+
+def _check_days(first_day: str, last_day: str) -> None:
+    for day, what in ((first_day, "first_day"), (last_day, "last_day")):
+        _check_day(day, what)
 
 
 def _check_day(text: str, what: str) -> None:

@@ -15,7 +15,7 @@ from server.api.bodies import takes
 from server.api.caller import Caller
 from server.api.control import Control
 from server.api.guarded import router
-from server.api.pages import Page, Place, paged
+from server.api.pages import DIGEST, Page, Place, paged
 from server.api.versions import AT, owned
 
 
@@ -29,12 +29,16 @@ def routes(control: Control) -> APIRouter:
 
     @reports.get(f"{AT}/{{version}}/reports", dependencies=[trainers])
     def list_reports(
-        tenant: str, adapter: str, version: str, place: Annotated[Place, paged(control)]
+        tenant: str,
+        adapter: str,
+        version: str,
+        place: Annotated[Place, paged(control, behind=DIGEST)],
     ) -> Page[Envelope]:
         """The signed reports about a version, oldest first."""
         digest = owned(control, named(tenant, adapter), version)
-        found = control.within(tenant).report_envelopes(digest)
-        return place.cut(found, lambda envelope: Digest.of(envelope.body()))
+        after = Digest(place.after) if place.after else None
+        found = control.within(tenant).report_envelopes(digest, after=after, limit=place.ask)
+        return place.page(found, lambda envelope: Digest.of(envelope.body()))
 
     @reports.post(f"{AT}/{{version}}/reports", status_code=201)
     def file_report(

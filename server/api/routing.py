@@ -13,7 +13,7 @@ from server.api.bodies import takes
 from server.api.caller import Caller
 from server.api.control import Control
 from server.api.guarded import router
-from server.api.pages import Page, Place, paged
+from server.api.pages import ENTRY, Page, Place, paged
 from server.api.preconditions import etag, expected
 
 _RULES = {
@@ -47,9 +47,13 @@ def routes(control: Control) -> APIRouter:
         return found
 
     @routing.get("/tenants/{tenant}/routing/history", dependencies=[people])
-    def read_routing_history(tenant: str, place: Annotated[Place, paged(control)]) -> Page[RoutingMove]:
+    def read_routing_history(
+        tenant: str, place: Annotated[Place, paged(control, behind=ENTRY)]
+    ) -> Page[RoutingMove]:
         """Every publication with its author, oldest first."""
-        return place.cut(control.within(tenant).routings(tenant), lambda move: move.entry)
+        after = int(place.after) if place.after else None
+        found = control.within(tenant).routings(tenant, after=after, limit=place.ask)
+        return place.page(found, lambda move: move.entry)
 
     @routing.put("/tenants/{tenant}/routing")
     def publish_routing(

@@ -1,17 +1,13 @@
 """Who used what: counted by routers, summed by version and day."""
 
-from collections.abc import Iterable
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import Field
 
 from registry.canonical import Document
-from registry.digests import Digest
 from registry.errors import InvalidInput
-from registry.names import Name
-from registry.usage import UsageBatch, UsageLine
+from registry.usage import By, UsageBatch, UsageSum
 from server.api.access import PEOPLE, requires, requires_of_tenant
 from server.api.bodies import takes
 from server.api.caller import Who
@@ -19,6 +15,8 @@ from server.api.control import Control
 from server.api.guarded import router
 from server.api.pages import Page, Place, paged
 
+_KEY = r"^[!-~]{1,130}( [!-~]{1,130}){0,2}$"
+"""Day, adapter and version, those of them that tell the sums apart."""
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
 _BATCH = {
     "writer": "router-0",
@@ -45,18 +43,6 @@ class Counted(Document):
     """False: this batch was counted before."""
 
 
-class UsageSum(Document):
-    """Of one version and day, or of all days (``day`` null), or of all versions (``version`` null)."""
-
-    tenant: Name
-    adapter: Name | None
-    version: Digest | None
-    day: str | None
-    requests: int = Field(ge=0)
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
-
-
 def routes(control: Control) -> APIRouter:
     usage = router()
 
@@ -70,43 +56,21 @@ def routes(control: Control) -> APIRouter:
     @usage.get("/tenants/{tenant}/usage", dependencies=[requires_of_tenant(control, PEOPLE)])
     def read_usage(
         tenant: str,
-        place: Annotated[Place, paged(control)],
+        place: Annotated[Place, paged(control, behind=_KEY)],
         first_day: Annotated[str, Query(pattern=_DAY, description="UTC, included", examples=["2026-01-01"])],
         last_day: Annotated[str, Query(pattern=_DAY, description="UTC, included", examples=["2026-01-31"])],
-        by: Annotated[Literal["version", "day"] | None, Query(description="Sum over the other one")] = None,
+        by: Annotated[By | None, Query(description="Sum over the other one")] = None,
     ) -> Page[UsageSum]:
         """What the tenant's versions did: a line for each version and day, or sums."""
         first, last = _day(first_day), _day(last_day)
         if not 0 <= (last - first).days < _LONGEST:
             raise InvalidInput(f"ask for 1 to {_LONGEST} days")
-        lines = control.within(tenant).usage(tenant, first_day=first_day, last_day=last_day)
-        return place.cut(_summed(lines, by), lambda line: f"{line.day} {line.adapter} {line.version}")
+        found = control.within(tenant).usage_sums(
+            tenant, first_day=first_day, last_day=last_day, by=by, after=place.after, limit=place.ask
+        )
+        return place.page(found, lambda each: each.key)
 
     return usage
-
-
-def _summed(lines: Iterable[UsageLine], by: Literal["version", "day"] | None) -> list[UsageSum]:
-    sums: dict[tuple[str, str, str], UsageSum] = {}
-    for line in lines:
-        kept = UsageSum(
-            tenant=line.tenant,
-            adapter=None if by == "day" else line.adapter,
-            version=None if by == "day" else line.version,
-            day=None if by == "version" else line.day,
-            requests=line.requests,
-            prompt_tokens=line.prompt_tokens,
-            completion_tokens=line.completion_tokens,
-        )
-        key = (kept.day or "", kept.adapter or "", kept.version or "")
-        if (before := sums.get(key)) is not None:
-            kept = kept.model_copy(
-                update={
-                    name: getattr(before, name) + getattr(kept, name)
-                    for name in ("requests", "prompt_tokens", "completion_tokens")
-                }
-            )
-        sums[key] = kept
-    return [sums[key] for key in sorted(sums)]
 
 
 def _day(text: str) -> date:

@@ -131,6 +131,11 @@ def test_bases_and_policies(world: World) -> None:
     published = catalog.publish_routing("bank_a", routes=[route(policy)], expect_revision=0, actor="t")
     assert (published.revision, catalog.routing("bank_a")) == (1, published)
     assert [found.identity() for found in catalog.policies("bank_a")] == [policy]
+    again = catalog.publish_routing("bank_a", routes=[route(policy, name="again")], actor="t")
+    first, second = catalog.routings("bank_a")
+    assert (first.routing, second.routing) == (published, again)
+    assert catalog.routings("bank_a", after=first.entry, limit=1) == (second,)
+    assert catalog.routings("bank_a", limit=1) == (first,)
     with pytest.raises(PolicyNotFound):
         catalog.publish_routing("bank_a", routes=[route(world.base)], actor="t")
 
@@ -290,6 +295,7 @@ def test_an_alias_that_needs_a_release_key(world: World) -> None:
 def test_usage_of_nobody_is_nothing(world: World) -> None:
     days = {"first_day": "2026-01-01", "last_day": "2026-01-31"}
     assert world.catalog.usage("bank_a", **days) == ()
+    assert world.catalog.usage_sums("bank_a", **days, by="day", after="2026-01-02", limit=3) == ()
     with pytest.raises(TenantNotFound):
         world.catalog.usage("nobody", **days)
 

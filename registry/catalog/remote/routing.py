@@ -32,9 +32,12 @@ class Routes(Part):
         """Revision 0 when nothing was published. Raises TenantNotFound."""
         return read(Routing, self._wire.get(self._of(tenant, "routing")))
 
-    def routings(self, tenant: str) -> tuple[RoutingMove, ...]:
-        """All that were published, oldest first. Raises TenantNotFound."""
-        return listed(self._wire, self._of(tenant, "routing", "history"), RoutingMove)
+    def routings(
+        self, tenant: str, *, after: int | None = None, limit: int | None = None
+    ) -> tuple[RoutingMove, ...]:
+        """All that were published, oldest first; ``after``: the entry of one. Raises TenantNotFound."""
+        at = self._of(tenant, "routing", "history")
+        return listed(self._wire, at, RoutingMove, after=after, limit=limit)
 
     def prove_routing(
         self,

@@ -96,9 +96,11 @@ class Versions(Part):
         """Oldest first. Raises VersionNotFound."""
         return tuple(_report(envelope) for envelope in self.report_envelopes(version))
 
-    def report_envelopes(self, version: Digest) -> tuple[Envelope, ...]:
-        """The same as they were signed. Raises VersionNotFound."""
-        return listed(self._wire, self._version(version, "reports"), Envelope)
+    def report_envelopes(
+        self, version: Digest, *, after: Digest | None = None, limit: int | None = None
+    ) -> tuple[Envelope, ...]:
+        """The same as they were signed; ``after``: the digest of one. Raises VersionNotFound."""
+        return listed(self._wire, self._version(version, "reports"), Envelope, after=after, limit=limit)
 
     def file_report(self, envelope: Envelope, *, actor: str) -> Digest:
         """Raises SignatureInvalid, ReportInvalid, VersionNotFound, InvalidDocument."""

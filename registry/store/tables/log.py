@@ -1,6 +1,6 @@
 """The entries, the heads that were signed over them, and the frontier that makes appending cheap."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -159,6 +159,29 @@ class LogTable:
             found = found.where(col(EntryRow.position) > after)
         found = found.order_by(col(EntryRow.position))
         return _entries(self.session.exec(found if limit is None else found.limit(limit)).all())
+
+    def back(self, kind: str, subject: str) -> Iterator[Entry]:
+        """The same, newest first, read as far as somebody looks."""
+        found = select(EntryRow).where(EntryRow.subject == subject, EntryRow.kind == kind)
+        found = found.order_by(col(EntryRow.position).desc())
+        before, size = None, 8
+        while True:
+            page = found if before is None else found.where(col(EntryRow.position) < before)
+            entries = _entries(self.session.exec(page.limit(size)).all())
+            yield from entries
+            if len(entries) < size:
+                return
+            before, size = entries[-1].index, min(2 * size, 500)
+
+    def count_about(self, kind: str, subject: str, *, until: int) -> int:
+        """How many there are up to and with the index ``until``."""
+        mine = (EntryRow.subject == subject, EntryRow.kind == kind, EntryRow.position <= until)
+        return int(self.session.exec(select(sa.func.count()).select_from(EntryRow).where(*mine)).one())
+
+    def at(self, positions: Sequence[int]) -> tuple[Entry, ...]:
+        """By index."""
+        found = select(EntryRow).where(col(EntryRow.position).in_(positions)).order_by(col(EntryRow.position))
+        return _entries(self.session.exec(found).all())
 
     def owners(self) -> Generator[tuple[int, str | None], None, None]:
         """(index, tenant as stored) of every entry."""

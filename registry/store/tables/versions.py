@@ -197,6 +197,15 @@ class VersionTable:
             parsed(Report, row.document, digest=row.digest) for row in self.session.exec(found).all()
         )
 
+    def reports_filed(self, version: str, *, after: str | None, limit: int | None) -> tuple[int, ...]:
+        """The entries that filed them, oldest first; ``after``: a report, of this version only."""
+        mine = ReportRow.version == version
+        found = select(ReportRow.entry).where(mine).order_by(col(ReportRow.entry))
+        if after is not None:
+            seen = select(ReportRow.entry).where(ReportRow.digest == after, mine)
+            found = found.where(col(ReportRow.entry) > seen.scalar_subquery())
+        return tuple(self.session.exec(found if limit is None else found.limit(limit)).all())
+
     def has_report(self, report: str) -> bool:
         return self.session.get(ReportRow, report) is not None
 

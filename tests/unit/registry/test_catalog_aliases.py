@@ -1,7 +1,10 @@
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from registry.catalog.aliases import rungs
 from registry.catalog.errors import NothingToRollBack, ReportInvalid, VersionUnfingerprinted
 from registry.digests import Digest
 from registry.errors import (
@@ -15,6 +18,7 @@ from registry.errors import (
     VersionRevoked,
 )
 from registry.evidence import GatePolicy, Report, Rule, Verdict
+from registry.log.entries import Entry
 from registry.names import AdapterName
 from registry.signing.envelope import Envelope
 from registry.signing.types import REPORT
@@ -212,3 +216,22 @@ def test_a_report_is_filed_once(world: World) -> None:
     assert world.catalog.file_report(world.report(version), actor="test") == digest
     assert world.catalog.snapshot().size == size
     assert [report.identity() for report in world.catalog.reports(version)] == [digest]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["promotion", "rollback", "canary"]), st.integers(0, 3)), max_size=30)
+)
+def test_the_ladder_is_the_same_from_either_end(moves: list[tuple[str, int]]) -> None:
+    """Read from its new end, as far as it is needed, it has the rungs that building it up would leave."""
+    entries, standing = [], []
+    for index, (cause, number) in enumerate(moves):
+        version = Digest.of(b"%d" % number)
+        alias = {"tenant": "a", "adapter": "b", "alias": "live", "version": version, "epoch": index + 1}
+        body = {"alias": alias, "cause": cause, "verdict": "v", "verdict_body": {}, "gate": {}}
+        entries.append(Entry(index=index, at="x", actor="x", kind="alias.moved", subject="x", body=body))
+        if cause == "promotion":
+            standing.append((version, index + 1))
+        while cause == "rollback" and standing and standing[-1][0] != version:
+            standing.pop()
+    found = [(state.version, state.epoch) for state, _ in rungs(reversed(entries))]
+    assert found == standing[::-1]

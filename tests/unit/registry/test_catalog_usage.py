@@ -1,4 +1,5 @@
 import threading
+from functools import partial
 
 import pytest
 
@@ -6,7 +7,7 @@ from registry.catalog.errors import UsageInvalid, UsageRegressed
 from registry.digests import Digest
 from registry.errors import TenantNotFound
 from registry.names import AdapterName
-from registry.usage import UsageBatch, UsageLine
+from registry.usage import By, UsageBatch, UsageLine
 from tests.support.registries import NAME, World
 
 DAY = "2026-01-31"
@@ -48,6 +49,40 @@ def test_a_batch_is_counted_once(anywhere: World) -> None:
     )
     assert anywhere.catalog.snapshot().size == size
     assert anywhere.catalog.verify() == []
+
+
+def test_sums_come_in_pages(anywhere: World) -> None:
+    versions = {name: anywhere.push(AdapterName("bank_a", name), seed=seed) for seed, name in enumerate("ab")}
+    lines = [
+        _line(version, seed + 1, f"2026-01-{day:02}", AdapterName("bank_a", name))
+        for seed, (name, version) in enumerate(versions.items())
+        for day in (1, 2, 3)
+    ]
+    anywhere.catalog.count_usage(_batch(0, *lines))
+    ask = partial(anywhere.catalog.usage_sums, "bank_a", first_day="2026-01-02", last_day="2026-01-31")
+    listed: tuple[tuple[By | None, list[tuple[str | None, str | None, int]]], ...] = (
+        (
+            None,
+            [("2026-01-02", "a", 1), ("2026-01-02", "b", 2), ("2026-01-03", "a", 1), ("2026-01-03", "b", 2)],
+        ),
+        ("day", [("2026-01-02", None, 3), ("2026-01-03", None, 3)]),
+        ("version", [(None, "a", 2), (None, "b", 4)]),
+    )
+    for by, expected in listed:
+        whole = ask(by=by)
+        assert [(each.day, each.adapter, each.requests) for each in whole] == expected
+        assert [each.version for each in whole] == [
+            versions[each.adapter] if each.adapter else None for each in whole
+        ]
+        assert all(each.completion_tokens == 100 * each.requests for each in whole)
+        for place, each in enumerate(whole):
+            assert ask(by=by, after=each.key) == whole[place + 1 :]
+            assert ask(by=by, after=each.key, limit=1) == whole[place + 1 : place + 2]
+    assert ask(by="day", after="2026-01-02x", limit=5) == ask(by="day")[1:]
+    with pytest.raises(UsageInvalid):
+        ask(by="day", after="2026-01-02 a")
+    with pytest.raises(UsageInvalid):
+        ask(by="version", after="a")
 
 
 def test_a_writer_that_lost_its_place_is_told(world: World) -> None:
