@@ -109,7 +109,7 @@ def routes(control: Control) -> APIRouter:
     async def write_blob(tenant: str, digest: str, request: Request) -> StoredBlob:
         """All bytes in one body. Whatever is not the digest's is refused, and nothing of it is kept."""
         wanted = Digest(digest)
-        size = await receive(request, lambda body: control.uploads.whole(tenant, wanted, body))
+        size = await receive(tenant, request, lambda body: control.uploads.whole(tenant, wanted, body))
         return StoredBlob(digest=wanted, size=size)
 
     return blobs

@@ -70,7 +70,7 @@ def routes(control: Control) -> APIRouter:
         wanted = Digest(digest)
         try:
             offset = await receive(
-                request, lambda body: control.uploads.append(tenant, wanted, upload_offset, body)
+                tenant, request, lambda body: control.uploads.append(tenant, wanted, upload_offset, body)
             )
         except UploadMisplaced as error:
             return problems.of(error, headers=_headers(error.facts["offset"]))
