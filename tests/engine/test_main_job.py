@@ -8,6 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from registry.digests import Digest
+from registry.models import Role, Tenant
+from registry.names import Ref
+from server.assembly.catalog import open_catalog
+from server.workspace import Workspace
+from tests.support.remote import remote
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
@@ -49,6 +56,36 @@ def test_the_demo_trains_attests_serves_and_proves(tmp_path: Path) -> None:
     assert second.returncode == 0, second.stdout + second.stderr
     assert second.stderr.count("learn reused") == 3
     assert set(re.findall(r"live: (sha256:[0-9a-f]{64})", second.stderr)) == versions
+    _travel(tmp_path)
+
+
+def _travel(folder: Path) -> None:
+    """The trained adapters, pushed to another registry over HTTP and pulled again, are the same bytes."""
+    trained = open_catalog(Workspace(folder / "demo"))
+    (digest,) = trained.bases()
+    _, base, contract = trained.base(digest)
+    with remote(folder / "registry", bases=[(base, contract)]) as elsewhere:
+        for tenant in ("bank_a", "retail_b", "saas_c"):
+            if tenant not in {each.id for each in elsewhere.world.catalog.tenants()}:
+                elsewhere.world.catalog.create_tenant(Tenant(id=tenant, display_name=tenant), actor="test")
+            _, secret = elsewhere.world.catalog.issue_key(tenant, role=Role.TRAINER, actor="test")
+            (folder / f"{tenant}.key").write_text(secret)
+            there = ["env", f"TENON_KEY_FILE={tenant}.key", f"TENON_WORKSPACE={elsewhere.url}", "tenon"]
+            name = f"{tenant}/assistant"
+            first = run(["tenon", "adapter", "pull", f"{name}:live", f"{tenant}-1", "-w", "demo"], folder)
+            assert first.returncode == 0, first.stderr
+            pushed = run(
+                [*there, "adapter", "push", f"{tenant}-1", "--as", name, "--base", base.name], folder
+            )
+            assert pushed.returncode == 0, pushed.stderr
+            ref = f"{name}@{pushed.stdout.strip()}"
+            second = run([*there, "adapter", "pull", ref, f"{tenant}-2"], folder)
+            assert second.returncode == 0, second.stderr
+            manifest = trained.manifest(trained.resolve(Ref.parse(f"{name}:live")))
+            for file in manifest.files:
+                pulled = (folder / f"{tenant}-2" / file.path).read_bytes()
+                assert pulled == (folder / f"{tenant}-1" / file.path).read_bytes()
+                assert Digest.of(pulled) == file.digest
 
 
 @pytest.mark.parametrize(
