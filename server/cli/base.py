@@ -19,6 +19,7 @@ def add(
     name: Annotated[str, typer.Argument(help="Name in recipes and commands")],
     source: Annotated[str, typer.Argument(help="Folder, or a hub name such as Qwen/Qwen3-0.6B")],
     revision: Annotated[str | None, typer.Option("--revision", help="Hub commit or tag")] = None,
+    json: Json = False,
     workspace: At = None,
 ) -> None:
     """Register a base: its digests and its contract (template and tokenizer, as golden token ids)."""
@@ -36,6 +37,9 @@ def add(
         revision=revision,
         actor="cli",
     )
+    if json:
+        render.data({"digest": digest} | base.model_dump(mode="json"))
+        return
     render.note(f"Base {name} is {digest.short} ({len(base.modules)} modules a LoRA may target)")
 
 

@@ -20,22 +20,28 @@ def install(app: typer.Typer) -> None:
 def run(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again instead of reusing adapters")] = False,
+    json: Json = False,
     workspace: At = None,
 ) -> None:
     """Train three tenants' adapters, serve them attested, and show who answered."""
     from server.demo.run import run_demo
 
-    run_demo(root(workspace), keep=keep, fresh=fresh)
+    run_demo(root(workspace), keep=keep, fresh=fresh, json=json)
 
 
 def data(
     folder: Annotated[Path, typer.Argument(help="Where to write")],
     tenant: Annotated[Literal["bank_a", "retail_b", "saas_c"], typer.Option(help="Whose rules")] = "bank_a",
+    json: Json = False,
 ) -> None:
     """Write a demo tenant's training rows, held-out cases, answer schema and recipe, to try things with."""
     from server.demo.data import write_data
 
-    render.note(f"Recipe at {write_data(folder, tenant)}")
+    recipe = write_data(folder, tenant)
+    if json:
+        render.data({"recipe": str(recipe)})
+    else:
+        render.note(f"Recipe at {recipe}")
 
 
 def build_base(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from server.cli import render
+from server.cli.options import Json
 
 
 def install(app: typer.Typer) -> None:
@@ -21,16 +22,22 @@ def init(
             help="File with a PostgreSQL URL: the registry goes there; with --upgrade, only this database"
         ),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Make a workspace: a registry (SQLite or PostgreSQL), blobs and signing keys."""
     from server.assembly.catalog import initialise, upgrade_database, upgrade_workspace
 
     if upgrade and database_url_file:
         upgrade_database(database_url_file)
-        render.note("The database is up to date")
+        root, said = None, ["The database is up to date"]
     elif upgrade:
-        render.note(f"Workspace {upgrade_workspace(folder).root} is up to date")
+        root = upgrade_workspace(folder).root
+        said = [f"Workspace {root} is up to date"]
     else:
-        made = initialise(folder, database_url_file=database_url_file)
-        render.note(f"Workspace ready at {made.root}")
-        render.note("next: tenon base add NAME FOLDER, then tenon tenant add NAME")
+        root = initialise(folder, database_url_file=database_url_file).root
+        said = [f"Workspace ready at {root}", "next: tenon base add NAME FOLDER, then tenon tenant add NAME"]
+    if json:
+        render.data({"workspace": None if root is None else str(root), "upgraded": upgrade})
+        return
+    for line in said:
+        render.note(line)

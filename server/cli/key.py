@@ -80,14 +80,17 @@ def rotate(
     render.note(f"The old key {key} ends in {overlap:g} seconds")
 
 
-def revoke(key: Id, tenant: Of = None, workspace: At = None) -> None:
+def revoke(key: Id, tenant: Of = None, json: Json = False, workspace: At = None) -> None:
     """Revoke a key; routers refuse it within seconds."""
     opened = place(workspace)
     if opened.remote is not None:
         opened.remote.revoke_key(key, actor="cli", tenant=tenant)
     else:
         opened.catalog.revoke_key(key, actor="cli")
-    render.note(f"Key {key} revoked")
+    if json:
+        render.data({"key": key, "revoked": True})
+    else:
+        render.note(f"Key {key} revoked")
 
 
 def _shown(key: "Key") -> dict[str, object]:

@@ -113,8 +113,8 @@ def consistency(
         render.table("", ["entries", "root"], rows)
 
 
-def keys(workspace: At = None) -> None:
-    """Print the public keys that this registry trusts, as --trust options read them."""
+def keys(json: Json = False, workspace: At = None) -> None:
+    """Print the public keys that this registry trusts, as --trust options read them: as JSON in any case."""
     trusted = place(workspace).catalog.trusted()
     render.data([key.model_dump(mode="json") for key in trusted.values()])
 

@@ -31,10 +31,15 @@ def list_(json: Json = False) -> None:
 def copy(
     name: Annotated[str, typer.Argument(help="Its name in tenon recipe list")],
     folder: Annotated[Path, typer.Argument(help="Where to write")],
+    json: Json = False,
 ) -> None:
     """Write a built-in recipe, the recipes it builds on and their data, to run and to change."""
     from trainer.recipes import builtin
 
-    for path in builtin.copy(name, folder):
+    written = builtin.copy(name, folder)
+    if json:
+        render.data({"recipe": str(folder / f"{name}.yaml"), "written": [str(path) for path in written]})
+        return
+    for path in written:
         render.note(f"Written: {path}")
     render.note(f"Run it with: tenon train {folder / name}.yaml")

@@ -30,9 +30,11 @@ def list_(json: Json = False, workspace: At = None) -> None:
 
 def show(
     role: Annotated[Literal["trainer", "release"], typer.Argument(help="Which of the workspace's own keys")],
+    json: Json = False,
     workspace: At = None,
 ) -> None:
-    """Print the public part of a workspace's own signing key, for tenon signer trust elsewhere."""
+    """Print the public part of a workspace's own signing key, for tenon signer trust elsewhere: as JSON in
+    any case."""
     from server.assembly.catalog import signer
     from server.workspace import find
 
@@ -42,6 +44,7 @@ def show(
 def new(
     file: Annotated[Path, typer.Argument(help="Where to write the private key")],
     role: Annotated[Literal["trainer", "release"], typer.Option("--role", help="What it may sign")],
+    json: Json = False,
 ) -> None:
     """Make a signing key. The private key is written to FILE, the public one to stdout."""
     from registry.signing.keys import Signer
@@ -49,7 +52,8 @@ def new(
     key = Signer.generate(role)
     key.save(file)
     render.data(key.public.model_dump(mode="json"))
-    render.note(f"Private key in {file}; have the public one trusted with: tenon signer trust PUBLIC")
+    if not json:
+        render.note(f"Private key in {file}; have the public one trusted with: tenon signer trust PUBLIC")
 
 
 def trust(
@@ -71,8 +75,12 @@ def trust(
 def distrust(
     signer: Annotated[str, typer.Argument(help="Signer id, as tenon signer list shows it")],
     reason: Annotated[str, typer.Option("--reason", help="Stays in the log")],
+    json: Json = False,
     workspace: At = None,
 ) -> None:
     """Accept nothing that a signer signs from now on; what is in the log stays valid."""
     place(workspace).catalog.distrust(signer, reason=reason, actor="cli")
-    render.note(f"Signatures of {signer} count no longer")
+    if json:
+        render.data({"signer": signer, "trusted": False})
+    else:
+        render.note(f"Signatures of {signer} count no longer")

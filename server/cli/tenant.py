@@ -68,17 +68,26 @@ def show(name: Name, json: Json = False, workspace: At = None) -> None:
 def suspend(
     name: Name,
     reason: Annotated[str, typer.Option("--reason", help="Stays in the log")],
+    json: Json = False,
     workspace: At = None,
 ) -> None:
     """Stop serving a tenant and refuse its keys; nothing is deleted."""
-    place(workspace).catalog.suspend_tenant(name, reason=reason, actor="cli")
-    render.note(f"Tenant {name} is suspended; undo it with: tenon tenant resume {name}")
+    catalog = place(workspace).catalog
+    catalog.suspend_tenant(name, reason=reason, actor="cli")
+    if json:
+        render.data(catalog.tenant(name).model_dump(mode="json"))
+    else:
+        render.note(f"Tenant {name} is suspended; undo it with: tenon tenant resume {name}")
 
 
-def resume(name: Name, workspace: At = None) -> None:
+def resume(name: Name, json: Json = False, workspace: At = None) -> None:
     """Serve a suspended tenant again."""
-    place(workspace).catalog.resume_tenant(name, actor="cli")
-    render.note(f"Tenant {name} is served again")
+    catalog = place(workspace).catalog
+    catalog.resume_tenant(name, actor="cli")
+    if json:
+        render.data(catalog.tenant(name).model_dump(mode="json"))
+    else:
+        render.note(f"Tenant {name} is served again")
 
 
 def quota(

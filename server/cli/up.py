@@ -1,12 +1,13 @@
 """``tenon up`` and ``tenon down``"""
 
 import signal
+import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from server.cli import render
-from server.cli.options import At, root
+from server.cli.options import At, Json, root
 
 if TYPE_CHECKING:
     from server.assembly.stack import Running
@@ -25,6 +26,7 @@ def up(
     max_lora_rank: Annotated[int, typer.Option("--max-lora-rank", help="Largest rank served")] = 64,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running and return")] = False,
     port: Annotated[int, typer.Option("--port", help="Port of the OpenAI-compatible API")] = 8400,
+    json: Json = False,
     workspace: At = None,
 ) -> None:
     """Serve this workspace: control plane, one attested engine and the router."""
@@ -53,6 +55,9 @@ def up(
         progress=lambda role, doing: render.note(f"{role}: {doing}"),
     )
     render.note(f"Serving at {state.url('router')}/v1 (stop with {'tenon down' if detach else 'Ctrl-C'})")
+    if json:
+        render.data({"url": f"{state.url('router')}/v1", "control": state.url("control"), "detached": detach})
+        sys.stdout.flush()  # whoever waits for it reads a pipe
     if detach:
         return
     try:
@@ -73,9 +78,13 @@ def _watch(state: "Running") -> None:
                 raise StartFailed(f"{process.role} ended, see {process.log}; everything is stopped")
 
 
-def down(workspace: At = None) -> None:
+def down(json: Json = False, workspace: At = None) -> None:
     """Stop what `tenon up --detach` or `tenon demo run --keep` left running."""
     from server.assembly import stack
     from server.workspace import find
 
-    render.note("Stopped" if stack.stop(find(root(workspace))) else "Nothing was running")
+    stopped = stack.stop(find(root(workspace)))
+    if json:
+        render.data({"stopped": stopped})
+    else:
+        render.note("Stopped" if stopped else "Nothing was running")

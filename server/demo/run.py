@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -47,8 +47,11 @@ class Stopwatch:
         self.laps[what] = time.perf_counter() - began
 
 
-def run_demo(root: Path, *, keep: bool, fresh: bool) -> None:
-    """Raises DemoFailed when anything the demo promises is not so; everything started is stopped then."""
+def run_demo(root: Path, *, keep: bool, fresh: bool, json: bool = False) -> None:
+    """``json``: what it found as one document.
+
+    Raises DemoFailed when anything the demo promises is not so; everything started is stopped then.
+    """
     clock = Stopwatch()
     with clock.lap("Workspace, base and tenants"):
         workspace = _workspace(root)
@@ -75,7 +78,12 @@ def run_demo(root: Path, *, keep: bool, fresh: bool) -> None:
     try:
         with clock.lap("Ask the same question as three tenants, and try the wrong ways in"):
             shown = _ask(workspace, catalog, running.url("router"), keys, versions)
-        _report(workspace, shown, trained, clock, running.url("router"), keys)
+        target = workspace.root / "demo" / "report.html"
+        target.write_text(page.render(shown, _plain(trained), clock.laps), encoding="utf-8")
+        if json:
+            render.data(_found(shown, clock, target, running.url("router"), keys))
+        else:
+            _report(shown, clock, target, running.url("router"), keys)
         kept = keep
     finally:
         if not kept:
@@ -189,13 +197,26 @@ def _ask(
     )
 
 
+def _found(
+    shown: page.Shown, clock: Stopwatch, target: Path, url: str, keys: dict[corpus.Tenant, str]
+) -> dict[str, object]:
+    return {
+        "url": f"{url}/v1",
+        "question": shown.question,
+        "answers": [asdict(answer) for answer in shown.answers],
+        "keys": keys,
+        "refused": [asdict(attempt) for attempt in shown.attempts],
+        "receipt": str(shown.receipt),
+        "log_entries": shown.audit.entries,
+        "blobs": shown.audit.blobs,
+        "records": shown.audit.records,
+        "seconds": clock.laps,
+        "page": str(target),
+    }
+
+
 def _report(
-    workspace: Workspace,
-    shown: page.Shown,
-    trained: dict[corpus.Tenant, training.Live],
-    clock: Stopwatch,
-    url: str,
-    keys: dict[corpus.Tenant, str],
+    shown: page.Shown, clock: Stopwatch, target: Path, url: str, keys: dict[corpus.Tenant, str]
 ) -> None:
     render.text(f"\nQuestion: {shown.question}\n")
     for answer in shown.answers:
@@ -215,8 +236,6 @@ def _report(
     render.table(
         "Where the time went", ["step", "took"], [*laps, ["all", f"{sum(clock.laps.values()):.1f} s"]]
     )
-    target = workspace.root / "demo" / "report.html"
-    target.write_text(page.render(shown, _plain(trained), clock.laps), encoding="utf-8")
     render.text(f"Page to look at: {target}\n")
     body = json.dumps({"model": ask.MODEL, "messages": [{"role": "user", "content": shown.question}]})
     render.text("Try it yourself (needs --keep):")

@@ -75,6 +75,39 @@ def test_tenants_keys_signers_and_policies(run: Run, tmp_path: Path) -> None:
     assert run("policy", "show", "bank_a", "v2").code == 1
 
 
+def test_what_ends_something_says_so_to_machines(run: Run, tmp_path: Path) -> None:
+    run("tenant", "add", "bank_a")
+    assert said(run("tenant", "suspend", "bank_a", "--reason", "unpaid", "--json"))["suspended"] is True
+    assert said(run("tenant", "resume", "bank_a", "--json"))["suspended"] is False
+    key = said(run("key", "issue", "bank_a", "--json"))["id"]
+    revoked = said(run("key", "revoke", key, "--tenant", "bank_a", "--json"))
+    assert revoked == {"key": key, "revoked": True}
+    public = said(run("signer", "new", str(tmp_path / "private"), "--role", "trainer", "--json"))
+    (tmp_path / "public.json").write_text(json.dumps(public))
+    assert said(run("signer", "trust", str(tmp_path / "public.json"), "--json")) == public
+    distrusted = said(run("signer", "distrust", public["id"], "--reason", "lost", "--json"))
+    assert distrusted == {"signer": public["id"], "trusted": False}
+    assert public["id"] not in {each["id"] for each in said(run("log", "keys", "--json"))}
+    out = tmp_path / "export.jsonl"
+    exported = said(run("log", "export", "bank_a", "--out", str(out), "--json"))
+    assert exported == {"file": str(out), "tenant": "bank_a", "entries": 5}  # one of each but the signers
+
+
+def test_a_machine_makes_a_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "work"
+    assert said(tenon_here("init", str(root), "--json")) == {"workspace": str(root), "upgraded": False}
+    assert said(tenon_here("init", str(root), "--upgrade", "--json"))["upgraded"] is True
+    monkeypatch.setenv("TENON_WORKSPACE", str(root))
+    assert said(tenon_here("signer", "show", "trainer", "--json"))["role"] == "trainer"
+    assert said(tenon_here("down", "--json")) == {"stopped": False}
+    data = said(tenon_here("demo", "data", str(tmp_path / "data"), "--json"))
+    assert Path(data["recipe"]).is_file()
+    copied = said(tenon_here("recipe", "copy", "sft", str(tmp_path / "recipe"), "--json"))
+    assert copied["recipe"] in copied["written"]
+    base = said(tenon_here("base", "add", "demo", "demo", "--json"))
+    assert said(tenon_here("base", "show", "demo", "--json"))["digest"] == base["digest"]
+
+
 def test_moving_an_alias_and_reading_what_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with remote(tmp_path / "registry") as found:
         first, second = (found.world.evaluated(seed=seed) for seed in (1, 2))
