@@ -18,7 +18,6 @@ from registry.manifests import Manifest
 from registry.models import (
     AliasState,
     Base,
-    DeclaredHeader,
     EngineState,
     Key,
     Policy,
@@ -30,6 +29,7 @@ from registry.models import (
     Tenant,
 )
 from registry.promotions import Proposal, Protection
+from registry.routing.choice import derived
 from registry.signing import types
 from registry.signing.envelope import Envelope, verify
 from registry.store.transaction import Transaction
@@ -129,16 +129,9 @@ def _policy_published(rows: Transaction, entry: Entry) -> None:
 
 
 def _routes_replaced(rows: Transaction, entry: Entry) -> None:
-    routes = [Route.build(route) for route in entry.body["routes"]]
-    declared: dict[str, set[str]] = {}
-    for route in routes:
-        for header, value in route.when.items():
-            declared.setdefault(header, set()).add(value)
-    headers = tuple(
-        DeclaredHeader(name=name, values=tuple(sorted(declared[name]))) for name in sorted(declared)
-    )
+    routes = tuple(Route.build(route) for route in entry.body["routes"])
     revision = rows.routings.get(entry.subject).revision + 1
-    routing = Routing(tenant=entry.subject, revision=revision, headers=headers, routes=tuple(routes))
+    routing = Routing(tenant=entry.subject, revision=revision, headers=derived(routes), routes=routes)
     _route(rows, routing, entry)
 
 

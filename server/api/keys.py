@@ -19,13 +19,14 @@ from server.api.pages import ID, Page, Place, paged
 class NewKey(Document):
     """A key of a tenant; platform admins' keys are made at ``/keys`` and nowhere else."""
 
-    role: Literal[Role.INFERENCE, Role.TRAINER, Role.TENANT_ADMIN]
+    role: Literal["inference", "trainer", "tenant_admin"]
+    """Words and not members of Role: an error quotes what is allowed."""
     label: str = Field(default="", max_length=100)
     expires_at: str | None = Field(default=None, max_length=40)
 
 
 class NewAdminKey(Document):
-    role: Literal[Role.PLATFORM_ADMIN] = Role.PLATFORM_ADMIN
+    role: Literal["platform_admin"] = "platform_admin"
     label: str = Field(default="", max_length=100)
     expires_at: str | None = Field(default=None, max_length=40)
 
@@ -60,7 +61,11 @@ def routes(control: Control) -> APIRouter:
     ) -> IssuedKey:
         """A new key of the tenant."""
         key, secret = control.within(tenant).issue_key(
-            tenant, role=wanted.role, label=wanted.label, expires_at=wanted.expires_at, actor=caller.actor
+            tenant,
+            role=Role(wanted.role),
+            label=wanted.label,
+            expires_at=wanted.expires_at,
+            actor=caller.actor,
         )
         return IssuedKey(key=key, secret=secret)
 
@@ -96,7 +101,7 @@ def routes(control: Control) -> APIRouter:
     ) -> IssuedKey:
         """A new key of the platform."""
         key, secret = control.catalog.issue_key(
-            None, role=wanted.role, label=wanted.label, expires_at=wanted.expires_at, actor=caller.actor
+            None, role=Role(wanted.role), label=wanted.label, expires_at=wanted.expires_at, actor=caller.actor
         )
         return IssuedKey(key=key, secret=secret)
 

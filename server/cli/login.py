@@ -28,6 +28,9 @@ def login(
     from server.settings import ClientSettings, config_folder, load
 
     address = normal(url)
+    if address.startswith("http:") and not _stays_here(address):
+        # Before the key is asked for and sent: who reads this can still end it.
+        render.note("warning: this is not https: everyone on the way can read the key and what you push")
     # A key on the command line would stay in the shell's history and in the process list.
     key = read_key(key_file) if key_file else typer.prompt("Key", hide_input=True, err=True).strip()
     with RemoteCatalog(wire(address, key)) as catalog:
@@ -38,8 +41,6 @@ def login(
         return
     whose = f"of {me.tenant}" if me.tenant else "of the platform"
     render.note(f"Logged in to {address} as {me.actor}, {me.role} {whose}; the key is in {path}")
-    if address.startswith("http:") and not _stays_here(address):
-        render.note("This is not https: everyone on the way can read the key and what you push")
     render.note(f"next: export TENON_WORKSPACE={address}, or give it with -w")
 
 

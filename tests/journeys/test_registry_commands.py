@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from registry.catalog.remote.errors import Unreachable
 from registry.manifests import Provenance
 from registry.models import Role, Tenant
 from registry.usage import UsageBatch, UsageLine
@@ -204,3 +205,21 @@ def test_usage_is_summed_by_version_and_by_day(tmp_path: Path) -> None:
     assert [row.split() for row in table.splitlines() if row.strip()][-3:] == [
         ["2026-01-02", "2", "20", "2"], ["2026-01-03", "3", "30", "3"], ["together", "5", "50", "5"],
     ]  # fmt: skip
+
+
+def test_the_way_is_doubted_before_the_key_goes_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sent(_url: str, _key: str) -> None:
+        raise Unreachable("the key would have gone out here")
+
+    monkeypatch.setattr("server.assembly.place.wire", sent)
+    (tmp_path / "key").write_text("tn_0123456789abcdef_secret")
+    warning = "everyone on the way can read the key"
+    for url, doubted in (
+        ("http://tenon.example.com", True),
+        ("https://tenon.example.com", False),
+        ("http://127.0.0.1:8401", False),
+    ):
+        done = tenon_here("login", url, "--key-file", str(tmp_path / "key"))
+        assert (done.code, warning in done.err) == (4, doubted), done.err

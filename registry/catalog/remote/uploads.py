@@ -40,7 +40,7 @@ class Uploads(Part):
     def upload(self, tenant: str, path: Path, digest: Digest, *, moved: Moved | None = None) -> None:
         """Send the file's bytes, which must be ``digest``; picks up where an earlier attempt stopped.
 
-        Raises FileChanged, QuotaExceeded, Unreachable.
+        Raises FileChanged, TooManyUploads, Unreachable.
         """
         told = moved or (lambda _: None)
         with path.open("rb") as stream:

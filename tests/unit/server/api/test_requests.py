@@ -81,6 +81,13 @@ def test_a_request_that_takes_no_body_takes_none(bench: ControlWorld) -> None:
     assert bench.call("DELETE", f"{AT}/{made}", content=b"{}").status_code == 204
 
 
+def test_a_role_that_a_key_cannot_have_is_answered_in_words(shared: ControlWorld) -> None:
+    answer = shared.call("POST", AT, json={"role": "platform_admin"})
+    assert answer.status_code in (400, 422)
+    assert "'inference', 'trainer' or 'tenant_admin'" in answer.json()["title"]
+    assert "<" not in answer.text
+
+
 def test_unknown_and_repeated_queries_are_refused(shared: ControlWorld) -> None:
     """``dryrun`` instead of ``dry_run`` must not publish."""
     at = "/tenants/bank_a/routing"
