@@ -8,6 +8,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from router.moments import Moments
 from router.records.record import Trace
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -48,7 +49,7 @@ class Metrics:
         """A gauge that is read when it is scraped."""
         Gauge(name, meaning, registry=self._registry).set_function(read)
 
-    def finished(self, trace: Trace) -> None:
+    def finished(self, trace: Trace, moments: Moments) -> None:
         tenant, model = self._labels(trace)
         self._requests.labels(tenant, model, trace.code or "ok").inc()
         self._seconds.labels(str(trace.stream).lower()).observe(trace.milliseconds / 1000)

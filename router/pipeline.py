@@ -25,6 +25,7 @@ from router.feed import Feed
 from router.forwarding import address, check_status, read_all
 from router.limits import Limits
 from router.metering import Usage
+from router.moments import Moments
 from router.placement import Leases
 from router.placement import order as in_order
 from router.places import Place
@@ -51,11 +52,11 @@ class Pipeline:
     clock: Clock
     ticks: Callable[[], float]
     entropy: Callable[[int], bytes]
-    finished: Callable[[Trace], None]
+    finished: Callable[[Trace, Moments], None]
 
     async def run(self, exchange: Exchange) -> None:
         """Answer or refuse; either way one outcome is recorded before the response ends."""
-        asked = _Asked(exchange, Trace(id=f"rec-{self.entropy(16).hex()}"), self.ticks())
+        asked = _Asked(exchange, Trace(id=f"rec-{self.entropy(16).hex()}"), Moments(self.ticks()))
         try:
             await self._answer(asked)
         except Exception as error:
@@ -64,7 +65,8 @@ class Pipeline:
             await self._refuse(asked, problems.public(error))
         finally:
             self._stop_clock(asked)
-            self.finished(asked.trace)
+            asked.moments.ended = self.ticks()
+            self.finished(asked.trace, asked.moments)
 
     async def _answer(self, asked: "_Asked") -> None:
         exchange, trace = asked.exchange, asked.trace
@@ -73,9 +75,9 @@ class Pipeline:
         principal = authenticate(exchange.headers, tables, now)
         _note_caller(trace, principal)
         may_ask(principal)
-        question = parse(
-            _note_body(trace, await exchange.body(self.limits)), most_choices=self.limits.choices
-        )
+        body = await exchange.body(self.limits)
+        asked.moments.read = self.ticks()
+        question = parse(_note_body(trace, body), most_choices=self.limits.choices)
         chosen = choose(principal, question.model, exchange.headers, tables)
         _note_route(trace, question, chosen)
         unit = unit_of(principal, exchange.headers, question.user)
@@ -103,9 +105,11 @@ class Pipeline:
                 _note_place(trace, place)
                 self._stop_clock(asked)
                 intent = self.log.append("intent", trace)
+                asked.moments.asked, asked.moments.url = self.ticks(), place.url
                 try:
                     answer = await self.engines.ask(address(place.url), order.body)
                 except NothingSent:
+                    asked.moments.retries += 1
                     continue
                 try:
                     await durable(intent)  # written while the engine worked; no answer without it
@@ -117,7 +121,9 @@ class Pipeline:
         raise EngineUnavailable
 
     async def _whole(self, asked: "_Asked", order: Order, answer: EngineAnswer) -> bytes:
-        rewritten = rewrite(await read_all(answer, self.limits.answer_bytes), order, asked.answer_id)
+        data = await read_all(answer, self.limits.answer_bytes)
+        asked.moments.first = asked.moments.last = self.ticks()
+        rewritten = rewrite(data, order, asked.answer_id)
         _note_usage(asked.trace, rewritten.usage)
         asked.trace.finish_reasons = tuple(choice.finish_reason for choice in rewritten.choices)
         for choice in rewritten.choices:
@@ -130,9 +136,13 @@ class Pipeline:
         asked.streamed = streamed = StreamedAnswer(order, asked.answer_id)
         async for piece in _events(answer, streamed, self.limits.answer_bytes):
             if piece:
+                asked.moments.events += 1
+                if not asked.moments.first:
+                    asked.moments.first = self.ticks()
                 if not asked.exchange.started:
                     await asked.exchange.begin(asked.headers())
                 await asked.exchange.push(piece)
+        asked.moments.last = self.ticks()
         end = streamed.finish()
         _note_usage(asked.trace, streamed.usage)
         asked.trace.finish_reasons = tuple(streamed.finish_reasons)
@@ -173,7 +183,7 @@ class Pipeline:
             await exchange.respond(error.status, problems.body(error), asked.headers(error))
 
     def _stop_clock(self, asked: "_Asked") -> None:
-        asked.trace.milliseconds = round((self.ticks() - asked.begun) * 1000)
+        asked.trace.milliseconds = round((self.ticks() - asked.moments.begun) * 1000)
 
 
 @dataclass(slots=True)
@@ -182,7 +192,7 @@ class _Asked:
 
     exchange: Exchange
     trace: Trace
-    begun: float
+    moments: Moments
     recorded: bool = False
     streamed: StreamedAnswer | None = field(default=None)
 
