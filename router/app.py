@@ -29,6 +29,7 @@ from router.ports import Engines, FeedSource, HeadSink
 from router.records.heads import Heads
 from router.records.log import RecordLog
 from router.records.segments import Segments
+from router.surfaces import every
 
 _log = logging.getLogger(__name__)
 _WRITER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
@@ -55,6 +56,7 @@ class RouterApp:
         self._metrics = metrics
         self._metrics_token = metrics_token
         self._stack = AsyncExitStack()
+        self._surfaces = {surface.path: surface for surface in every.SURFACES}
         self._routes = {
             "/v1/models": self._models,
             "/healthz": self._healthz,
@@ -83,8 +85,9 @@ class RouterApp:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             exchange = Exchange(scope, receive, send)
-            if scope["method"] == "POST" and scope["path"] == "/v1/chat/completions":
-                await self._pipeline.run(exchange)
+            surface = self._surfaces.get(scope["path"]) if scope["method"] == "POST" else None
+            if surface is not None:
+                await self._pipeline.run(exchange, surface)
             else:
                 await self._small(exchange, scope)
         else:  # a websocket: accepting none closes it

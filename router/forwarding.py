@@ -1,6 +1,6 @@
-"""forward: one pooled HTTP session to the engines, and only ever to their completion path.
+"""forward: one pooled HTTP session to the engines, and only ever to the paths of ``router.surfaces``.
 
-Nothing of the client's request travels on but the body that ``router.constrained`` wrote: vLLM reads
+Nothing of the client's request travels on but the body that ``router.surfaces`` wrote: vLLM reads
 headers that replace the model (X-Amzn-SageMaker-Adapter-Identifier) and serves paths without a key.
 """
 
@@ -21,7 +21,6 @@ from router.errors import (
 from router.limits import Timeouts
 from router.ports import EngineAnswer
 
-PATH = "/v1/chat/completions"
 _HEADERS = {
     "Content-Type": "application/json",
     "Accept-Encoding": "identity",
@@ -103,8 +102,8 @@ class _AiohttpAnswer:
         self._response.close()
 
 
-def address(url: str) -> str:
-    return url.rstrip("/") + PATH
+def address(url: str, path: str) -> str:
+    return url.rstrip("/") + path
 
 
 def check_status(status: int) -> None:

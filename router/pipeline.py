@@ -11,7 +11,6 @@ from registry.digests import Digest
 from registry.models import Route
 from router import problems, validation
 from router.auth import authenticate, may_ask
-from router.constrained import Order, constrain
 from router.errors import (
     ClientGone,
     EngineFailed,
@@ -32,10 +31,9 @@ from router.places import Place
 from router.ports import EngineAnswer, Engines
 from router.records.log import RecordLog, durable
 from router.records.record import Trace, content_digest
-from router.request import Question, parse
 from router.resolution import Target, choose, resolve, unit_of
-from router.rewriting import rewrite
-from router.streaming import EventReader, StreamedAnswer
+from router.surfaces.events import EventReader
+from router.surfaces.surface import Order, Question, Streamed, Surface
 from router.tables import Principal
 
 _log = logging.getLogger(__name__)
@@ -54,9 +52,9 @@ class Pipeline:
     entropy: Callable[[int], bytes]
     finished: Callable[[Trace, Moments], None]
 
-    async def run(self, exchange: Exchange) -> None:
+    async def run(self, exchange: Exchange, surface: Surface) -> None:
         """Answer or refuse; either way one outcome is recorded before the response ends."""
-        asked = _Asked(exchange, Trace(id=f"rec-{self.entropy(16).hex()}"), Moments(self.ticks()))
+        asked = _Asked(exchange, surface, Trace(id=f"rec-{self.entropy(16).hex()}"), Moments(self.ticks()))
         try:
             await self._answer(asked)
         except Exception as error:
@@ -69,7 +67,7 @@ class Pipeline:
             self.finished(asked.trace, asked.moments)
 
     async def _answer(self, asked: "_Asked") -> None:
-        exchange, trace = asked.exchange, asked.trace
+        exchange, surface, trace = asked.exchange, asked.surface, asked.trace
         tables = self.feed.tables()  # one view, from the first check to the record
         now = self.clock.now()
         principal = authenticate(exchange.headers, tables, now)
@@ -77,12 +75,12 @@ class Pipeline:
         may_ask(principal)
         body = await exchange.body(self.limits)
         asked.moments.read = self.ticks()
-        question = parse(_note_body(trace, body), most_choices=self.limits.choices)
+        question = surface.parse(_note_body(trace, body), self.limits)
         chosen = choose(principal, question.model, exchange.headers, tables)
         _note_route(trace, question, chosen)
         unit = unit_of(principal, exchange.headers, question.user)
         target = resolve(chosen, tables, unit=unit, now=now)
-        order = constrain(question, target, self.salt_secret)
+        order = surface.order(question, target, self.salt_secret)
         async with exchange.connected(), self._forwarded(asked, target, order) as answer:
             if order.stream:
                 end = await self._stream(asked, order, answer)
@@ -107,7 +105,7 @@ class Pipeline:
                 intent = self.log.append("intent", trace)
                 asked.moments.asked, asked.moments.url = self.ticks(), place.url
                 try:
-                    answer = await self.engines.ask(address(place.url), order.body)
+                    answer = await self.engines.ask(address(place.url, asked.surface.upstream), order.body)
                 except NothingSent:
                     asked.moments.retries += 1
                     continue
@@ -123,7 +121,7 @@ class Pipeline:
     async def _whole(self, asked: "_Asked", order: Order, answer: EngineAnswer) -> bytes:
         data = await read_all(answer, self.limits.answer_bytes)
         asked.moments.first = asked.moments.last = self.ticks()
-        rewritten = rewrite(data, order, asked.answer_id)
+        rewritten = asked.surface.whole(data, order, asked.answer_id)
         _note_usage(asked.trace, rewritten.usage)
         asked.trace.finish_reasons = tuple(choice.finish_reason for choice in rewritten.choices)
         for choice in rewritten.choices:
@@ -133,7 +131,7 @@ class Pipeline:
 
     async def _stream(self, asked: "_Asked", order: Order, answer: EngineAnswer) -> bytes:
         """Pass events on as they come; returns the held-back end."""
-        asked.streamed = streamed = StreamedAnswer(order, asked.answer_id)
+        asked.streamed = streamed = asked.surface.streamed(order, asked.answer_id)
         async for piece in _events(answer, streamed, self.limits.answer_bytes):
             if piece:
                 asked.moments.events += 1
@@ -162,7 +160,7 @@ class Pipeline:
             return  # the answer is on record and only sending it failed: nobody is there to be told
         exchange, trace = asked.exchange, asked.trace
         trace.status, trace.code = error.status, error.code
-        body = problems.body(error)
+        body = asked.surface.refusal(error)
         if exchange.started and asked.streamed is not None:
             trace.answer = content_digest(asked.streamed.contents_before_end)
             trace.answer_of = "content"
@@ -178,9 +176,9 @@ class Pipeline:
         if isinstance(error, ClientGone):
             return
         if exchange.started:
-            await exchange.end(problems.frame(error))
+            await exchange.end(asked.surface.broken(error))
         else:
-            await exchange.respond(error.status, problems.body(error), asked.headers(error))
+            await exchange.respond(error.status, asked.surface.refusal(error), asked.headers(error))
 
     def _stop_clock(self, asked: "_Asked") -> None:
         asked.trace.milliseconds = round((self.ticks() - asked.moments.begun) * 1000)
@@ -191,14 +189,15 @@ class _Asked:
     """One request under way."""
 
     exchange: Exchange
+    surface: Surface
     trace: Trace
     moments: Moments
     recorded: bool = False
-    streamed: StreamedAnswer | None = field(default=None)
+    streamed: Streamed | None = field(default=None)
 
     @property
     def answer_id(self) -> str:
-        return f"chatcmpl-{self.trace.id.removeprefix('rec-')}"
+        return self.surface.prefix + self.trace.id.removeprefix("rec-")
 
     def headers(self, error: RouterError | None = None) -> RawHeaders:
         record = self.trace.id.encode("ascii")
@@ -211,7 +210,7 @@ class _Asked:
         return found
 
 
-async def _events(answer: EngineAnswer, streamed: StreamedAnswer, limit: int) -> AsyncIterator[bytes]:
+async def _events(answer: EngineAnswer, streamed: Streamed, limit: int) -> AsyncIterator[bytes]:
     """What may be sent after each piece of the engine's stream, until its ``[DONE]`` or its end.
 
     When an event is refused, what came before it in the same piece is yielded first.

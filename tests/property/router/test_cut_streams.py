@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.models import Policy
-from router.constrained import Order
 from router.errors import RouterError
 from router.policies import compile_policy
-from router.streaming import DONE, EventReader, StreamedAnswer
+from router.surfaces.chat.stream import DONE, StreamedAnswer
+from router.surfaces.events import EventReader
+from router.surfaces.surface import Order
 from router.testing import chunk, stream
 
 POLICY = Policy(tenant="bank_a", name="house", json_schema='{"type":"array","items":{"type":"integer"}}')

@@ -9,9 +9,9 @@ import pytest
 from registry.digests import Digest
 from registry.models import Canary, Role, Sampling
 from registry.names import engine_name
-from router.constrained import cache_salt
 from router.errors import EngineInterrupted, EngineTimeout, EngineUnavailable
 from router.records import Record
+from router.surfaces.salt import cache_salt
 from router.testing import FakeAnswer, completion, honest
 from tests.unit.router.conftest import SCHEMA
 from tests.unit.router.driving import QUESTION, SALT, House, until

@@ -7,13 +7,14 @@ from typing import Any
 import orjson
 import pytest
 
-from registry.digests import Digest
 from registry.models import Role
-from router.constrained import Order, cache_salt, constrain
 from router.errors import InvalidRequest, ResponseFormatConflict, UnsupportedParameter
 from router.headers import Headers
-from router.request import Question, parse
 from router.resolution import choose, resolve
+from router.surfaces.chat.order import constrain
+from router.surfaces.chat.question import parse
+from router.surfaces.salt import cache_salt
+from router.surfaces.surface import Order, Question
 from router.tables import Principal, compile_tables
 from router.testing import Scene
 from tests.unit.router.conftest import SCHEMA
@@ -126,11 +127,6 @@ def test_text_parts_are_joined_and_nulls_mean_absent() -> None:
     found = question(messages=[message], temperature=None, stop=None, response_format=None, n=None)
     assert found.messages == ({"role": "user", "content": "ab", "name": "me"},)
     assert (found.temperature, found.choices, found.options) == (None, 1, {})
-
-
-def test_the_digest_is_of_the_bytes_as_sent() -> None:
-    body = b'{ "messages":[{"role":"user","content":"x"}], "model":"a" }'
-    assert parse(body, most_choices=8).digest == Digest.of(body)
 
 
 def test_contradictions() -> None:

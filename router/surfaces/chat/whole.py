@@ -5,31 +5,16 @@ Built from a list of what is known instead of deleting what is not: vLLM adds fi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from router.constrained import Order
 from router.errors import EngineAnswerMismatch, EngineFailed, EngineInterrupted
-from router.metering import Usage, read_usage
+from router.metering import read_usage
+from router.surfaces.surface import Choice, Order, Rewritten
 
 FINISHED = ("stop", "length")
 """Every other reason (vLLM's ``abort``, ``error``, tool calls nobody asked for) is an unfinished answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    content: str | None
-    finish_reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rewritten:
-    body: bytes
-    choices: tuple[Choice, ...]
-    """By index."""
-    usage: Usage | None
 
 
 def read_object(data: bytes) -> dict[str, Any]:
