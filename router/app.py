@@ -18,13 +18,14 @@ from registry.clock import Clock, SystemClock
 from registry.signing.keys import Signer
 from router import metrics, problems, receipts
 from router.auth import authenticate
+from router.circuit import Circuits
 from router.errors import InvalidApiKey, PathNotFound, ReceiptNotFound, RouterError
 from router.exchange import Exchange, Message, RawHeaders, Receive, Send
 from router.feed import Feed
 from router.forwarding import AiohttpEngines
 from router.limits import Cadence, Freshness, Limits, Timeouts
 from router.pipeline import Pipeline
-from router.placement import Leases
+from router.placement import Leases, Placement
 from router.ports import Engines, FeedSource, HeadSink
 from router.records.heads import Heads
 from router.records.log import RecordLog
@@ -143,7 +144,7 @@ class RouterApp:
             expected = f"Bearer {self._metrics_token}".encode()
             if len(shown) != 1 or not secrets.compare_digest(shown[0].encode(), expected):
                 raise InvalidApiKey
-        body = self._metrics.render(self._pipeline.leases.engines())
+        body = self._metrics.render(self._pipeline.placement.leases.engines())
         await exchange.respond(200, body, [(b"content-type", metrics.CONTENT_TYPE.encode())])
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -199,7 +200,7 @@ def create_app(
     pipeline = Pipeline(
         feed=Feed(feed, freshness=freshness or Freshness(), ticks=ticks),
         engines=engines or AiohttpEngines(timeouts or Timeouts()),
-        leases=Leases(),
+        placement=Placement(Leases(ticks=ticks), Circuits(ticks)),
         log=log,
         limits=limits or Limits(),
         salt_secret=salt_secret,

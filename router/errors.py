@@ -187,6 +187,10 @@ class EngineFailed(RouterError):
         super().__init__("the engine failed to answer")
 
 
+class EngineAnswered(EngineFailed):
+    """It answered with an error status: it lives, and the request itself may be the reason."""
+
+
 class EngineAnswerMismatch(RouterError):
     code, status = "engine_answer_mismatch", 502
     hint = "nothing of that answer was passed on; tell the operator the record id"

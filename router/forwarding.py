@@ -11,6 +11,7 @@ from contextlib import suppress
 import aiohttp
 
 from router.errors import (
+    EngineAnswered,
     EngineFailed,
     EngineInterrupted,
     EngineRejectedRequest,
@@ -111,7 +112,7 @@ def check_status(status: int) -> None:
     if status in (400, 413):
         raise EngineRejectedRequest
     if status != 200:
-        raise EngineFailed
+        raise EngineAnswered
 
 
 async def read_all(answer: EngineAnswer, limit: int) -> bytes:

@@ -25,8 +25,7 @@ from router.forwarding import address, check_status, read_all
 from router.limits import Limits
 from router.metering import Usage
 from router.moments import Moments
-from router.placement import Leases
-from router.placement import order as in_order
+from router.placement import Placement, affinity_of
 from router.places import Place
 from router.ports import EngineAnswer, Engines
 from router.records.log import RecordLog, durable
@@ -43,7 +42,7 @@ _log = logging.getLogger(__name__)
 class Pipeline:
     feed: Feed
     engines: Engines
-    leases: Leases
+    placement: Placement
     log: RecordLog
     limits: Limits
     salt_secret: bytes
@@ -81,7 +80,8 @@ class Pipeline:
         unit = unit_of(principal, exchange.headers, question.user)
         target = resolve(chosen, tables, unit=unit, now=now)
         order = surface.order(question, target, self.salt_secret)
-        async with exchange.connected(), self._forwarded(asked, target, order) as answer:
+        affinity = affinity_of(exchange.headers, question) if len(target.live.places) > 1 else 0
+        async with exchange.connected(), self._forwarded(asked, target, order, affinity) as answer:
             if order.stream:
                 end = await self._stream(asked, order, answer)
             else:
@@ -94,28 +94,31 @@ class Pipeline:
             await exchange.respond(200, end, asked.headers())
 
     @asynccontextmanager
-    async def _forwarded(self, asked: "_Asked", target: Target, order: Order) -> AsyncIterator[EngineAnswer]:
+    async def _forwarded(
+        self, asked: "_Asked", target: Target, order: Order, affinity: int
+    ) -> AsyncIterator[EngineAnswer]:
         """Place, lease and forward; the next engine is asked only if nothing was sent to this one."""
         trace, version = asked.trace, target.live.version
         trace.version, trace.epoch, trace.canary = version, target.live.epoch, target.live.canary
-        for place in in_order(target.live.places, self.leases):
-            with self.leases.hold(place, version):
-                _note_place(trace, place)
-                self._stop_clock(asked)
-                intent = self.log.append("intent", trace)
-                asked.moments.asked, asked.moments.url = self.ticks(), place.url
-                try:
+        tried: list[str] = []
+        while (place := self.placement.next(target.live.places, affinity, tried)) is not None:
+            tried.append(place.engine)
+            try:
+                with self.placement.visit(place, version):
+                    _note_place(trace, place)
+                    self._stop_clock(asked)
+                    intent = self.log.append("intent", trace)
+                    asked.moments.asked, asked.moments.url = self.ticks(), place.url
                     answer = await self.engines.ask(address(place.url, asked.surface.upstream), order.body)
-                except NothingSent:
-                    asked.moments.retries += 1
-                    continue
-                try:
-                    await durable(intent)  # written while the engine worked; no answer without it
-                    check_status(answer.status)
-                    yield answer
-                finally:
-                    await answer.close()
-                return
+                    try:
+                        await durable(intent)  # written while the engine worked; no answer without it
+                        check_status(answer.status)
+                        yield answer
+                    finally:
+                        await answer.close()
+                    return
+            except NothingSent:
+                asked.moments.retries += 1
         raise EngineUnavailable
 
     async def _whole(self, asked: "_Asked", order: Order, answer: EngineAnswer) -> bytes:

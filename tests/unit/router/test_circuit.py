@@ -1,0 +1,140 @@
+"""A circuit opens on what engines do to connections, and on nothing that a request can bring about alone."""
+
+import asyncio
+
+import pytest
+
+from registry.digests import Digest
+from router.circuit import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Circuit, Circuits
+from router.errors import (
+    ClientGone,
+    EngineAnswered,
+    EngineAnswerMismatch,
+    EngineFailed,
+    EngineInterrupted,
+    EngineRejectedRequest,
+    EngineTimeout,
+    EngineUnavailable,
+    NothingSent,
+    OutputInvalid,
+    OutputTruncated,
+    RecordUnavailable,
+)
+from router.places import Place
+
+HERE = Place("engine-0", "boot-1", "http://engine-0", Digest.of(b"finding"))
+OTHER = Place("engine-1", "boot-1", "http://engine-1", Digest.of(b"finding"))
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.circuits = Circuits(lambda: self.now)
+
+    def fail(self, times: int = 1, error: type[BaseException] = NothingSent, at: Place = HERE) -> None:
+        for _ in range(times):
+            self.circuits.asked(at)
+            self.circuits.failed(at, error())
+
+    @property
+    def open(self) -> bool:
+        return not self.circuits.admits(HERE)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NothingSent, EngineUnavailable, EngineTimeout, EngineFailed, EngineInterrupted, EngineAnswerMismatch],
+)
+def test_what_an_engine_does_opens_its_circuit_and_no_other(bench: Bench, error: type[Exception]) -> None:
+    bench.fail(FAILURES - 1, error)
+    assert not bench.open
+    assert bench.circuits.states() == {}
+    bench.fail(1, error)
+    assert bench.open
+    assert bench.circuits.admits(OTHER)
+    assert bench.circuits.states() == {"engine-0": Circuit.OPEN}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineRejectedRequest, EngineAnswered, OutputInvalid, OutputTruncated, ClientGone, RecordUnavailable,
+        asyncio.CancelledError, ValueError,
+    ],
+)  # fmt: skip
+def test_what_a_request_or_its_client_does_opens_nothing(bench: Bench, error: type[BaseException]) -> None:
+    bench.fail(100, error)
+    assert not bench.open
+
+
+def test_anybodys_success_ends_a_row_of_failures(bench: Bench) -> None:
+    for _ in range(5):
+        bench.fail(FAILURES - 1)
+        bench.circuits.succeeded(HERE)
+    assert not bench.open
+
+
+def test_after_the_pause_one_probe_at_a_time_is_let_through(bench: Bench) -> None:
+    bench.fail(FAILURES)
+    bench.now += FIRST_PAUSE - 0.001
+    assert bench.open
+    bench.now += 0.001
+    assert not bench.open
+    assert bench.circuits.states() == {"engine-0": Circuit.HALF_OPEN}
+    bench.circuits.asked(HERE)
+    assert bench.open
+    bench.circuits.succeeded(HERE)
+    assert not bench.open
+    bench.fail(FAILURES - 1)  # the row starts again
+    assert not bench.open
+
+
+def test_a_probe_that_nobody_hears_of_again_holds_nothing_up(bench: Bench) -> None:
+    bench.fail(FAILURES)
+    bench.now += FIRST_PAUSE
+    bench.circuits.asked(HERE)  # and then its client hangs up, or the engine never answers
+    bench.now += FIRST_PAUSE
+    assert not bench.open
+
+
+def test_each_failed_probe_doubles_the_pause_up_to_a_bound(bench: Bench) -> None:
+    bench.fail(FAILURES)
+    pauses = []
+    for _ in range(8):
+        start = bench.now
+        while bench.open:
+            bench.now += 0.5
+        pauses.append(bench.now - start)
+        bench.fail()
+    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert pauses[-1] == LONGEST_PAUSE
+
+
+def test_requests_that_were_under_way_when_it_opened_say_nothing_new(bench: Bench) -> None:
+    bench.fail(FAILURES)
+    for _ in range(50):
+        bench.circuits.failed(HERE, EngineTimeout())
+    bench.now += FIRST_PAUSE
+    assert not bench.open
+
+
+def test_an_engine_that_was_started_again_starts_without_a_past(bench: Bench) -> None:
+    bench.fail(FAILURES)
+    again = Place("engine-0", "boot-2", "http://engine-0", HERE.attestation)
+    assert bench.circuits.admits(again)
+    bench.fail(FAILURES, at=again)
+    assert not bench.circuits.admits(again)
+
+
+def test_engines_that_are_gone_are_forgotten(bench: Bench) -> None:
+    for number in range(100):
+        bench.fail(FAILURES, at=Place(f"pod-{number}", "boot-1", "http://pod", HERE.attestation))
+    assert len(bench.circuits.states()) == 100
+    bench.now += 1000
+    bench.fail()
+    assert bench.circuits.states() == {}
