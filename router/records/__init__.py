@@ -1,6 +1,7 @@
 """The request audit trail: hash-chained lines, one fsync a batch, signed heads, offline verification."""
 
-from router.records.heads import Heads, RecordHead
+from registry.models import RecordHead
+from router.records.heads import Heads
 from router.records.log import RecordLog
 from router.records.record import Record, Trace, content_digest, genesis
 from router.records.verify import RecordFault, verify_records
