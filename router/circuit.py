@@ -18,6 +18,7 @@ from router.errors import (
     EngineTimeout,
     EngineUnavailable,
     OutputInvalid,
+    OutputRefused,
     OutputTruncated,
 )
 from router.places import Place
@@ -30,7 +31,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 _FORGOTTEN = 600.0
 """Seconds after which an engine that nobody asks any more (it is gone) is forgotten."""
 _BLAMED = (EngineFailed, EngineAnswerMismatch, EngineInterrupted, EngineTimeout, EngineUnavailable)
-SERVED = (EngineRejectedRequest, OutputInvalid, OutputTruncated)
+SERVED = (EngineRejectedRequest, OutputInvalid, OutputRefused, OutputTruncated)
 """Errors of a request whose engine did all it should."""
 
 

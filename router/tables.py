@@ -6,8 +6,8 @@ together (an alias and its version, a slot and the boot of its engine) is checke
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from registry.digests import Digest
 from registry.feed import Delta, Snapshot, State, uncollected
@@ -51,6 +51,8 @@ class Tables:
     places: Places
     """Attested places of usable versions."""
     troubles: Mapping[Subject, str]
+    callers: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """``router.auth`` keeps here what it found out from these tables; gone with them, so never stale."""
 
     @property
     def size(self) -> int:

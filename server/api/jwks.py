@@ -3,38 +3,22 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
-import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from registry.canonical import decode
 from registry.errors import InvalidDocument
+from registry.identity.keysets import BETWEEN, FRESH, STALE, ProviderKey, parse
 from server.errors import IdentityProviderUnreachable, SettingsInvalid
 
-FRESH: Final = 300.0
-"""Seconds after which the keys are asked for again, so that a key withdrawn by the provider ends here too."""
-STALE: Final = 3600.0
-"""Seconds that known keys are still believed while the provider does not answer."""
-BETWEEN: Final = 30.0
-"""Seconds at least between two questions: tokens with made-up key ids must not become load elsewhere."""
 _MAX_BYTES: Final = 256 * 1024
 _TIMEOUT: Final = 5.0
-_LEAST_RSA_BITS: Final = 2048  # RFC 7518, 3.3
-_ALGORITHMS: Final = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
+_WHOLE: Final = 15.0
+"""Seconds for all of it: a provider that sends a byte every four would otherwise never be timed out."""
 
 Fetch = Callable[[], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderKey:
-    key: Any
-    algorithm: str
-    """The only one it may be used with, whatever a token says."""
 
 
 class KeySet:
@@ -73,40 +57,6 @@ class KeySet:
         self._keys, self._fetched = keys, now
 
 
-def parse(data: bytes) -> dict[str, ProviderKey]:
-    """Key id -> key, of those that may verify our tokens. Raises InvalidDocument when it is no key set."""
-    document = decode(data)
-    listed = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(listed, list):
-        raise InvalidDocument("not a JSON web key set")
-    keys: dict[str, ProviderKey] = {}
-    for item in listed:
-        if not isinstance(item, dict) or (found := _usable(item)) is None:
-            continue
-        if item["kid"] in keys:
-            raise InvalidDocument("two keys have one id")
-        keys[item["kid"]] = found
-    return keys
-
-
-def _usable(item: dict[str, Any]) -> ProviderKey | None:
-    """None for what must not verify: symmetric keys, other curves, encryption keys, short RSA keys."""
-    kind, curve = item.get("kty"), item.get("crv")
-    algorithm = _ALGORITHMS.get((kind, curve)) if isinstance(kind, str) else None
-    if algorithm is None or not isinstance(item.get("kid"), str):
-        return None
-    if item.get("use", "sig") != "sig" or item.get("alg", algorithm) != algorithm:
-        return None
-    public = {name: value for name, value in item.items() if name in {"kty", "crv", "n", "e", "x", "y"}}
-    try:
-        key = jwt.PyJWK(public, algorithm=algorithm).key
-    except (jwt.PyJWTError, ValueError, TypeError):
-        return None
-    if isinstance(key, RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
-        return None
-    return ProviderKey(key, algorithm)
-
-
 def fetch_url(url: str) -> Fetch:
     """Over HTTPS (plain HTTP only to this machine), without redirects. Raises SettingsInvalid."""
     parts = urlsplit(url)
@@ -115,7 +65,7 @@ def fetch_url(url: str) -> Fetch:
         raise SettingsInvalid("the identity provider's keys must come over https")
 
     def fetch() -> bytes:
-        body = bytearray()
+        body, begun = bytearray(), time.monotonic()
         with httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=False) as answer:
             if answer.status_code != 200:
                 raise InvalidDocument(f"the identity provider answered {answer.status_code}")
@@ -123,6 +73,8 @@ def fetch_url(url: str) -> Fetch:
                 body += piece
                 if len(body) > _MAX_BYTES:
                     raise InvalidDocument("the key set is too large")
+                if time.monotonic() - begun > _WHOLE:
+                    raise InvalidDocument("the key set took too long")
         return bytes(body)
 
     return fetch
