@@ -13,6 +13,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from registry import canonical
+from registry.contradictions import check_parts
 from registry.errors import InvalidDocument, UnsupportedSchema
 from registry.models import Policy
 from registry.patterns import pattern_fault
@@ -53,9 +54,11 @@ class SchemaFault:
 
 
 def check_policy(policy: Policy) -> None:
-    """Raises :class:`UnsupportedSchema`, or InvalidDocument when the schema is not even a JSON object."""
+    """Raises :class:`UnsupportedSchema`, PolicyContradicts, or InvalidDocument when the schema is not even a
+    JSON object."""
     if policy.json_schema is not None:
         _refuse(lint_text(policy.json_schema))
+    check_parts(policy)
 
 
 def lint_text(text: str) -> tuple[SchemaFault, ...]:
