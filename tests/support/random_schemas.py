@@ -58,7 +58,7 @@ def _value(random: Random, keyword: str, depth: int, refs: bool) -> Any:  # noqa
     if keyword in _LIMITS:
         return random.choice(_NUMBERS)
     if keyword == "multipleOf":
-        return random.choice([1, 2, 3, 4, 0.5, 1.5])
+        return random.choice([1, 2, 3, 4, 0.5])
     if keyword in _COUNTS:
         return random.randint(0, 3)
     if keyword == "pattern":
