@@ -13,7 +13,7 @@
     ├── EngineFailed, EngineAnswerMismatch, EngineInterrupted, OutputInvalid,
     │   ToolCallInvalid                                                                     502
     ├── RouterNotReady, RouteUnusable, AdapterNotReady, EngineUnavailable, RecordUnavailable,
-    │   RecordsBusy, Overloaded                      503
+    │   RecordsBusy, Overloaded, RouterDraining                      503
     ├── EngineTimeout                                    504
     └── Internal                                         500
 
@@ -316,6 +316,17 @@ class ToolCallInvalid(OutputInvalid):
 class RouterNotReady(RouterError):
     code, status = "router_not_ready", 503
     hint = "try again in a moment"
+
+
+class RouterDraining(RouterError):
+    """It was told to stop: what is under way ends, and a load balancer has other routers."""
+
+    code, status = "router_draining", 503
+    hint = "ask again: another router answers"
+    retry_after = 1
+
+    def __init__(self) -> None:
+        super().__init__("this router is about to stop")
 
 
 class RouteUnusable(RouterError):

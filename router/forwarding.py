@@ -11,6 +11,7 @@ from contextlib import suppress
 import aiohttp
 
 from router.errors import (
+    EndpointUnsupported,
     EngineAnswered,
     EngineFailed,
     EngineInterrupted,
@@ -107,8 +108,11 @@ def address(url: str, path: str) -> str:
     return url.rstrip("/") + path
 
 
-def check_status(status: int) -> None:
-    """Raises EngineRejectedRequest (the request's fault) or EngineFailed; never with the engine's words."""
+def check_status(status: int, *, optional: bool = False) -> None:
+    """Raises EngineRejectedRequest (the request's fault), EndpointUnsupported (of an ``optional`` path) or
+    EngineFailed; never with the engine's words."""
+    if optional and status in (404, 405, 501):
+        raise EndpointUnsupported
     if status in (400, 413):
         raise EngineRejectedRequest
     if status != 200:

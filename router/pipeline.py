@@ -112,7 +112,7 @@ class Pipeline:
                     answer = await self.engines.ask(address(place.url, asked.surface.upstream), order.body)
                     try:
                         await durable(intent)  # written while the engine worked; no answer without it
-                        check_status(answer.status)
+                        check_status(answer.status, optional=asked.surface.optional)
                         yield answer
                     finally:
                         await answer.close()
@@ -128,7 +128,10 @@ class Pipeline:
         _note_usage(asked.trace, rewritten.usage)
         asked.trace.finish_reasons = tuple(choice.finish_reason for choice in rewritten.choices)
         for choice in rewritten.choices:
-            validation.check(order.policy, choice.content, choice.finish_reason)
+            if not choice.tool_calls:  # their own schemas were checked by the surface
+                validation.check(
+                    order.policy, choice.content, choice.finish_reason, refused=choice.refused, own=order.own
+                )
         asked.trace.answer, asked.trace.answer_of = Digest.of(rewritten.body), "body"
         return rewritten.body
 
@@ -178,8 +181,8 @@ class Pipeline:
             trace.status, trace.code = error.status, error.code
         if isinstance(error, ClientGone):
             return
-        if exchange.started:
-            await exchange.end(asked.surface.broken(error))
+        if exchange.started and asked.streamed is not None:
+            await exchange.end(asked.streamed.broken(error))
         else:
             await exchange.respond(error.status, asked.surface.refusal(error), asked.headers(error))
 

@@ -1,6 +1,6 @@
 """What a surface is to the pipeline, and what passes between the two."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from router.errors import RouterError
@@ -8,6 +8,7 @@ from router.limits import Limits
 from router.metering import Usage
 from router.policies import CompiledPolicy
 from router.resolution import Target
+from router.surfaces.tools import ToolCall, Tools
 
 
 class Question(NamedTuple):  # made for every request, and three times as fast to make as a frozen dataclass
@@ -27,6 +28,11 @@ class Question(NamedTuple):  # made for every request, and three times as fast t
     messages: Sequence[Mapping[str, Any]] = ()
     response_format: Mapping[str, Any] | None = None
     logprobs: bool = False
+    tools: Tools | None = None
+    prompts: Sequence[str | list[int]] = ()
+    """Of a completion, or what is to be embedded."""
+    echo: Mapping[str, Any] = {}
+    """What the answer repeats of the question."""
 
 
 class Order(NamedTuple):
@@ -40,11 +46,19 @@ class Order(NamedTuple):
     include_usage: bool
     logprobs: bool
     policy: CompiledPolicy
+    tools: Tools | None = None
+    echo: Mapping[str, Any] = {}
+    own: Callable[[Any], bool] | None = None
+    """Whether a decoded answer satisfies the client's schema, where it was let narrow the policy's."""
 
 
 class Choice(NamedTuple):
     content: str | None
     finish_reason: str
+    tool_calls: Sequence[ToolCall] = ()
+    """Their arguments were already found to satisfy the tools' own schemas."""
+    refused: bool = False
+    """Whether the engine says that the model declined."""
 
 
 class Rewritten(NamedTuple):
@@ -57,7 +71,8 @@ class Rewritten(NamedTuple):
 class Streamed(Protocol):
     """The rewriting state of one stream. ``accept`` each event, then ``finish``."""
 
-    usage: Usage | None
+    @property
+    def usage(self) -> Usage | None: ...
 
     @property
     def contents(self) -> Sequence[str]:
@@ -84,6 +99,10 @@ class Streamed(Protocol):
         """The held-back end. Raises EngineInterrupted while a choice has no ``finish_reason``."""
         ...
 
+    def broken(self, error: RouterError) -> bytes:
+        """The last event of a stream that had already begun; no proper end ever follows it."""
+        ...
+
 
 class Surface(Protocol):
     @property
@@ -106,6 +125,11 @@ class Surface(Protocol):
         """Of an answer's id."""
         ...
 
+    @property
+    def optional(self) -> bool:
+        """Whether an engine may lack ``upstream`` because of its base."""
+        ...
+
     def parse(self, body: bytes, limits: Limits) -> Question:
         """Raises InvalidRequest (``param`` names the field) or UnsupportedParameter."""
         ...
@@ -125,8 +149,4 @@ class Surface(Protocol):
 
     def refusal(self, error: RouterError) -> bytes:
         """The body of an error response."""
-        ...
-
-    def broken(self, error: RouterError) -> bytes:
-        """The last event of a stream that had already begun."""
         ...

@@ -1,16 +1,16 @@
 """constrain: what the policy of a route makes of a question, ready for any engine."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from router.policies import CompiledPolicy
+from router.errors import UnsupportedParameter
 from router.resolution import Target
 from router.surfaces.bounds import sampling
 from router.surfaces.response_format import response_format
 from router.surfaces.salt import cache_salt
 from router.surfaces.surface import Order, Question
+from router.surfaces.tools import permit
 
 
 def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
@@ -19,7 +19,7 @@ def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
     fields: dict[str, Any] = {
         **question.options,
         "model": target.live.engine_name,
-        "messages": _messages(question, policy),
+        "messages": [*policy.opening, *question.messages],
         "stream": question.stream,
         "n": question.choices,
         "cache_salt": cache_salt(salt_secret, target.route.tenant, policy.digest, target.live.epoch),
@@ -28,6 +28,11 @@ def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
     form = response_format(question, policy)
     if form is not None:
         fields["response_format"] = form
+    if question.tools is not None:
+        permit(question.tools, policy)
+        if form is not None:
+            raise UnsupportedParameter("tools cannot be combined with a JSON response_format", param="tools")
+        fields |= question.tools.fields()
     if question.stream:
         # Always asked for, because usage is metered; passed on only to clients that asked for it too.
         fields["stream_options"] = {"include_usage": True}
@@ -40,10 +45,6 @@ def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
         include_usage=question.include_usage,
         logprobs=question.logprobs,
         policy=policy,
+        tools=question.tools,
+        echo=question.echo,
     )
-
-
-def _messages(question: Question, policy: CompiledPolicy) -> list[Mapping[str, Any]]:
-    system = policy.policy.system_prompt
-    own = [{"role": "system", "content": system}] if system else []
-    return [*own, *question.messages]

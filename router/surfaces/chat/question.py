@@ -9,24 +9,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.errors import InvalidRequest, UnsupportedParameter
-from router.surfaces import fields
+from router.surfaces import fields, tools
+from router.surfaces.chat.messages import messages
 from router.surfaces.fields import Check
 from router.surfaces.surface import Question
 
-_ROLES = ("system", "developer", "user", "assistant")
+MOST_TOKENS = 1 << 20
+SEEDS = fields.integer(-(1 << 63), (1 << 63) - 1)
+PENALTY = fields.number(-2, 2)
+TEMPERATURE = fields.number(0, 2)
+TOP_P = fields.number(0, 1, low_excluded=True)
 
 
 def parse(body: bytes, *, most_choices: int) -> Question:
     """Raises InvalidRequest (``param`` names the field) or UnsupportedParameter."""
-    sent = fields.decode(body)
-    for name in sent:
-        if name not in _FIELDS and sent[name] is not None:
-            raise UnsupportedParameter(f"the field {name[:64]!r} is not supported", param=name[:64])
-    # OpenAI clients may write null for "not given"; only model and messages must be there.
-    given = {name: _FIELDS[name](name, value) for name, value in sent.items() if value is not None}
-    for name in ("model", "messages"):
-        if name not in given:
-            raise InvalidRequest(f"{name} is missing", param=name)
+    given = fields.allowed(fields.decode(body), FIELDS)
+    fields.required(given, "model", "messages")
     choices = given.get("n", 1)
     if choices > most_choices:
         raise InvalidRequest(f"n may be at most {most_choices}", param="n")
@@ -46,8 +44,15 @@ def parse(body: bytes, *, most_choices: int) -> Question:
         logprobs=given.get("logprobs", False),
         response_format=given.get("response_format"),
         user=given.get("user"),
-        options={name: given[name] for name in _PASSED_ON if name in given},
+        options={name: given[name] for name in PASSED_ON if name in given},
+        tools=tools.read_tools(given),
     )
+
+
+def stream_options(name: str, value: Any) -> bool:
+    options = fields.mapping(name, value)
+    fields.known(name, options, ("include_usage",))
+    return fields.boolean(f"{name}.include_usage", options.get("include_usage", False))
 
 
 def _max_tokens(given: Mapping[str, Any]) -> int | None:
@@ -59,71 +64,36 @@ def _max_tokens(given: Mapping[str, Any]) -> int | None:
     return found
 
 
-def _messages(name: str, value: Any) -> tuple[dict[str, str], ...]:
-    if not isinstance(value, list) or not value:
-        raise InvalidRequest("messages must be a list with at least one message", param=name)
-    return tuple(_message(f"{name}[{index}]", message) for index, message in enumerate(value))
+def _only_text(name: str, value: Any) -> None:
+    if value != ["text"]:
+        raise UnsupportedParameter("modalities may only be ['text']", param=name)
 
 
-def _message(at: str, value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"{at} must be an object", param=at)
-    for field in value:
-        if field not in ("role", "content", "name") and value[field] is not None:
-            raise UnsupportedParameter(f"{at}.{field[:64]} is not supported", param=f"{at}.{field[:64]}")
-    role = value.get("role")
-    if role not in _ROLES:
-        raise InvalidRequest(f"{at}.role must be one of {', '.join(_ROLES)}", param=f"{at}.role")
-    message = {"role": role, "content": _content(f"{at}.content", value.get("content"))}
-    if value.get("name") is not None:
-        message["name"] = fields.text(f"{at}.name", value["name"])
-    return message
-
-
-def _content(at: str, value: Any) -> str:
-    """Text, or a list of text parts (joined). An image part would make the engine fetch a URL."""
-    if not isinstance(value, list):
-        return fields.text(at, value)
-    parts = []
-    for index, part in enumerate(value):
-        where = f"{at}[{index}]"
-        if not isinstance(part, dict) or set(part) != {"type", "text"} or part["type"] != "text":
-            raise UnsupportedParameter(f"{where} is not a text part", param=where)
-        parts.append(fields.text(where, part["text"]))
-    return "".join(parts)
-
-
-def _stream_options(name: str, value: Any) -> bool:
-    if not isinstance(value, dict):
-        raise InvalidRequest("stream_options must be an object", param=name)
-    for field in value:
-        if field != "include_usage":
-            raise UnsupportedParameter(f"{name}.{field[:64]} is not supported", param=f"{name}.{field[:64]}")
-    return fields.boolean(f"{name}.include_usage", value.get("include_usage", False))
-
-
-_FIELDS: Mapping[str, Check] = {
+FIELDS: Mapping[str, Check] = {
     "model": fields.model,
-    "messages": _messages,
-    "temperature": fields.number(0, 2),
-    "top_p": fields.number(0, 1, low_excluded=True),
-    "max_tokens": fields.integer(1, 1 << 20),
-    "max_completion_tokens": fields.integer(1, 1 << 20),
+    "messages": messages,
+    "temperature": TEMPERATURE,
+    "top_p": TOP_P,
+    "max_tokens": fields.integer(1, MOST_TOKENS),
+    "max_completion_tokens": fields.integer(1, MOST_TOKENS),
     "stream": fields.boolean,
-    "stream_options": _stream_options,
+    "stream_options": stream_options,
     "n": fields.integer(1, 128),
     "stop": fields.stop,
-    "seed": fields.integer(-(1 << 63), (1 << 63) - 1),
-    "presence_penalty": fields.number(-2, 2),
-    "frequency_penalty": fields.number(-2, 2),
+    "seed": SEEDS,
+    "presence_penalty": PENALTY,
+    "frequency_penalty": PENALTY,
     "logprobs": fields.boolean,
     "top_logprobs": fields.integer(0, 20),
     "response_format": fields.mapping,
+    "tools": tools.functions,
+    "tool_choice": tools.tool_choice,
+    "parallel_tool_calls": fields.boolean,
     # Accepted because clients send them; never passed on.
     "user": fields.text,
     "metadata": fields.mapping,
     "store": fields.store,
+    "modalities": _only_text,
 }
-_PASSED_ON = ("top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs")
-SUPPORTED = tuple(sorted(_FIELDS))
-"""For the reference page."""
+PASSED_ON = ("top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs")
+IGNORED = ("user", "metadata", "store", "modalities")

@@ -1,130 +1,109 @@
-"""Events of a streamed answer: checked and rewritten one by one.
+"""Events of a streamed answer, rewritten one by one.
 
 What ends an answer (each choice's ``finish_reason`` chunk, the usage, ``[DONE]``) is held back until every
 choice is finished and validated and the record is on disk, so a client that saw the end saw a good answer.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from router import validation
-from router.errors import EngineFailed, EngineInterrupted
-from router.metering import Usage, read_usage
-from router.surfaces.chat import whole as rewriting
+from router import problems
+from router.errors import RouterError
+from router.metering import Usage
+from router.surfaces.chat.reading import Piece, Reading
+from router.surfaces.chat.whole import call_id
 from router.surfaces.surface import Order
 
 DONE = b"data: [DONE]\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    index: int
-    content: str
-    finish_reason: str | None
-    event: bytes
-
-
 class StreamedAnswer:
-    """The rewriting state of one stream. ``accept`` each event, then ``finish``."""
+    """``accept`` each event, then ``finish``."""
 
     def __init__(self, order: Order, answer_id: str) -> None:
         self._order = order
         self._id = answer_id
-        self._parts: list[list[str]] = [[] for _ in range(order.choices)]
-        self._ends: list[str] = [""] * order.choices
-        """Text of each choice's held-back last chunk."""
-        self._reasons: list[str | None] = [None] * order.choices
+        self._reading = Reading(order)
         self._held: list[bytes] = []
-        self._created = 0
-        self.usage: Usage | None = None
+        self._around: dict[int, tuple[bytes, bytes]] = {}
+        """What stands around the text of an ordinary chunk, per choice: always the same."""
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._reading.usage
 
     @property
     def contents(self) -> list[str]:
-        """Whole text per choice, by index."""
-        return ["".join(parts) + end for parts, end in zip(self._parts, self._ends, strict=True)]
+        return self._reading.contents
 
     @property
     def contents_before_end(self) -> list[str]:
-        """The same without what is held back: what a client has when the stream fails under way."""
-        return ["".join(parts) for parts in self._parts]
+        return self._reading.contents_before_end
 
     @property
     def finish_reasons(self) -> list[str]:
-        return [reason or "" for reason in self._reasons]
+        return self._reading.finish_reasons
 
     def accept(self, event: bytes) -> bytes:
-        """What may be sent on now (possibly nothing).
-
-        Raises EngineInterrupted (error frame), EngineAnswerMismatch, EngineFailed, OutputTruncated,
-        OutputInvalid.
-        """
-        chunk = rewriting.read_object(event)
-        if "error" in chunk:
-            raise EngineInterrupted
-        rewriting.check_model(chunk, self._order.engine_name)
-        entries = chunk.get("choices")
-        if chunk.get("object") != "chat.completion.chunk" or not isinstance(entries, list):
-            raise EngineFailed
-        self._created = rewriting.created(chunk)
-        self.usage = read_usage(chunk.get("usage")) or self.usage
-        taken = [self._take(entry) for entry in entries]
-        return b"".join([self._commit(piece) for piece in taken])
+        ready: list[bytes] = []
+        for piece in self._reading.accept(event):
+            index, content, reason, calls, logprobs, role = piece
+            if reason is not None:
+                self._held.append(self._chunk(piece))
+            elif content is None or calls or logprobs is not None or role:
+                ready.append(self._chunk(piece))
+            else:
+                before, after = self._around.get(index) or self._surroundings(index)
+                ready.append(before + orjson.dumps(content) + after)
+        return ready[0] if len(ready) == 1 else b"".join(ready)
 
     def finish(self) -> bytes:
-        """The held-back end. Raises EngineInterrupted while a choice has no ``finish_reason``.
-
-        The engine's own ``[DONE]`` is no evidence: vLLM sends one after an error, too.
-        """
-        if not all(self._reasons):
-            raise EngineInterrupted
+        self._reading.finish()
         if self._order.include_usage:
             usage = self.usage.public() if self.usage is not None else None
-            self._held.append(self._event([], usage=usage))
+            self._held.append(self._event([], usage))
         return b"".join((*self._held, DONE))
 
-    def _take(self, entry: Any) -> "_Piece":
-        """Check one choice's part of a chunk; changes nothing, so that a bad chunk leaves no trace."""
-        index = rewriting.choice_index(entry, self._order)
-        if self._reasons[index] is not None:  # words after the end are words that nobody validated
-            raise EngineFailed
-        delta = entry.get("delta")
-        content = delta.get("content") if isinstance(delta, dict) else None
-        if not isinstance(delta, dict) or not isinstance(content, str | None):
-            raise EngineFailed
-        public: dict[str, Any] = {}
-        if delta.get("role") is not None:
-            public["role"] = "assistant"
-        if content is not None:
-            public["content"] = content
-        reason = rewriting.finish_reason(entry)
-        if reason is not None:
-            whole = "".join((*self._parts[index], content or ""))
-            validation.check(self._order.policy, whole, reason)
+    def broken(self, error: RouterError) -> bytes:
+        return problems.frame(error)
+
+    def _surroundings(self, index: int) -> tuple[bytes, bytes]:
+        before, after = self._chunk(Piece(index, "\0", None)).split(rb'"\u0000"')
+        self._around[index] = before, after
+        return before, after
+
+    def _chunk(self, piece: Piece) -> bytes:
+        delta: dict[str, Any] = {}
+        if piece.role:
+            delta["role"] = "assistant"
+        if piece.content is not None:
+            delta["content"] = piece.content
+        if piece.calls:
+            delta["tool_calls"] = [self._call(piece.at, *part) for part in piece.calls]
         choice = {
-            "index": index,
-            "delta": public,
-            "logprobs": rewriting.logprobs(entry, self._order),
-            "finish_reason": reason,
+            "index": piece.at,
+            "delta": delta,
+            "logprobs": piece.logprobs,
+            "finish_reason": piece.finish_reason,
         }
-        return _Piece(index, content or "", reason, self._event([choice]))
+        return self._event([choice], None)
 
-    def _commit(self, piece: "_Piece") -> bytes:
-        """The event if it may go out now; an end is held back."""
-        if piece.finish_reason is None:
-            self._parts[piece.index].append(piece.content)
-            return piece.event
-        self._reasons[piece.index] = piece.finish_reason
-        self._ends[piece.index] = piece.content
-        self._held.append(piece.event)
-        return b""
+    def _call(self, choice: int, index: int, name: str | None, arguments: str) -> dict[str, Any]:
+        if name is None:
+            return {"index": index, "function": {"arguments": arguments}}
+        return {
+            "index": index,
+            "id": call_id(self._id, choice, index),
+            "type": "function",
+            "function": {"name": name, "arguments": arguments},
+        }
 
-    def _event(self, choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> bytes:
+    def _event(self, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> bytes:
         fields: dict[str, Any] = {
             "id": self._id,
             "object": "chat.completion.chunk",
-            "created": self._created,
+            "created": self._reading.created,
             "model": self._order.public_name,
             "choices": choices,
         }

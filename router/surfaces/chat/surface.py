@@ -16,6 +16,7 @@ class Chat:
     path = "/v1/chat/completions"
     upstream = "/v1/chat/completions"
     prefix = "chatcmpl-"
+    optional = False
 
     def parse(self, body: bytes, limits: Limits) -> Question:
         return parse(body, most_choices=limits.choices)
@@ -31,6 +32,3 @@ class Chat:
 
     def refusal(self, error: RouterError) -> bytes:
         return problems.body(error)
-
-    def broken(self, error: RouterError) -> bytes:
-        return problems.frame(error)
