@@ -3,6 +3,7 @@
 No framework: per-request framework work cost more than everything the router promises (docs/concepts).
 """
 
+import asyncio
 import logging
 import re
 import secrets
@@ -16,21 +17,27 @@ import orjson
 
 from registry.clock import Clock, SystemClock
 from registry.signing.keys import Signer
-from router import metrics, problems, receipts
+from router import metrics, observation, problems, receipts
+from router.admission import Admission, Alone, CountExchange, Hours, Patience, Queue
 from router.auth import authenticate
 from router.circuit import Circuits
 from router.errors import InvalidApiKey, PathNotFound, ReceiptNotFound, RouterError
 from router.exchange import Exchange, Message, RawHeaders, Receive, Send
 from router.feed import Feed
-from router.forwarding import AiohttpEngines
 from router.limits import Cadence, Freshness, Limits, Timeouts
+from router.logs import AccessLog
 from router.pipeline import Pipeline
 from router.placement import Leases, Placement
-from router.ports import Engines, FeedSource, HeadSink
+from router.ports import Counters, Engines, FeedSource, HeadSink, Spans
+from router.reach import Reach, always, takes_connections
 from router.records.heads import Heads
 from router.records.log import RecordLog
 from router.records.segments import Segments
+from router.shadowing import ShadowLimits, Shadows
 from router.surfaces import every
+from router.tables import Principal, Tables
+from router.tokens import Tokens
+from router.upstream import EnginePool
 
 _log = logging.getLogger(__name__)
 _WRITER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
@@ -44,18 +51,27 @@ class RouterApp:
         self,
         *,
         pipeline: Pipeline,
+        counts: CountExchange,
         heads: Heads,
         signer: Signer,
         metrics: metrics.Metrics,
         metrics_token: str | None,
+        reach: Reach,
+        spans: Spans | None,
+        access: AccessLog | None,
     ) -> None:
         self._pipeline = pipeline
+        self.drain = pipeline.drain
+        self.counts = counts
         self.feed = pipeline.feed
         self.records = pipeline.log
         self._heads = heads
         self._signer = signer
         self._metrics = metrics
         self._metrics_token = metrics_token
+        self._reach = reach
+        self._spans = spans
+        self._access = access
         self._stack = AsyncExitStack()
         self._surfaces = {surface.path: surface for surface in every.SURFACES}
         self._routes = {
@@ -64,6 +80,10 @@ class RouterApp:
             "/readyz": self._readyz,
             "/metrics": self._scrape,
         }
+
+    def metric_names(self) -> set[str]:
+        """Every metric that ``/metrics`` may hold."""
+        return self._metrics.names()
 
     async def start(self) -> None:
         """Raises RecordCorrupt or RecordsBusy when the audit trail cannot be continued."""
@@ -74,8 +94,23 @@ class RouterApp:
             stack.push_async_callback(self._pipeline.engines.stop)
             await self._heads.start()
             stack.push_async_callback(self._heads.stop)
+            if self._access is not None:
+                stack.push_async_callback(self._access.close)
+            if self._spans is not None:
+                stack.push_async_callback(asyncio.to_thread, self._spans.close)
+            await self._pipeline.placement.leases.start()
+            stack.push_async_callback(self._pipeline.placement.leases.stop)
+            await self._pipeline.shadows.start()
+            stack.push_async_callback(self._pipeline.shadows.stop)
+            if self._pipeline.tokens is not None:
+                await self._pipeline.tokens.start()
+                stack.push_async_callback(self._pipeline.tokens.stop)
+            await self.counts.start()
+            stack.push_async_callback(self.counts.stop)
             await self.feed.start()
             stack.push_async_callback(self.feed.stop)
+            await self._reach.start()
+            stack.push_async_callback(self._reach.stop)
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
@@ -112,9 +147,13 @@ class RouterApp:
                 refusal = problems.public(error)
                 await exchange.respond(refusal.status, problems.body(refusal), _challenge(refusal))
 
+    def _authenticate(self, exchange: Exchange, tables: Tables) -> Principal:
+        now = self._pipeline.clock.now()
+        return authenticate(exchange.headers, tables, now, self._pipeline.tokens)
+
     async def _models(self, exchange: Exchange) -> None:
         tables = self.feed.tables()
-        principal = authenticate(exchange.headers, tables, self._pipeline.clock.now())
+        principal = self._authenticate(exchange, tables)
         listed = [
             {"id": name, "object": "model", "created": 0, "owned_by": principal.tenant}
             for name in tables.models(principal.tenant)
@@ -122,7 +161,7 @@ class RouterApp:
         await exchange.respond(200, orjson.dumps({"object": "list", "data": listed}), [])
 
     async def _receipt(self, exchange: Exchange, record: str) -> None:
-        principal = authenticate(exchange.headers, self.feed.tables(), self._pipeline.clock.now())
+        principal = self._authenticate(exchange, self.feed.tables())
         line = await self.records.read(record, principal.tenant)
         if line is None:
             raise ReceiptNotFound
@@ -132,7 +171,8 @@ class RouterApp:
         await exchange.respond(200, b'{"ok":true}', [])
 
     async def _readyz(self, exchange: Exchange) -> None:
-        reasons = self.feed.reasons()
+        reasons = ["this router is about to stop"] if self.drain.under_way else []
+        reasons += [*self.feed.reasons(), *self._reach.reasons()]
         if self.records.fault is not None:
             reasons.append(f"records cannot be written: {self.records.fault}")
         body: dict[str, Any] = {"ready": not reasons, "reasons": reasons}
@@ -144,7 +184,7 @@ class RouterApp:
             expected = f"Bearer {self._metrics_token}".encode()
             if len(shown) != 1 or not secrets.compare_digest(shown[0].encode(), expected):
                 raise InvalidApiKey
-        body = self._metrics.render(self._pipeline.placement.leases.engines())
+        body = self._metrics.render()
         await exchange.respond(200, body, [(b"content-type", metrics.CONTENT_TYPE.encode())])
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -175,6 +215,13 @@ def create_app(
     freshness: Freshness | None = None,
     cadence: Cadence | None = None,
     metrics_token: str | None = None,
+    counters: Counters | None = None,
+    patience: Patience | None = None,
+    token_bytes: float = 1.0,
+    spans: Spans | None = None,
+    access: AccessLog | None = None,
+    tokens: Tokens | None = None,
+    shadows: ShadowLimits | None = None,
     clock: Clock | None = None,
     ticks: Callable[[], float] = time.monotonic,
     entropy: Callable[[int], bytes] = secrets.token_bytes,
@@ -183,7 +230,11 @@ def create_app(
 
     ``writer`` names this router's record chain (``records_dir/writer``) and must be its alone.
     ``salt_secret``: at least 32 random bytes, the same in all routers of a deployment.
+    ``spans`` and ``access`` (``router.tracing``, ``router.logs``) are off unless given.
+    ``tokens``: an identity provider's, taken beside keys if given.
     ``metrics_token``: if given, ``/metrics`` asks for it and names tenants; else it is open and names none.
+    ``counters``: where routers meet; without, each keeps the limits alone. ``patience``: of the queue.
+    ``token_bytes``: bytes of a prompt for which a token is reserved.
     Raises ValueError for values that would switch a protection off.
     """
     if not _WRITER.fullmatch(writer):
@@ -195,45 +246,63 @@ def create_app(
     clock = clock or SystemClock()
     cadence = cadence or Cadence()
     segments = Segments(records_dir / writer, writer=writer, segment_bytes=cadence.segment_bytes)
-    log = RecordLog(segments, writer=writer, clock=clock, cadence=cadence)
+    log = RecordLog(segments, writer=writer, clock=clock, cadence=cadence, key=signer.public)
     measured = metrics.Metrics(name_tenants=metrics_token is not None)
+    timeouts = timeouts or Timeouts()
+    asked = engines or EnginePool(timeouts)
+    placement = Placement(Leases(seconds=timeouts.whole, ticks=ticks), Circuits(ticks))
+    hours = Hours(wall=clock.now, ticks=ticks)
+    queue = Queue(patience or Patience(), ticks=ticks)
+    admission = Admission(hours, token_bytes=token_bytes)
+    counts = CountExchange(
+        counters or Alone(),
+        admission,
+        queue,
+        hours,
+        writer=f"{writer}.{entropy(8).hex()}",
+        ticks=ticks,
+    )
     pipeline = Pipeline(
+        admission=admission,
+        queue=queue,
         feed=Feed(feed, freshness=freshness or Freshness(), ticks=ticks),
-        engines=engines or AiohttpEngines(timeouts or Timeouts()),
-        placement=Placement(Leases(ticks=ticks), Circuits(ticks)),
+        engines=asked,
+        placement=placement,
         log=log,
         limits=limits or Limits(),
         salt_secret=salt_secret,
         clock=clock,
         ticks=ticks,
         entropy=entropy,
-        finished=measured.finished,
+        finished=observation.finishing(measured, spans, access),
+        spans=spans,
+        tokens=tokens,
+        shadows=Shadows(
+            engines=asked,
+            placement=placement,
+            room=None,
+            log=log,
+            salt_secret=salt_secret,
+            clock=clock,
+            ticks=ticks,
+            entropy=entropy,
+            limits=shadows,
+        ),
     )
     sender = Heads(log=log, sink=heads, signer=signer, writer=writer, clock=clock, cadence=cadence)
-    _watch(measured, pipeline, sender)
+    reach = Reach(pipeline.feed.engine_urls, takes_connections if engines is None else always)
+    observation.watch(measured, pipeline, sender, reach, spans, access)
     return RouterApp(
-        pipeline=pipeline, heads=sender, signer=signer, metrics=measured, metrics_token=metrics_token
+        pipeline=pipeline,
+        counts=counts,
+        heads=sender,
+        signer=signer,
+        metrics=measured,
+        metrics_token=metrics_token,
+        reach=reach,
+        spans=spans,
+        access=access,
     )
-
-
-def _watch(measured: metrics.Metrics, pipeline: Pipeline, heads: Heads) -> None:
-    feed, log = pipeline.feed, pipeline.log
-    measured.watch("tenon_feed_age_seconds", "Since the registry was last heard", lambda: feed.age)
-    measured.watch("tenon_feed_lag_entries", "Log entries told of and not in force yet", lambda: feed.lag)
-    measured.watch(
-        "tenon_feed_size", "Log entries behind the tables", lambda: feed.latest.size if feed.latest else 0
-    )
-    measured.watch(
-        "tenon_attested_places", "Usable attested slots", lambda: feed.latest.attested if feed.latest else 0
-    )
-    measured.watch(
-        "tenon_feed_faults",
-        "Parts of the state left out",
-        lambda: len(feed.latest.faults) if feed.latest else 0,
-    )
-    measured.watch("tenon_records_waiting", "Record lines not yet on disk", lambda: log.waiting)
-    measured.watch("tenon_records_broken", "1 while records cannot be written", lambda: log.fault is not None)
-    measured.watch("tenon_record_heads_unsent", "Durable lines no accepted head covers", lambda: heads.unsent)
 
 
 def _challenge(error: RouterError) -> RawHeaders:

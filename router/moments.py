@@ -3,6 +3,8 @@ answer: on its way a request only writes numbers down."""
 
 from dataclasses import dataclass
 
+from router.traceparent import Context
+
 
 @dataclass(slots=True)
 class Moments:
@@ -28,10 +30,11 @@ class Moments:
     """Engines that could not be reached, before the one that was."""
     url: str = ""
     """Of the engine that was asked."""
-    traceparent: bytes = b""
-    """As the client sent it, only when traces are on."""
-    span: bytes = b""
-    """W3C ``traceparent`` of the request to the engine, ours."""
+    surface: str = ""
+    """Name of the endpoint, and the path that clients call."""
+    path: str = ""
+    context: Context | None = None
+    """Where it stands in a trace; None while traces are off."""
 
     @property
     def whole(self) -> float:

@@ -1,10 +1,14 @@
 """What the data plane needs from outside. Fakes for all of it: ``router.testing``."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from typing import Protocol
 
+from registry.counting import CountAnswer, CountReport
 from registry.feed import News, Position
 from registry.signing.envelope import Envelope
+from router.moments import Moments
+from router.records.record import Trace
+from router.traceparent import Context
 
 
 class FeedSource(Protocol):
@@ -28,14 +32,29 @@ class HeadSink(Protocol):
         ...
 
 
+class Counters(Protocol):
+    """Where routers tell each other what they let through."""
+
+    async def exchange(self, report: CountReport) -> CountAnswer:
+        """Keep what ``report`` says and answer with what the others said, of the subjects it asks about.
+
+        Reports are absolute: the same one twice, or one after its answer was lost, is counted once. May raise
+        anything: the router goes on with what it heard last.
+        """
+        ...
+
+
 class EngineAnswer(Protocol):
     """An engine's answer whose status is known and whose body is still arriving."""
 
     @property
     def status(self) -> int: ...
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body, as it arrives. Raises EngineInterrupted, EngineTimeout."""
+    async def read(self) -> bytes:
+        """All that arrived since the last call, or what arrives next; empty at the end of the body.
+
+        Raises EngineInterrupted, EngineFailed, EngineTimeout; what came before is read before that.
+        """
         ...
 
     async def close(self) -> None:
@@ -48,8 +67,9 @@ class Engines(Protocol):
 
     async def start(self) -> None: ...
 
-    async def ask(self, url: str, body: bytes) -> EngineAnswer:
-        """POST ``body`` (JSON) to an absolute ``url`` and wait for the status line.
+    async def ask(self, url: str, body: bytes, traceparent: bytes = b"") -> EngineAnswer:
+        """POST ``body`` (JSON) to an absolute ``url`` and wait for the status line. ``traceparent``, if
+        given, is the only header that differs between requests.
 
         Raises NothingSent when no connection could be opened (asking another engine is then safe),
         EngineUnavailable when the connection broke later, EngineTimeout.
@@ -57,3 +77,16 @@ class Engines(Protocol):
         ...
 
     async def stop(self) -> None: ...
+
+
+class Spans(Protocol):
+    """``router.tracing.Tracing``, named here because importing it costs 0.2 s and is wanted by few."""
+
+    @property
+    def dropped(self) -> int: ...
+
+    def begin(self, sent: Sequence[str]) -> Context | None: ...
+
+    def finished(self, trace: Trace, moments: Moments) -> None: ...
+
+    def close(self) -> None: ...

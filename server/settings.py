@@ -23,6 +23,7 @@ class RoleSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")
+    log_format: Literal["text", "json"] = Field("text", description="How log lines are written")
     service_token_file: Path = Field(description="Bearer token that Tenon's own processes show each other")
 
 
@@ -93,6 +94,14 @@ class RouterSettings(RoleSettings):
     max_staleness: float = Field(
         30.0, ge=1, description="Seconds without word from the registry until requests are refused"
     )
+    metrics_token_file: Path | None = Field(
+        None, description="Bearer token that `/metrics` asks for; only with one does it name tenants"
+    )
+    access_log: bool = Field(default=False, description="A JSON line a request to standard output")
+    traces_url: str | None = Field(
+        None, pattern=r"^https?://", description="OTLP/HTTP collector, such as `http://host:4318/v1/traces`"
+    )
+    traces_ratio: float = Field(1.0, gt=0, le=1, description="Share of requests that are traced")
 
 
 class EngineSettings(RoleSettings):

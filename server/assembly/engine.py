@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from registry.clock import SystemClock
 from registry.models import Base
 from registry.signing.keys import Signer
 from server.api.client import ControlClient
+from server.assembly import logs
 from server.assembly.bases import locate
 from server.assembly.secrets import read_secret
 from server.engines.agent import Agent
@@ -29,9 +29,7 @@ _FAKE = (sys.executable, "-m", "server.testing.fake_vllm")
 
 def serve(settings: EngineSettings) -> None:
     """Blocks until SIGTERM or SIGINT; vLLM is gone when this returns."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    logs.start(settings.log_level, settings.log_format)
     folder = locate(settings.base, settings.base_revision)
     asyncio.run(_serve(settings, folder))
 

@@ -1,24 +1,26 @@
 """Serving an ASGI app the same way in every role."""
 
-import logging
 from typing import Any
 
 import uvicorn
 
+from server.assembly import logs
 
-def serve(app: Any, *, host: str, port: int, log_level: str, drain: int = 15) -> None:
+
+def serve(
+    app: Any, *, host: str, port: int, log_level: str, log_format: str = "text", drain: int = 15
+) -> None:
     """Blocks until SIGTERM or SIGINT, then gives requests ``drain`` seconds.
 
-    No access log: request lines may carry tenants' data.
+    Not uvicorn's access log: request lines may carry tenants' data.
     """
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    logs.start(log_level, log_format)
     uvicorn.run(
         app,
         host=host,
         port=port,
         log_level=log_level,
+        log_config=None if log_format == "json" else uvicorn.config.LOGGING_CONFIG,
         access_log=False,
         server_header=False,
         date_header=False,

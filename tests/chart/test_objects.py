@@ -8,7 +8,7 @@ import pytest
 
 from tests.chart.charts import CI_VALUES, Chart, Document, Release, labels_of
 
-WITHOUT_SCHEMA = {"ServiceMonitor"}
+WITHOUT_SCHEMA = {"PrometheusRule", "ServiceMonitor"}
 """Custom resources; test_monitoring checks what they refer to."""
 
 

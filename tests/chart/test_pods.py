@@ -118,7 +118,8 @@ def test_a_stopping_pod_has_time_left_after_draining(component: str, release: Re
 def test_each_process_gets_only_its_secrets(component: str, release: Release) -> None:
     spec = release.pods[component]["spec"]
     (volume,) = [one for one in spec["volumes"] if one["name"] == "secrets"]
-    assert {item["key"] for item in volume["secret"]["items"]} == SECRET_KEYS[component]
+    optional = {"metrics-token"} if "TENON_METRICS_TOKEN_FILE" in release.environment(component) else set()
+    assert {item["key"] for item in volume["secret"]["items"]} == SECRET_KEYS[component] | optional
     # registry.signing refuses a key file that everybody may read
     assert volume["secret"]["defaultMode"] == 0o440
     mounted = {mount["name"]: mount["mountPath"] for mount in release.container(component)["volumeMounts"]}
