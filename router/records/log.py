@@ -16,7 +16,7 @@ from router.errors import RecordUnavailable
 from router.limits import Cadence
 from router.records.index import Index
 from router.records.record import Trace
-from router.records.segments import Line, Place, Sealed, Segments, Tail
+from router.records.segments import Place, Sealed, Segments, Tail
 
 _log = logging.getLogger(__name__)
 _Event = Literal["intent", "outcome"]
@@ -162,15 +162,14 @@ class RecordLog:
         since = sealed.seq if sealed is not None else -1
         self._unsealed_from = since + 1
 
-        def seen(line: Line, seq: int, digest: Digest) -> None:
+        def seen(line: bytes, place: Place, seq: int, digest: Digest) -> None:
             if seq > since:
                 if not self._unsealed:
                     self._unsealed_from = seq
                 self._unsealed.extend(bytes.fromhex(digest[7:]))
-            if b'"event":"outcome"' in line.data:
-                start = line.data.index(b'"id":"') + 6
-                end = line.data.index(b'"', start)
-                self._index.add(line.data[start:end].decode(), Place(int(line.file.stem), line.offset))
+            if b'"event":"outcome"' in line:
+                start = line.index(b'"id":"') + 6
+                self._index.add(line[start : line.index(b'"', start)].decode(), place)
 
         tail = self._segments.open(seen, newest=self._cadence.receipts, sealed=sealed)
         if not self._unsealed:

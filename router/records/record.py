@@ -16,7 +16,7 @@ from registry.canonical import Document, later
 from registry.digests import Digest
 
 KIND: Literal["tenon.record/v1"] = "tenon.record/v1"
-_LATER = ("engine_version", "shadow_of", "started_at", "surface")
+_LATER = ("agrees", "engine_version", "shadow_of", "started_at", "surface")
 
 
 class Record(Document):
@@ -66,6 +66,8 @@ class Record(Document):
     """Of the vLLM that ``engine`` ran in ``boot``."""
     shadow_of: str | None = later(None)
     """The id of the primary's record, in the record of a shadow copy: nobody was given its answer."""
+    agrees: bool | None = later(None)
+    """In the record of a shadow copy: whether it answered exactly what the primary did."""
     started_at: str | None = later(None)
     """When the request's headers arrived; ``at`` of the outcome is when its answer was complete."""
     surface: str | None = later(None)
@@ -115,6 +117,7 @@ class Trace:
     milliseconds: int = 0
     engine_version: str | None = None
     shadow_of: str | None = None
+    agrees: bool | None = None
     started_at: str | None = None
     surface: str | None = None
 
@@ -128,6 +131,7 @@ class Trace:
         """
         fields = {
             "adapter": self.adapter,
+            "agrees": self.agrees,
             "alias": self.alias,
             "answer": self.answer,
             "answer_of": self.answer_of,

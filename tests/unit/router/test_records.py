@@ -162,7 +162,7 @@ async def test_a_failing_disk_fails_closed_and_recovers(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     disk = Disk()
     segments = Segments(tmp_path, writer="w", segment_bytes=10, sync=disk)
-    segments.open(lambda line, seq, digest: None)
+    segments.open(lambda line, place, seq, digest: None)
     for data in (b"first\n", b"second\n"):  # the second write rolls over to a new segment
         disk.failing = True
         with pytest.raises(OSError, match="No space"):
