@@ -11,6 +11,7 @@ from registry.blobs.uploads import Uploads
 from registry.catalog import (
     aliases,
     bases,
+    counts,
     engines,
     feed,
     keys,
@@ -39,6 +40,7 @@ from registry.catalog.routes import RoutingMove
 from registry.catalog.versions import VersionSummary
 from registry.clock import Clock, RatchetClock, stamp
 from registry.contract import Contract
+from registry.counting import CountAnswer, CountReport
 from registry.digests import Digest
 from registry.errors import BlobNotFound, InvalidInput, VersionRevoked
 from registry.evidence import GatePolicy, Report, Verdict
@@ -199,6 +201,14 @@ class LocalCatalog:
         """Raises KeyNotFound."""
         with self._change_by(actor) as change:
             keys.revoke(change, key_id)
+
+    def limit_key(self, key_id: str, quota: Quota | None, *, actor: str) -> None:
+        """What the key may use within its tenant's quota; None: no limits of its own.
+
+        Raises KeyNotFound, KeyEnded, KeyInvalid.
+        """
+        with self._change_by(actor) as change:
+            keys.limit(change, key_id, quota)
 
     def key(self, key_id: str) -> Key:
         """Raises KeyNotFound."""
@@ -572,6 +582,11 @@ class LocalCatalog:
         """False: counted before. Raises UsageInvalid, UsageRegressed."""
         with self._database.write() as rows:
             return usage.count(rows, batch)
+
+    def exchange_counts(self, report: CountReport) -> CountAnswer:
+        """What a router let through, for what all others did."""
+        with self._database.write() as rows:
+            return counts.exchange(rows, report, now=self._clock.now().timestamp())
 
     def usage(self, tenant: str, *, first_day: str, last_day: str) -> tuple[UsageLine, ...]:
         """Raises TenantNotFound, UsageInvalid."""

@@ -10,6 +10,7 @@ from registry.store.rows import PROJECTED
 from registry.store.tables.aliases import AliasTable
 from registry.store.tables.answers import AnswerTable
 from registry.store.tables.bases import BaseTable
+from registry.store.tables.counts import CountTable
 from registry.store.tables.engines import EngineTable
 from registry.store.tables.feed import FeedTable
 from registry.store.tables.keys import KeyTable
@@ -48,6 +49,7 @@ class Transaction:
         self.records = RecordHeadTable(session)
         self.feed = FeedTable(session)
         self.usage = UsageTable(session)
+        self.counts = CountTable(session)
         self.answers = AnswerTable(session)
 
     def integrity(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any, Self
 import aiohttp
 
 from registry.canonical import decode
+from registry.counting import CountAnswer, CountReport
 from registry.digests import Digest
 from registry.errors import BlobCorrupt, InvalidDocument
 from registry.feed import News, Position, parse
@@ -20,7 +21,7 @@ _FIRST_STATE = 120.0
 
 
 class ControlClient:
-    """A ``router.ports.FeedSource`` and ``HeadSink``, and a ``server.engines.ports.ControlPlane``."""
+    """``FeedSource``, ``HeadSink`` and ``Counters`` of ``router.ports``; ``server.engines.ports.ControlPlane``."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")
@@ -73,6 +74,11 @@ class ControlClient:
 
     async def submit(self, envelope: Envelope) -> None:
         await self._call("POST", "/api/v1/record-heads", data=envelope.canonical())
+
+    async def exchange(self, report: CountReport) -> CountAnswer:
+        """See ``router.ports.Counters``."""
+        body = await self._call("POST", "/api/v1/counters", data=report.model_dump_json().encode(), timeout=5)
+        return CountAnswer.model_validate_json(body)
 
     async def _call(self, method: str, path: str, *, timeout: float = 30, **options: Any) -> bytes:  # noqa: ASYNC109
         if self._session is None:

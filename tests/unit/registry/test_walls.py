@@ -30,6 +30,7 @@ from tests.support.registries import GATE, NAME, World, open_world, route, signe
 THEIRS = AdapterName("retail_b", "assistant")
 OWNER_OF = {
     "answers": "false",  # nobody's: the platform's book-keeping
+    "counts": "false",
     "reports": "EXISTS (SELECT FROM versions v WHERE v.digest = version AND v.tenant = '{}')",
     "slots": "EXISTS (SELECT FROM versions v WHERE v.digest = version AND v.tenant = '{}')",
     "tenants": "id = '{}'",
