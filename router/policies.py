@@ -8,7 +8,7 @@ from typing import Any
 from registry import canonical
 from registry.digests import Digest
 from registry.errors import InvalidDocument
-from registry.models import ANY_TOOL, ClientSchema, OnInvalid, Policy, Retention
+from registry.models import ANY_TOOL, ClientSchema, OnInvalid, Policy, Retention, Sampling
 from registry.schemas.validator import Validator
 from router.narrowed import NarrowedSchemas
 
@@ -30,10 +30,12 @@ class CompiledPolicy:
     """Messages that come before the client's: the system prompt and the examples."""
     tools: frozenset[str] = frozenset()
     any_tool: bool = False
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """Of a request that names none."""
+    bounds_options: bool = False
+    """Whether any option beside temperature, max_tokens and n is bounded."""
     retries: int = 0
     """How often an answer that does not satisfy the policy is asked for again."""
-    keeps_digests: bool = True
-    """False: the record holds no plain digest of the question and the answer."""
     retention: Retention = Retention.DIGESTS
     intent_durable: bool = False
     prompt_bytes: int = 0
@@ -63,8 +65,9 @@ def compile_policy(digest: Digest, policy: Policy) -> CompiledPolicy:
         prompt_bytes=sum(len(turn["content"].encode()) for turn in opening) + _TURN_BYTES * len(opening),
         tools=frozenset(policy.tools) - {ANY_TOOL},
         any_tool=ANY_TOOL in policy.tools,
+        sampling=_unasked(policy.sampling),
+        bounds_options=_bounded(policy.sampling) != _bounded(Sampling()),
         retries=1 if policy.on_invalid is OnInvalid.RETRY else 0,
-        keeps_digests=policy.retention is Retention.DIGESTS,
         retention=policy.retention,
         intent_durable=policy.intent_durable,
         narrowed=NarrowedSchemas(schema) if policy.client_schema is ClientSchema.NARROW else None,
@@ -74,6 +77,23 @@ def compile_policy(digest: Digest, policy: Policy) -> CompiledPolicy:
 def form(name: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """What an engine is told, to hold its decoder to ``schema``."""
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
+
+
+def _unasked(sampling: Sampling) -> dict[str, Any]:
+    # The default obeys the bound too, should a policy of before contradict itself.
+    temperature = min(sampling.temperature, sampling.max_temperature)
+    fields = {"max_tokens": sampling.max_tokens, "temperature": temperature, "top_p": sampling.top_p}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _bounded(sampling: Sampling) -> tuple[Any, ...]:
+    return (
+        sampling.min_top_p,
+        sampling.max_top_p,
+        sampling.max_penalty,
+        sampling.logprobs,
+        sampling.max_top_logprobs,
+    )
 
 
 class LazyPolicy:

@@ -51,6 +51,12 @@ class Order(NamedTuple):
     own: Callable[[Any], bool] | None = None
     """Whether a decoded answer satisfies the client's schema, where it was let narrow the policy's."""
 
+    @property
+    def held(self) -> bool:
+        """Whether a stream waits until all of it was found good: what was sent cannot be asked for again."""
+        judged = self.policy.accepts is not None or self.own is not None or self.tools is not None
+        return judged and self.policy.retries > 0
+
 
 class Choice(NamedTuple):
     content: str | None

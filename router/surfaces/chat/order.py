@@ -26,11 +26,11 @@ def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
         **sampling(question, policy),
     }
     form = response_format(question, policy)
-    if form is not None:
-        fields["response_format"] = form
+    if form.engine is not None:
+        fields["response_format"] = form.engine
     if question.tools is not None:
         permit(question.tools, policy)
-        if form is not None:
+        if form.engine is not None:
             raise UnsupportedParameter("tools cannot be combined with a JSON response_format", param="tools")
         fields |= question.tools.fields()
     if question.stream:
@@ -45,6 +45,7 @@ def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
         include_usage=question.include_usage,
         logprobs=question.logprobs,
         policy=policy,
+        own=form.own,
         tools=question.tools,
         echo=question.echo,
     )

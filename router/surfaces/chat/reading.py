@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from registry import canonical
 from router import validation
-from router.errors import EngineFailed, EngineInterrupted, ToolCallInvalid
+from router.errors import EngineFailed, EngineInterrupted, OutputRefused, ToolCallInvalid
 from router.metering import Usage, read_usage
 from router.surfaces import engine
 from router.surfaces.surface import Choice, Order
@@ -88,6 +88,8 @@ class Reading:
         self._reasons: list[str | None] = [None] * order.choices
         self._shown: list[str | None] = [None] * order.choices
         """What a client had of a choice before its held-back last part."""
+        self._refused: set[int] = set()
+        """Choices of which the engine said that the model declined."""
         self.created = 0
         self.usage: Usage | None = None
 
@@ -143,6 +145,8 @@ class Reading:
             raise EngineFailed
         given = delta.get("tool_calls")
         parts = self._parts(index, given) if given else ()
+        if delta.get("refusal"):
+            self._refused.add(index)
         reason = _ended(entry.get("finish_reason"), len(self._calls[index]) + len(parts))
         if reason is not None:
             self._judge(index, content or "", parts, reason)
@@ -184,7 +188,8 @@ class Reading:
             self._order.tools.judge(whole, reason)
         text = "".join((*self._texts[index], content))
         if not whole:
-            validation.check(self._order.policy, text, reason, own=self._order.own)
+            refused = index in self._refused
+            validation.check(self._order.policy, text, reason, refused=refused, own=self._order.own)
 
     def _keep(self, piece: Piece) -> None:
         if piece.finish_reason is not None:
@@ -236,7 +241,8 @@ def _whole_calls(given: Any, order: Order) -> list[ToolCall]:
 
 
 def _ended(reason: Any, calls: int) -> str | None:
-    """None while the choice is unfinished; raises EngineInterrupted for a reason that is no proper end.
+    """None while the choice is unfinished; raises EngineInterrupted for a reason that is no proper end,
+    OutputRefused for a filter's.
 
     ``tool_calls`` whenever there are any: vLLM says ``stop`` for a function that was asked for by name.
     """
@@ -246,6 +252,8 @@ def _ended(reason: Any, calls: int) -> str | None:
         if not calls:
             raise EngineInterrupted
         return "tool_calls"
+    if reason == "content_filter":
+        raise OutputRefused
     if reason not in FINISHED:
         raise EngineInterrupted
     return str(reason)

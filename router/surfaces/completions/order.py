@@ -32,8 +32,8 @@ def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
         **sampling(question, policy),
     }
     form = response_format(question, policy)
-    if form is not None:
-        fields["response_format"] = form
+    if form.engine is not None:
+        fields["response_format"] = form.engine
     if question.stream:
         fields["stream_options"] = {"include_usage": True}
     return Order(
@@ -45,6 +45,7 @@ def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
         include_usage=question.include_usage,
         logprobs=question.logprobs,
         policy=policy,
+        own=form.own,
     )
 
 
