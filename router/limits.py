@@ -26,9 +26,11 @@ class Timeouts:
     first_byte: float = 300.0
     """Without streaming the first byte comes after the last token, so this bounds the whole generation."""
     between_chunks: float = 60.0
+    whole: float = 3600.0
+    """Of one exchange, whatever its engine does: its lease ends then, and the exchange with it."""
 
     def __post_init__(self) -> None:
-        if min(self.connect, self.first_byte, self.between_chunks) <= 0:
+        if min(self.connect, self.first_byte, self.between_chunks, self.whole) <= 0:
             raise ValueError("every timeout must be positive")
 
 

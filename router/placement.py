@@ -10,6 +10,7 @@ The rule, in this order (docs/concepts/placement.md):
 The same requests in the same order get the same engines, in any process.
 """
 
+import asyncio
 import logging
 import math
 import time
@@ -21,6 +22,7 @@ from zlib import crc32
 
 from registry.digests import Digest
 from router.circuit import SERVED, Circuits
+from router.errors import EngineTimeout
 from router.headers import Headers
 from router.places import Place
 from router.resolution import CONVERSATION
@@ -32,6 +34,7 @@ BOUND = 1.25
 """Mirrokni, Thorup, Zadimoghaddam, "Consistent hashing with bounded loads" (2018): at 1.25 no engine gets
 more than a quarter above its share, and a conversation moves only then."""
 LEASE_SECONDS = 3600.0
+_LOOK_SECONDS = 1.0
 _PREFIX = 1024
 """Characters of each message that are hashed: more would not keep a cache warmer."""
 _MASK = (1 << 64) - 1
@@ -64,6 +67,7 @@ class Leases:
         """In the order of their end: all live equally long."""
         self._slots: Counter[tuple[str, Digest]] = Counter()
         self._engines: Counter[str] = Counter()
+        self._timer: asyncio.TimerHandle | None = None
         self.expired = 0
         """Leases that outlived their TTL: each is a fault of the router or of its settings."""
 
@@ -108,6 +112,19 @@ class Leases:
         self.expired += found
         return found
 
+    async def start(self) -> None:
+        """Look for expired leases now and then, also when nobody asks for anything."""
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self.sweep()
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+
     def on_slot(self, engine: str, version: Digest) -> int:
         return self._slots[engine, version]
 
@@ -137,10 +154,10 @@ class Placement:
         self.leases = leases
         self.circuits = circuits
 
-    def visit(self, place: Place, version: Digest, ended: Callable[[], object] | None = None) -> "Visit":
+    def visit(self, place: Place, version: Digest) -> "Visit":
         """Around everything that is done with an engine for one request: its lease, and what its circuit
-        learns from how it ended."""
-        return Visit(self, place, version, ended)
+        learns from how it ended. Leaves with EngineTimeout when the lease expires meanwhile."""
+        return Visit(self, place, version)
 
     def next(self, places: Sequence[Place], affinity: int, tried: Container[str] = ()) -> Place | None:
         """The engine to ask now; None when there is none left that may be asked."""
@@ -156,30 +173,36 @@ class Placement:
 
 
 class Visit:
-    __slots__ = ("_ended", "_lease", "_place", "_placement", "_version")
+    __slots__ = ("_expired", "_lease", "_place", "_placement", "_version", "_work")
 
-    def __init__(
-        self,
-        placement: Placement,
-        place: Place,
-        version: Digest,
-        ended: Callable[[], object] | None,
-    ) -> None:
+    def __init__(self, placement: Placement, place: Place, version: Digest) -> None:
         self._placement = placement
         self._place = place
         self._version = version
-        self._ended = ended
+        self._expired = False
 
     def __enter__(self) -> None:
+        self._work = asyncio.current_task()
         self._placement.circuits.asked(self._place)
-        self._lease = self._placement.leases.take(self._place, self._version, self._ended)
+        self._lease = self._placement.leases.take(self._place, self._version, self._expire)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._placement.leases.give(self._lease)
         if error is None or isinstance(error, SERVED):
             self._placement.circuits.succeeded(self._place)
+        elif self._expired and isinstance(error, asyncio.CancelledError) and self._work is not None:
+            self._work.uncancel()
+            late = EngineTimeout()
+            self._placement.circuits.failed(self._place, late)
+            raise late from None
         else:
             self._placement.circuits.failed(self._place, error)
+
+    def _expire(self) -> None:
+        """Nothing that an engine does may hold its slot for longer: what is under way there ends."""
+        self._expired = True
+        if self._work is not None:
+            self._work.cancel()
 
 
 def pick(places: Sequence[Place], on_engine: Callable[[str], int], affinity: int) -> Place | None:

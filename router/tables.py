@@ -52,7 +52,9 @@ class Tables:
     """Attested places of usable versions."""
     troubles: Mapping[Subject, str]
     callers: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """``router.auth`` keeps here what it found out from these tables; gone with them, so never stale."""
+    targets: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)
+    """``router.auth`` and ``router.resolution`` keep in these two what they found out from the tables; gone
+    with them, so never stale."""
 
     @property
     def size(self) -> int:

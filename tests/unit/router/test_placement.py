@@ -1,5 +1,6 @@
 """place and lease: the rule, step by step, and no hold that lasts for ever."""
 
+import asyncio
 import timeit
 from collections import Counter
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from registry.digests import Digest
 from router.circuit import FAILURES, Circuits
-from router.errors import EngineFailed, EngineRejectedRequest, NothingSent
+from router.errors import EngineFailed, EngineRejectedRequest, EngineTimeout, NothingSent
 from router.headers import Headers
 from router.placement import BOUND, Leases, Placement, affinity_of, pick
 from router.places import Place
@@ -93,6 +94,54 @@ def test_somebody_is_always_calm_and_nobody_gets_more_than_the_bound(
     assert winner(places, loads, affinity) == chosen.engine
 
 
+async def test_what_goes_on_at_an_engine_ends_with_its_lease(placement: Placement, watch: Watch) -> None:
+    here = place("engine-0")
+    held = asyncio.Event()
+
+    async def hang() -> None:
+        with placement.visit(here, VERSION):
+            held.set()
+            await asyncio.Event().wait()
+
+    working = asyncio.create_task(hang())
+    await held.wait()
+    watch.now += 60
+    assert placement.leases.sweep() == 1
+    with pytest.raises(EngineTimeout):
+        await working
+    assert placement.leases.engines() == {}
+
+
+async def test_a_cancelled_request_is_nobodys_timeout(placement: Placement) -> None:
+    held = asyncio.Event()
+
+    async def hang() -> None:
+        with placement.visit(place("engine-0"), VERSION):
+            held.set()
+            await asyncio.Event().wait()
+
+    working = asyncio.create_task(hang())
+    await held.wait()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert placement.leases.engines() == {}
+
+
+async def test_expired_leases_are_looked_for_without_requests(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.placement._LOOK_SECONDS", 0.001)
+    leases, over = Leases(seconds=60, ticks=watch), asyncio.Event()
+    leases.take(place("engine-0"), VERSION, over.set)
+    await leases.start()
+    watch.now += 60
+    async with asyncio.timeout(5):
+        await over.wait()
+    await leases.stop()
+    assert leases.expired == 1
+
+
 def test_nobody_is_asked_twice_and_then_nobody_is_left(placement: Placement) -> None:
     places = fleet(8, 8, 8)
     tried: list[str] = []
@@ -103,7 +152,7 @@ def test_nobody_is_asked_twice_and_then_nobody_is_left(placement: Placement) -> 
     assert placement.next([], 7) is None
 
 
-def test_an_open_circuit_is_passed_over_though_affinity_prefers_it(
+async def test_an_open_circuit_is_passed_over_though_affinity_prefers_it(
     placement: Placement, watch: Watch
 ) -> None:
     places = fleet(8, 8)
@@ -127,7 +176,7 @@ def _fail_while(held: bool) -> None:
     raise EngineFailed
 
 
-def test_a_visit_holds_the_slot_and_gives_it_back_whatever_happens(placement: Placement) -> None:
+async def test_a_visit_holds_the_slot_and_gives_it_back_whatever_happens(placement: Placement) -> None:
     here = place("engine-0")
     with placement.visit(here, VERSION):
         assert placement.leases.on_slot("engine-0", VERSION) == 1
@@ -138,7 +187,7 @@ def test_a_visit_holds_the_slot_and_gives_it_back_whatever_happens(placement: Pl
     assert placement.leases.on_slot("engine-0", VERSION) == 0
 
 
-def test_a_request_that_the_engine_refused_counts_as_its_answer(placement: Placement) -> None:
+async def test_a_request_that_the_engine_refused_counts_as_its_answer(placement: Placement) -> None:
     here = place("engine-0")
     for error in (EngineFailed, EngineFailed, EngineRejectedRequest, EngineFailed, EngineFailed):
         with pytest.raises(error), placement.visit(here, VERSION):
