@@ -21,7 +21,7 @@ from router import metrics, observation, problems, receipts
 from router.admission import Admission, Alone, CountExchange, Hours, Patience, Queue
 from router.auth import authenticate
 from router.circuit import Circuits
-from router.errors import InvalidApiKey, PathNotFound, ReceiptNotFound, RouterError
+from router.errors import InvalidApiKey, ModelNotFound, PathNotFound, ReceiptNotFound, RouterError
 from router.exchange import Exchange, Message, RawHeaders, Receive, Send
 from router.feed import Feed
 from router.limits import Cadence, Freshness, Limits, Timeouts
@@ -35,6 +35,7 @@ from router.records.log import RecordLog
 from router.records.segments import Segments
 from router.shadowing import ShadowLimits, Shadows
 from router.surfaces import every
+from router.surfaces.messages.question import bearer
 from router.tables import Principal, Tables
 from router.tokens import Tokens
 from router.upstream import EnginePool
@@ -120,8 +121,10 @@ class RouterApp:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            exchange = Exchange(scope, receive, send)
             surface = self._surfaces.get(scope["path"]) if scope["method"] == "POST" else None
+            if surface is every.MESSAGES:
+                scope["headers"] = bearer(scope["headers"])
+            exchange = Exchange(scope, receive, send)
             if surface is not None:
                 await self._pipeline.run(exchange, surface)
             else:
@@ -136,6 +139,8 @@ class RouterApp:
                 raise PathNotFound
             if path in self._routes:
                 await self._routes[path](exchange)
+            elif path.startswith("/v1/models/"):
+                await self._model(exchange, path.removeprefix("/v1/models/"))
             elif path.startswith("/v1/receipts/"):
                 await self._receipt(exchange, path.removeprefix("/v1/receipts/"))
             else:
@@ -154,11 +159,15 @@ class RouterApp:
     async def _models(self, exchange: Exchange) -> None:
         tables = self.feed.tables()
         principal = self._authenticate(exchange, tables)
-        listed = [
-            {"id": name, "object": "model", "created": 0, "owned_by": principal.tenant}
-            for name in tables.models(principal.tenant)
-        ]
+        listed = [_card(name, principal) for name in tables.models(principal.tenant)]
         await exchange.respond(200, orjson.dumps({"object": "list", "data": listed}), [])
+
+    async def _model(self, exchange: Exchange, name: str) -> None:
+        tables = self.feed.tables()
+        principal = self._authenticate(exchange, tables)
+        if name not in tables.routes.get(principal.tenant, ()):
+            raise ModelNotFound
+        await exchange.respond(200, orjson.dumps(_card(name, principal)), [])
 
     async def _receipt(self, exchange: Exchange, record: str) -> None:
         principal = self._authenticate(exchange, self.feed.tables())
@@ -303,6 +312,10 @@ def create_app(
         spans=spans,
         access=access,
     )
+
+
+def _card(name: str, principal: Principal) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": principal.tenant}
 
 
 def _challenge(error: RouterError) -> RawHeaders:
