@@ -6,14 +6,14 @@
     ├── InvalidRequest, DuplicateHeader, UnsupportedParameter, SamplingOutOfBounds,
     │   ResponseFormatConflict, MetadataUnmatched, MetadataRequired, EngineRejectedRequest,
     │   RequestOverLimit                             400
-    ├── ModelNotFound, ReceiptNotFound, PathNotFound     404
-    ├── RouteAmbiguous 409, AliasExpired                 410
+    ├── ModelNotFound, ReceiptNotFound, PathNotFound, TextNotKept     404
+    ├── RouteAmbiguous 409, AliasExpired, TextUnreadable 410
     ├── RateLimited, BudgetSpent                         429
     ├── RequestTimeout 408, RequestTooLarge 413, OutputTruncated 422, OutputRefused 422, ClientGone 499
     ├── EngineFailed, EngineAnswerMismatch, EngineInterrupted, OutputInvalid,
     │   ToolCallInvalid                                                                     502
     ├── RouterNotReady, RouteUnusable, AdapterNotReady, EngineUnavailable, RecordUnavailable,
-    │   RecordsBusy, Overloaded, RouterDraining                      503
+    │   RecordsBusy, RetentionUnavailable, Overloaded, RouterDraining                      503
     ├── EngineTimeout                                    504
     └── Internal                                         500
 
@@ -363,6 +363,34 @@ class RecordUnavailable(RouterError):
 
     def __init__(self) -> None:
         super().__init__("the audit record could not be written")
+
+
+class RetentionUnavailable(RouterError):
+    code, status = "retention_unavailable", 503
+    hint = "an operator must give the router the retention key that its tenant keys were made with"
+
+    def __init__(self) -> None:
+        super().__init__("what the policy demands to be kept cannot be kept")
+
+
+class TextNotKept(RouterError):
+    """Told to operators only: no route of the router gives kept texts away."""
+
+    code, status = "text_not_kept", 404
+    hint = "texts are kept under policies whose retention is full, from when that was published"
+
+    def __init__(self) -> None:
+        super().__init__("no text is kept for this record here")
+
+
+class TextUnreadable(RouterError):
+    """Told to operators only."""
+
+    code, status = "text_unreadable", 410
+    hint = "what a deleted tenant key sealed is gone for good; else the file was changed: see a backup"
+
+    def __init__(self) -> None:
+        super().__init__("the text was sealed with a key that is gone, or it was changed")
 
 
 class RecordsBusy(RouterError):
