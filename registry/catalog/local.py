@@ -635,6 +635,11 @@ class LocalCatalog:
         with self._database.read() as rows:
             return records.heads(rows)
 
+    def record_head_over(self, writer: str, seq: int) -> Entry | None:
+        """The oldest entry whose head has the writer's record ``seq`` under its root."""
+        with self._database.read() as rows:
+            return records.covering(rows, writer, seq)
+
     # Feed and log
 
     def position(self) -> Position:
