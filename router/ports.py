@@ -1,14 +1,16 @@
 """What the data plane needs from outside. Fakes for all of it: ``router.testing``."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from registry.counting import CountAnswer, CountReport
 from registry.feed import News, Position
 from registry.signing.envelope import Envelope
 from router.moments import Moments
-from router.records.record import Trace
 from router.traceparent import Context
+
+if TYPE_CHECKING:  # records need HeadSink of here
+    from router.records.record import Trace
 
 
 class FeedSource(Protocol):
@@ -87,6 +89,6 @@ class Spans(Protocol):
 
     def begin(self, sent: Sequence[str]) -> Context | None: ...
 
-    def finished(self, trace: Trace, moments: Moments) -> None: ...
+    def finished(self, trace: "Trace", moments: Moments) -> None: ...
 
     def close(self) -> None: ...

