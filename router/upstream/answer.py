@@ -5,7 +5,6 @@ from the answer to the next request on the same connection.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from router.errors import EngineInterrupted, RouterError
@@ -70,10 +69,6 @@ class Answer:
             self._connection.resume()
         self._size = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while piece := await self.read():
-            yield piece
 
     async def close(self) -> None:
         """Give the connection back if the answer was read to its end; else cut it: the engine stops then."""

@@ -51,12 +51,12 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.open = False
 
-    def send(self, head: bytes, body: bytes, extra: bytes = b"") -> Answer:
-        """Start a request. The connection must be open and free. ``extra``: header lines, each with its end."""
+    def send(self, head: bytes, body: bytes) -> Answer:
+        """Start a request. The connection must be open and free."""
         answer = self._answer = Answer(self, self._timeouts)
         self._head_bytes = self._interim = 0
         assert self._transport is not None
-        self._transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(body), extra, body))
+        self._transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
         return answer
 
     def release(self, answer: Answer) -> None:

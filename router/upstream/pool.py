@@ -57,7 +57,6 @@ class EnginePool:
     async def ask(self, url: str, body: bytes, traceparent: bytes = b"") -> Answer:
         """See :class:`router.ports.Engines`."""
         address = self._addresses.get(url) or self._learn(url)
-        extra = b"traceparent: %b\r\n" % traceparent if traceparent else b""
         head = address.head if not traceparent else address.traced(traceparent)
         connection = self._take(address.origin)
         if connection is not None:

@@ -1,9 +1,12 @@
-"""Serving an ASGI app the same way in every role."""
+"""Serving an ASGI app: the control plane as uvicorn does it, the router as strangers need it."""
 
 from typing import Any
 
 import uvicorn
+from uvicorn.main import STARTUP_FAILURE
 
+from router import serving
+from router.app import RouterApp
 from server.assembly import logs
 
 
@@ -15,12 +18,21 @@ def serve(
     Not uvicorn's access log: request lines may carry tenants' data.
     """
     logs.start(log_level, log_format)
+    settings: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "log_level": log_level,
+        "log_config": None if log_format == "json" else uvicorn.config.LOGGING_CONFIG,
+    }
+    if isinstance(app, RouterApp):
+        server = serving.server(app, app.drain, seconds=drain, **settings)
+        server.run()
+        if not server.started:
+            raise SystemExit(STARTUP_FAILURE)
+        return
     uvicorn.run(
         app,
-        host=host,
-        port=port,
-        log_level=log_level,
-        log_config=None if log_format == "json" else uvicorn.config.LOGGING_CONFIG,
+        **settings,
         access_log=False,
         server_header=False,
         date_header=False,

@@ -1,0 +1,128 @@
+"""One request under way: what the pipeline's steps hand to each other, and what its record will say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from registry import canonical
+from registry.digests import Digest
+from registry.models import Route
+from router.admission import FREE, Ticket
+from router.errors import EngineRejectedRequest, RouterError
+from router.exchange import Exchange, RawHeaders
+from router.metering import Usage
+from router.moments import Moments
+from router.places import Place
+from router.records.record import Trace, content_digest
+from router.retention import Kept
+from router.shadowing import said
+from router.surfaces.surface import Question, Rewritten, Streamed, Surface
+from router.tables import Principal
+
+
+@dataclass(slots=True)
+class Asked:
+    exchange: Exchange
+    surface: Surface
+    trace: Trace
+    moments: Moments
+    ticket: Ticket = FREE
+    sent: bool = False
+    """Whether an engine may have begun to work on it."""
+    recorded: bool = False
+    ruled: bool = False
+    """Whether the policy of the request is known."""
+    kept: Kept | None = None
+    """None: plain digests."""
+    streamed: Streamed | None = None
+    whole: Rewritten | None = None
+
+    @property
+    def traceparent(self) -> bytes:
+        return self.moments.context.header if self.moments.context is not None else b""
+
+    @property
+    def answer_id(self) -> str:
+        return self.surface.prefix + self.trace.id[4:]
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The answer, for comparing it with a shadow's."""
+        if self.whole is not None:
+            return said(self.whole.choices)
+        return tuple(self.streamed.contents) if self.streamed is not None else ()
+
+    def headers(self, error: RouterError | None = None) -> RawHeaders:
+        trace = self.trace
+        record = trace.id.encode("ascii")
+        found: RawHeaders = [(b"x-tenon-record", record), (b"x-request-id", record)]
+        if self.ticket is not FREE:
+            found += self.ticket.headers()
+        if error is None:
+            if trace.version is not None and trace.engine is not None:
+                found.append((b"x-tenon-version", trace.version.encode("ascii")))
+                found.append((b"x-tenon-engine", trace.engine.encode("ascii")))
+            return found
+        if error.status == 401:
+            found.append((b"www-authenticate", b"Bearer"))
+        found += error.headers
+        return found
+
+    def settle(self) -> None:
+        """Of what was reserved, count what was used (see ``Ticket.settle``). Once is enough."""
+        if self.ticket is FREE:
+            return
+        trace = self.trace
+        if not self.sent:
+            self.ticket.forget()
+        elif trace.prompt_tokens is not None:
+            self.ticket.settle(Usage(trace.prompt_tokens, trace.completion_tokens or 0))
+        elif trace.code == EngineRejectedRequest.code:
+            self.ticket.settle(Usage(0, 0))
+        elif self.streamed is not None:
+            sent = self.streamed.contents_before_end
+            produced = sum([len(text.encode("utf-8", "surrogatepass")) for text in sent])
+            self.ticket.settle(self.streamed.usage, produced)
+        else:
+            self.ticket.settle(None)
+
+    def note_caller(self, principal: Principal) -> None:
+        self.trace.tenant, self.trace.key = principal.tenant, principal.key
+
+    def note_body(self, body: bytes) -> bytes:
+        self.trace.request = Digest.of(body)
+        return body
+
+    def note_kept(self, kept: Kept, body: bytes) -> None:
+        self.kept = kept
+        self.trace.request = kept.of_question(body)
+
+    def note_answer(self, body: bytes) -> None:
+        """Exactly the bytes of the response."""
+        kept, trace = self.kept, self.trace
+        trace.answer = Digest.of(body) if kept is None else kept.of_answer(body)
+        trace.answer_of = "body" if trace.answer is not None else None
+
+    def note_contents(self, contents: Sequence[str]) -> None:
+        """What was streamed."""
+        kept, trace = self.kept, self.trace
+        if kept is None:
+            trace.answer = content_digest(contents)
+        else:
+            trace.answer = kept.of_answer(canonical.encode(list(contents)))
+        trace.answer_of = "content" if trace.answer is not None else None
+
+    def note_route(self, question: Question, route: Route) -> None:
+        trace = self.trace
+        trace.route, trace.policy, trace.model = route.name, route.policy, route.model
+        trace.adapter, trace.alias, trace.stream = route.adapter, route.alias, question.stream
+
+    def note_place(self, place: Place) -> None:
+        trace = self.trace
+        trace.engine, trace.boot, trace.attestation = place.engine, place.boot, place.attestation
+        trace.engine_version = place.engine_version
+
+    def note_usage(self, usage: Usage | None) -> None:
+        """What the engines counted, of all answers that this request took."""
+        if usage is not None:
+            self.trace.prompt_tokens = (self.trace.prompt_tokens or 0) + usage.prompt
+            self.trace.completion_tokens = (self.trace.completion_tokens or 0) + usage.completion

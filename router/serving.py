@@ -1,0 +1,162 @@
+"""uvicorn with what it lacks for strangers: bounds on a request's head, and an end to clients that stall.
+
+Also tells the application at once of a client that hung up (``router.exchange.Wire``), and drains.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from router.drain import Drain
+from router.exchange import Wire
+
+MOST_HEAD_BYTES = 64 << 10
+"""Of all request headers. nginx and h11 stop at 32 and 16 KiB; llhttp never does."""
+HEAD_SECONDS = 10.0
+"""For a request's head to arrive, and for a new connection to say its first word (slow-loris)."""
+STALL_SECONDS = 60.0
+"""A client that takes nothing for so long has gone, whatever its TCP says; until then it holds a slot."""
+_VERSIONS = ("1.1", "1.0")
+"""llhttp also takes 0.9, where a proxy before this router may see another message."""
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class Connection(HttpToolsProtocol):
+    """A client's connection."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.wire = Wire()
+        super().__init__(config, server_state, {**app_state, Wire.KEY: self.wire}, _loop)
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_since = self.loop.time()
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._head_timer, self._stalled):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+        self.wire.cut()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._in_head:
+            super().data_received(data)
+            return
+        # Up to the bound, and the rest only if the head ended there: what follows in the same piece is body.
+        room = MOST_HEAD_BYTES - self._head_bytes
+        self._head_bytes += len(data)
+        super().data_received(data[:room])
+        if len(data) > room:
+            if self._in_head and not self.transport.is_closing():
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+            elif not self._in_head:
+                super().data_received(data[room:])
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.wire.whole = False
+        if not self._in_head:
+            self._in_head = True
+            self._head_bytes = 0
+            self._head_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self.parser.get_http_version() not in _VERSIONS:
+            raise ValueError("neither HTTP/1.1 nor HTTP/1.0")  # uvicorn answers 400 and closes
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.wire.whole = True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
+
+    def _look(self) -> None:
+        """One timer looks at all heads of a connection, one by one; it costs a request nothing."""
+        left = self._head_since + HEAD_SECONDS - self.loop.time() if self._in_head else HEAD_SECONDS
+        if left <= 0:
+            self.transport.close()
+        else:
+            self._head_timer = self.loop.call_later(left, self._look)
+
+
+class Server(uvicorn.Server):
+    """At the first SIGTERM or SIGINT it drains: it still listens, and says 503, until no request is under way
+    or ``seconds`` are over. At the second it stops."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: Drain,
+        seconds: float,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._seconds = seconds
+        self._ticks = ticks
+        self._until = 0.0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._drain.under_way:
+            super().handle_exit(sig, frame)
+        else:
+            self._captured_signals.append(sig)  # raised again at the end, so that the exit status tells of it
+            self.drain()
+
+    def drain(self) -> None:
+        self._until = self._ticks() + self._seconds
+        self._drain.begin()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._drain.under_way:
+            left = self._until - self._ticks()
+            if not self._drain.busy or left <= 0:
+                self.config.timeout_graceful_shutdown = max(1, round(left))
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def server(app: Any, drain: Drain, *, seconds: float, **settings: Any) -> Server:
+    """No access log of uvicorn's (``router.logs`` has one without tenants' data), no websockets."""
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=max(1, round(seconds)),
+        **settings,
+    )
+    return Server(config, drain, seconds)
