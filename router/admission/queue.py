@@ -4,12 +4,14 @@ vLLM serves an adapter without a LoRA slot only when another adapter has nothing
 a third waiting for ever. Here no engine is given requests of more adapters than it has slots, so that none
 waits inside it; who waits, waits here, where this is the order:
 
-1. who has waited longer than ``aging``, oldest first: nobody who came later is taken before them;
-2. else the tenant with the fewest requests in the engine for its weight, oldest first.
+1. the tenant with the fewest requests in the engine for its weight; one that has waited for half of
+   ``longest`` counts as having none;
+2. of equals the tenant whose last turn is longest ago (start-time fair queueing: Goyal, Vin and Cheng, 1996),
+   of its adapters the one whose last turn is, of its requests the oldest.
 
-An aged request whose adapter has no slot closes one: the adapter with the fewest requests gets no new ones
-until its last has ended. So nobody waits longer than ``aging`` and the requests under way of those before
-them, however hot another tenant is, and nobody at all longer than ``longest``: that is answered 503.
+So however much a tenant asks, it delays another by its turns and never by its backlog. A request that has
+waited for ``aging`` while its adapter has no slot closes one: the adapter with the fewest requests gets no
+new ones until its last has ended. Nobody waits longer than ``longest``: that is answered 503.
 """
 
 import asyncio
@@ -58,7 +60,20 @@ class _Entry:
 class Lane:
     """One engine, as full as this router made it."""
 
-    __slots__ = ("active", "capacity", "closing", "flows", "loras", "of_tenant", "running", "slots")
+    __slots__ = (
+        "active",
+        "capacity",
+        "closing",
+        "flows",
+        "loras",
+        "of_tenant",
+        "running",
+        "slots",
+        "tags",
+        "turned",
+        "turns",
+        "virtual",
+    )
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -69,6 +84,13 @@ class Lane:
         self.of_tenant: dict[str, int] = {}
         self.closing: set[Digest] = set()
         self.flows: dict[tuple[str, Digest], deque[_Entry]] = {}
+        self.virtual = 0.0
+        """Turns that every tenant with weight 1 could have had since somebody began to wait."""
+        self.tags: dict[str, float] = {}
+        """Tenant -> when, in ``virtual`` time, it is due again."""
+        self.turned = 0
+        self.turns: dict[tuple[str, Digest], int] = {}
+        """Flow -> number of its last turn."""
 
     def fits(self, version: Digest) -> bool:
         if self.running >= self.slots:
@@ -81,6 +103,20 @@ class Lane:
         self.running += 1
         self.active[version] = self.active.get(version, 0) + 1
         self.of_tenant[tenant] = self.of_tenant.get(tenant, 0) + 1
+
+    def turn(self, entry: _Entry) -> None:
+        """It was in the queue, and is in the engine now."""
+        self.take(entry.tenant, entry.version)
+        self.virtual = max(self.virtual, self.tags.get(entry.tenant, 0.0))
+        self.tags[entry.tenant] = self.virtual + 1 / entry.weight
+        self.turns[entry.tenant, entry.version] = self.turned = self.turned + 1
+
+    def rest(self) -> None:
+        """Nobody waits: what was before gives no rights and no debts."""
+        self.closing.clear()
+        self.tags.clear()
+        self.turns.clear()
+        self.virtual = 0.0
 
     def give(self, tenant: str, version: Digest) -> None:
         self.running -= 1
@@ -238,20 +274,24 @@ class Queue:
         """Let in whoever can be, in order."""
         while lane.flows and lane.running < lane.slots and (entry := self._next(lane)) is not None:
             engine = next(engine for engine in entry.places if self._lanes[engine] is lane)
-            lane.take(entry.tenant, entry.version)
+            lane.turn(entry)
             self._remove(entry)
             entry.granted.set_result(entry.places[engine])
         self._close(lane)
 
     def _next(self, lane: Lane) -> _Entry | None:
-        aged = self._ticks() - self.patience.aging
-        best, least = None, (2, 0.0, 0.0)
-        for (tenant, version), flow in lane.flows.items():
-            if not lane.fits(version):
+        long = self._ticks() - self.patience.longest / 2
+        best, least = None, (math.inf, 0.0, 0, 0.0)
+        for flow, entries in lane.flows.items():
+            head = entries[0]
+            if not lane.fits(head.version):
                 continue
-            head = flow[0]
-            held = lane.of_tenant.get(tenant, 0) / head.weight
-            rank = (0, head.since, 0.0) if head.since <= aged else (1, held, head.since)
+            rank = (
+                0.0 if head.since <= long else lane.of_tenant.get(head.tenant, 0) / head.weight,
+                max(lane.virtual, lane.tags.get(head.tenant, 0.0)),
+                lane.turns.get(flow, 0),
+                head.since,
+            )
             if rank < least:
                 best, least = head, rank
         return best
@@ -259,7 +299,7 @@ class Queue:
     def _close(self, lane: Lane) -> None:
         """As many adapters as aged requests of adapters without a slot need."""
         if not lane.flows:
-            lane.closing.clear()
+            lane.rest()
             return
         aged = self._ticks() - self.patience.aging
         outside = {
