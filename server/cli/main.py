@@ -29,6 +29,7 @@ def _assemble() -> None:
         demo,
         doctor,
         evaluate,
+        exposure,
         history,
         init,
         key,
@@ -72,6 +73,7 @@ def _assemble() -> None:
     up.install(app)
     log.install(app)
     receipt.install(app)
+    exposure.install(app)
     demo.install(app)
     doctor.install(app)
     serve.install(app)
