@@ -33,6 +33,7 @@ from router.reach import Reach, always, takes_connections
 from router.records.heads import Heads
 from router.records.log import RecordLog
 from router.records.segments import Segments
+from router.retention import Retainer
 from router.shadowing import ShadowLimits, Shadows
 from router.surfaces import every
 from router.surfaces.messages.question import bearer
@@ -91,6 +92,7 @@ class RouterApp:
         async with AsyncExitStack() as stack:
             await self.records.open()
             stack.push_async_callback(self.records.close)
+            stack.push_async_callback(self._pipeline.retainer.close)
             await self._pipeline.engines.start()
             stack.push_async_callback(self._pipeline.engines.stop)
             await self._heads.start()
@@ -231,6 +233,7 @@ def create_app(
     access: AccessLog | None = None,
     tokens: Tokens | None = None,
     shadows: ShadowLimits | None = None,
+    retention_key: bytes | None = None,
     clock: Clock | None = None,
     ticks: Callable[[], float] = time.monotonic,
     entropy: Callable[[int], bytes] = secrets.token_bytes,
@@ -243,6 +246,8 @@ def create_app(
     ``tokens``: an identity provider's, taken beside keys if given.
     ``metrics_token``: if given, ``/metrics`` asks for it and names tenants; else it is open and names none.
     ``counters``: where routers meet; without, each keeps the limits alone. ``patience``: of the queue.
+    ``retention_key``: wraps the tenants' keys of policies that keep keyed digests or texts; without, their
+    requests are refused.
     ``token_bytes``: bytes of a prompt for which a token is reserved.
     Raises ValueError for values that would switch a protection off.
     """
@@ -289,13 +294,20 @@ def create_app(
         shadows=Shadows(
             engines=asked,
             placement=placement,
-            room=None,
+            room=queue,
             log=log,
             salt_secret=salt_secret,
             clock=clock,
             ticks=ticks,
             entropy=entropy,
             limits=shadows,
+        ),
+        retainer=Retainer.beside(
+            records_dir / writer,
+            retention_key,
+            segment_bytes=cadence.segment_bytes,
+            ticks=ticks,
+            entropy=entropy,
         ),
     )
     sender = Heads(log=log, sink=heads, signer=signer, writer=writer, clock=clock, cadence=cadence)

@@ -37,7 +37,7 @@ from router.placement import Placement, affinity_of
 from router.places import Place
 from router.ports import EngineAnswer, Engines, Spans
 from router.records.log import RecordLog, durable
-from router.records.record import Trace, content_digest
+from router.records.record import Trace
 from router.resolution import Target, choose, resolve, unit_of
 from router.retention import Kept, Retainer, kept, plain_digests
 from router.shadowing import Shadows
@@ -273,7 +273,7 @@ class Pipeline:
             await kept(text)
 
     def _unknown(self, trace: Trace) -> None:
-        """A request that was refused before its policy was known leaves what any of the tenant's would let it."""
+        """A request refused before its policy was known leaves what any policy of the tenant lets it."""
         tables = self.feed.latest
         if tables is None or not plain_digests(tables, trace.tenant or ""):
             trace.request, trace.retention = None, "none"

@@ -160,7 +160,9 @@ class Shadows:
             if not isinstance(error, RouterError):
                 _log.exception("shadow of %s: unexpected", copy.primary.id)
         else:
-            trace.status, trace.answer, trace.answer_of = 200, content_digest(answer), "content"
+            trace.status = 200
+            if trace.retention is None:  # else no plain digest may be kept, and a copy is given to nobody
+                trace.answer, trace.answer_of = content_digest(answer), "content"
             trace.agrees = answer == copy.said
         finally:
             if self._room is not None:
@@ -252,6 +254,7 @@ def _trace(copy: _Copy, place: Place, identity: str, started_at: str) -> Trace:
         attestation=place.attestation,
         engine_version=place.engine_version,
         request=primary.request,
+        retention=primary.retention,
         stream=primary.stream,
         surface=primary.surface,
         started_at=started_at,

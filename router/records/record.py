@@ -16,7 +16,7 @@ from registry.canonical import Document, later
 from registry.digests import Digest
 
 KIND: Literal["tenon.record/v1"] = "tenon.record/v1"
-_LATER = ("agrees", "engine_version", "shadow_of", "started_at", "surface")
+_LATER = ("agrees", "engine_version", "retention", "shadow_of", "started_at", "surface")
 
 
 class Record(Document):
@@ -72,6 +72,9 @@ class Record(Document):
     """When the request's headers arrived; ``at`` of the outcome is when its answer was complete."""
     surface: str | None = later(None)
     """The endpoint that was asked; None in older lines: chat completions."""
+    retention: Literal["none", "hmac", "full"] | None = later(None)
+    """None: ``request`` and ``answer`` are plain digests. ``hmac``, ``full``: keyed with the tenant's key.
+    ``none``: the policy, or one that might have applied, keeps none."""
 
 
 def genesis(writer: str) -> Digest:
@@ -120,6 +123,7 @@ class Trace:
     agrees: bool | None = None
     started_at: str | None = None
     surface: str | None = None
+    retention: Literal["none", "hmac", "full"] | None = None
 
     def line(
         self, event: Literal["intent", "outcome"], *, writer: str, seq: int, prev: Digest, at: str
@@ -155,6 +159,7 @@ class Trace:
             "prev": prev,
             "prompt_tokens": self.prompt_tokens,
             "request": self.request,
+            "retention": self.retention,
             "route": self.route,
             "seq": seq,
             "shadow_of": self.shadow_of,

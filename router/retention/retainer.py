@@ -1,8 +1,10 @@
 """retain: what a tenant's policy lets stay of a question and its answer."""
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 from registry.models import Retention
 from router.errors import RetentionUnavailable
@@ -24,11 +26,29 @@ class _Known(NamedTuple):
 class Retainer:
     """Of one router. Without keys only policies that need none can be kept; others refuse their requests."""
 
-    def __init__(self, keys: TenantKeys | None, texts: TextLog | None, *, ticks: Callable[[], float]) -> None:
+    def __init__(
+        self, keys: TenantKeys | None, texts: TextLog | None, *, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
         self._keys = keys
         self._texts = texts
         self._ticks = ticks
         self._known: dict[str, _Known] = {}
+
+    @classmethod
+    def beside(
+        cls,
+        folder: Path,
+        master: bytes | None,
+        *,
+        segment_bytes: int,
+        ticks: Callable[[], float],
+        entropy: Callable[[int], bytes],
+    ) -> Self:
+        """In a writer's folder; nothing is opened yet. Raises ValueError for a short ``master``."""
+        if master is None:
+            return cls(None, None, ticks=ticks)
+        keys = TenantKeys(folder, writer=folder.name, master=master, entropy=entropy)
+        return cls(keys, TextLog(folder, segment_bytes=segment_bytes, entropy=entropy), ticks=ticks)
 
     async def begin(self, mode: Retention, tenant: str, body: bytes) -> Kept:
         """Before the engine is asked. Raises RetentionUnavailable: nothing is answered that cannot be kept as

@@ -56,8 +56,8 @@ def unseal(found: SealedText, key: TenantKey) -> Text:
 
 
 def _cipher(key: TenantKey, record: str) -> AESGCM:
-    """A key for each record: random nonces under one key are safe for 2**32 texts (NIST SP 800-38D, 8.3), which
-    1,000 requests a second reach in 50 days."""
+    """A key for each record: random nonces under one key are safe for 2**32 texts (NIST SP 800-38D, 8.3):
+    50 days at 1,000 requests a second."""
     return AESGCM(hmac.digest(key.seal, record.encode(), "sha256"))
 
 

@@ -48,7 +48,7 @@ class WrappedKey(Document):
 
 
 class TenantKeys:
-    """The keys of one writer's folder. Synchronous: :class:`router.retention.Retainer` calls it in a thread."""
+    """The keys of one writer's folder. Synchronous: ``Retainer`` calls it in a thread."""
 
     def __init__(self, folder: Path, *, writer: str, master: bytes, entropy: Callable[[int], bytes]) -> None:
         """``folder``: of the writer. Raises ValueError for a short master key."""

@@ -476,8 +476,9 @@ async def test_a_schema_elsewhere_is_never_fetched(house: House, monkeypatch: py
     secret = house.scene.serve("bank_a", {"$ref": "http://127.0.0.1:1/schema.json"})
     await house.publish()
     house.engines.script = honest(GOOD)
-    assert (await house.ask(secret)).code == "output_invalid"
+    assert (await house.ask(secret)).code == "route_unusable"
     assert not fetched
+    assert not house.engines.asked
 
 
 async def test_a_conversation_keeps_its_version_and_the_record_says_whether_it_was_a_canary(
