@@ -108,7 +108,11 @@ class FakeCounters:
         for count in report.counts:
             key = (count.subject, count.kind, count.slot, report.writer)
             if report.seq > self._kept.get(key, (-1, 0, 0.0))[0]:
-                self._kept[key] = (report.seq, count.value, counting.until(count, now))
+                self._kept[key] = (
+                    report.seq,
+                    count.value,
+                    min(counting.until(count, now), now + 2 * counting.DAY_SECONDS),
+                )
         self._kept = {key: kept for key, kept in self._kept.items() if kept[2] > now}
         if self.answers_lost:
             self.answers_lost -= 1

@@ -1,12 +1,13 @@
 """What routers tell each other of what they let through, twice a second, while no request waits for it.
 
 Until another router has heard of it, what is let through here is unknown there: at most what both let
-through within ``EVERY`` seconds and one round trip. While nobody answers, each router goes on with what it
-heard last.
+through within ``EVERY`` seconds and one round trip, or within ``FOLLOW_EVERY`` where the tenant asked nothing
+lately. While nobody answers, each router goes on with what it heard last.
 """
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
@@ -22,9 +23,10 @@ from router.ports import Counters
 _log = logging.getLogger(__name__)
 EVERY = 0.5
 """Seconds between two exchanges."""
+FOLLOW_EVERY = 2.5
+"""Seconds between two looks at those who ask nothing here now; for ``_FOLLOWED`` seconds after they did."""
+_FOLLOWED = 600.0
 _PRESENCE = Count(subject="", kind="router", slot=0, value=1)
-_IDLE_ROUNDS = 6
-"""A router with nothing to tell says only that it is there, every three seconds."""
 _PATIENCE = 5.0
 _MOST = 300
 """Accounts in one report: 27 counts each, within what a report may hold."""
@@ -58,7 +60,9 @@ class CountExchange:
         self._every = every
         self._ticks = ticks
         self._seq = 0
-        self._idle = 0
+        self._looked = -math.inf
+        self._followed: dict[str, tuple[Account, float]] = {}
+        """Subject -> account, and the tick at which it was last touched."""
         self._beating: dict[str, Account] = {}
         """Those that the others must go on believing in: with requests under way that are limited."""
         self._task: asyncio.Task[None] | None = None
@@ -86,25 +90,32 @@ class CountExchange:
         self._hours.correct()
         told = self._admission.touched[:]
         self._admission.touched.clear()
+        now = self._ticks()
         for account in told:
             account.touched = False
+            self._followed[account.subject] = account, now
             if account.most_running is not None:
                 self._beating[account.subject] = account
         accounts = list({account.subject: account for account in (*told, *self._beating.values())}.values())
-        if not accounts and self._idle % _IDLE_ROUNDS:
-            self._idle += 1
+        if now - self._looked >= FOLLOW_EVERY:
+            self._followed = {
+                subject: known for subject, known in self._followed.items() if now - known[1] < _FOLLOWED
+            }
+            known = {account.subject for account in accounts}
+            accounts += [account for subject, (account, _) in self._followed.items() if subject not in known]
+        elif not accounts:
             return
-        self._idle = 1
         waiting = list(_parts(accounts))
         try:
             while waiting:
                 await self._tell(waiting[0])
                 waiting.pop(0)
         except BaseException:
-            self._idle = 0
             for account in (account for part in waiting for account in part):
                 touch(account, self._admission.touched)
             raise
+        if len(accounts) >= len(self._followed):
+            self._looked = now
         for subject in [name for name, account in self._beating.items() if not account.running]:
             del self._beating[subject]
 
