@@ -40,6 +40,7 @@ def _assemble() -> None:
         proposal,
         receipt,
         recipe,
+        record,
         revoke,
         route,
         serve,
@@ -73,6 +74,8 @@ def _assemble() -> None:
     up.install(app)
     log.install(app)
     receipt.install(app)
+    record.install(app)
+    record.install(app)
     exposure.install(app)
     demo.install(app)
     doctor.install(app)
