@@ -80,6 +80,9 @@ class RouterSettings(RoleSettings):
     router_key_file: Path = Field(description="Ed25519 key that signs record heads and receipts")
     salt_file: Path = Field(description="Secret from which prefix-cache salts are derived")
     records_dir: Path = Field(description="Folder of the request audit trail; must survive restarts")
+    retention_key_file: Path | None = Field(
+        None, description="Secret that wraps tenants' keys, for policies with retention hmac or full"
+    )
     writer: str = Field(
         "router-0", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of this router's chain"
     )
@@ -93,6 +96,17 @@ class RouterSettings(RoleSettings):
     idle_timeout: float = Field(30.0, gt=0, description="Seconds between two bytes of an engine")
     max_staleness: float = Field(
         30.0, ge=1, description="Seconds without word from the registry until requests are refused"
+    )
+    engine_requests: int = Field(
+        256, ge=1, description="Requests in one engine at a time, of all routers; vLLM's `max_num_seqs`"
+    )
+    queue_length: int = Field(1000, ge=0, description="Requests that may wait for an engine")
+    queue_seconds: float = Field(30.0, gt=0, description="Longest wait for an engine; beyond it, 503")
+    queue_aging: float = Field(
+        1.0, gt=0, description="Seconds after which a waiting adapter gets another one's LoRA slot"
+    )
+    prompt_token_bytes: float = Field(
+        1.0, ge=1, le=4, description="Bytes of a prompt for which one token of a quota is reserved"
     )
     metrics_token_file: Path | None = Field(
         None, description="Bearer token that `/metrics` asks for; only with one does it name tenants"

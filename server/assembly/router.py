@@ -2,6 +2,7 @@
 
 from registry.clock import SystemClock
 from registry.signing.keys import Signer
+from router.admission import Patience
 from router.app import create_app
 from router.limits import Freshness, Timeouts
 from router.logs import AccessLog
@@ -18,10 +19,21 @@ def serve(settings: RouterSettings) -> None:
     app = create_app(
         feed=control,
         heads=control,
+        counters=control,
+        patience=Patience(
+            running=settings.engine_requests,
+            waiting=settings.queue_length,
+            aging=min(settings.queue_aging, settings.queue_seconds),
+            longest=settings.queue_seconds,
+        ),
+        token_bytes=settings.prompt_token_bytes,
         signer=Signer.load(settings.router_key_file),
         records_dir=settings.records_dir,
         writer=settings.writer,
         salt_secret=read_secret(settings.salt_file).encode(),
+        retention_key=read_secret(settings.retention_key_file).encode()
+        if settings.retention_key_file
+        else None,
         clock=clock,
         freshness=Freshness.within(settings.max_staleness),
         timeouts=Timeouts(

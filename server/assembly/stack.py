@@ -156,6 +156,8 @@ def _roles(
         "salt_file": workspace.salt,
         "records_dir": workspace.records,
     }
+    if workspace.retention_key.is_file():  # workspaces of before have none
+        router["retention_key_file"] = workspace.retention_key
     return [
         ("control", control_url, common | control),
         ("engine", f"http://127.0.0.1:{ports.agent}", common | agent),

@@ -75,7 +75,6 @@ def _assemble() -> None:
     log.install(app)
     receipt.install(app)
     record.install(app)
-    record.install(app)
     exposure.install(app)
     demo.install(app)
     doctor.install(app)
