@@ -65,6 +65,8 @@ class RouterApp:
         self._pipeline = pipeline
         self.drain = pipeline.drain
         self.counts = counts
+        self.admission = pipeline.admission
+        self.queue = pipeline.queue
         self.feed = pipeline.feed
         self.records = pipeline.log
         self._heads = heads

@@ -12,6 +12,7 @@ from sqlalchemy import Table
 from sqlmodel import select
 
 from registry.catalog.local import LocalCatalog
+from registry.counting import Count, CountReport
 from registry.digests import Digest
 from registry.errors import NotFound, TenonError
 from registry.models import Role, Tenant
@@ -68,6 +69,8 @@ def _fill(world: World, name: AdapterName) -> None:
         requests=1, prompt_tokens=1, completion_tokens=1,
     )  # fmt: skip
     catalog.count_usage(UsageBatch(writer=f"router-{len(tenant)}", seq=1, lines=(line,)))
+    count = Count(subject=f"tenant/{tenant}", kind="day", slot=20454, value=1)  # of 2026-01-01
+    catalog.exchange_counts(CountReport(writer=f"router-{len(tenant)}", seq=1, counts=(count,)))
 
 
 def _signature(catalog: LocalCatalog, version: Digest) -> Envelope:
