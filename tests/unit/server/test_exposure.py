@@ -1,11 +1,15 @@
 """Which answers an engine's bug could have touched: judged from what happened, not from versions alone."""
 
 import asyncio
+import sqlite3
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+import typer
 
 from registry.clock import ManualClock, stamp
 from registry.digests import Digest
@@ -19,6 +23,8 @@ from router.limits import Cadence
 from router.records import RecordFault, RecordLog, Trace, verify_records
 from router.records.log import durable
 from router.records.segments import Segments
+from server.assembly.catalog import initialise
+from server.cli import exposure as command
 from server.exposure.boots import told
 from server.exposure.events import EngineEvent, event_of, known, versions, within
 from server.exposure.judge import Exposure, Question, judge
@@ -99,7 +105,7 @@ def story() -> Log:
 Answer = tuple[str, float, float]
 
 
-def written(folder: Path, answers: list[Answer], **changes: Any) -> Path:
+def written(folder: Path, answers: Sequence[Answer], **changes: Any) -> Path:
     async def write() -> None:
         clock, cadence = ManualClock(START), Cadence(head_seconds=3600)
         segments = Segments(folder / "w", writer="w", segment_bytes=4000)
@@ -230,3 +236,33 @@ def test_events_and_versions() -> None:
     assert within("0.32.0rc1", [versions("<0.32.0rc2")])
     assert not within("0.32.0", [versions("<0.32"), versions("")])
     assert within("nightly-abc", [versions("<0.32")])
+
+
+def test_the_command_says_what_it_cannot_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = initialise(tmp_path / "workspace")
+    given: dict[str, Any] = {
+        "event": "vllm-47724",
+        "since": "2026-01-01T00:00:00Z",
+        "engine_version": "",
+        "until": None,
+        "tenant": None,
+        "clock_slack": 5.0,
+        "records": None,
+        "workspace": str(workspace.root),
+    }
+    command.exposure(**given, json=True)
+    assert orjson.loads(capsys.readouterr().out)["unjudged"] == []
+    written(workspace.records, LATER)
+    with pytest.raises(typer.Exit) as ended:
+        command.exposure(**given, json=True)
+    assert ended.value.exit_code == 1
+    unjudged = orjson.loads(capsys.readouterr().out)["unjudged"]
+    assert [each["record"] for each in unjudged] == ["after", "late"]
+    with sqlite3.connect(workspace.database) as rows:
+        for (name,) in rows.execute("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
+            rows.execute(f'DROP TRIGGER "{name}"')
+        rows.execute("UPDATE entries SET body = replace(body, 'router', 'engine') WHERE position = 4")
+    rows.close()
+    with pytest.raises(typer.Exit):
+        command.exposure(**given, json=False)
+    assert "cannot be judged: answers of log" in capsys.readouterr().err
