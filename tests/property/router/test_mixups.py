@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import orjson
@@ -48,6 +49,30 @@ sent = st.dictionaries(
 )
 
 
+@dataclass(frozen=True)
+class Wish:
+    key: int
+    model: str
+    headers: dict[str, str]
+    user: str | None
+    stream: bool
+    later: bool
+    """Whether the engine holds its answer back until something else has happened."""
+    odd: int
+
+
+wishes = st.builds(
+    Wish,
+    key=numbers,
+    model=st.sampled_from((*MODELS, *MODELS, "nothing")),
+    headers=st.one_of(st.just({}), st.just({}), sent),
+    user=st.sampled_from((None, None, "ada", "grace")),
+    stream=st.booleans(),
+    later=st.booleans(),
+    odd=st.integers(0, 9),
+)
+
+
 @dataclass
 class UnderWay:
     call: Call
@@ -77,8 +102,9 @@ class Mixups(RuleBasedStateMachine):
         await house.app.start()
         return house
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(seed=st.integers(0, 1 << 32))
+    def begin(self, seed: int) -> None:
+        self.random = Random(seed)
         for name in ENGINES:
             self.scene.engine(name, f"http://{name}")
             self.fakes[name] = FakeEngine(FakeOptions(), Faults())
@@ -92,9 +118,12 @@ class Mixups(RuleBasedStateMachine):
             for adapter in ADAPTERS:
                 self.push(tenant, adapter)
                 self.push(tenant, adapter)
-            self.promote(tenant, "desk", "live", 0)
-            self.load(0, "engine-0")
-            self.add_rule(tenant, "assistant", "desk", "live", {}, tenant)
+            for model, adapter, alias in zip(
+                MODELS, ("desk", "other", "desk"), (*ALIASES, "live"), strict=True
+            ):
+                self.promote(tenant, adapter, alias, 0)
+                self.add_rule(tenant, model, adapter, alias, {}, tenant)
+            self.add_rule(tenant, "assistant", "other", "staging", {"x-policy-version": "v1"}, tenant)
         for number in range(len(self.scene.versions)):
             self.load(number, ENGINES[number % 2])
 
@@ -326,20 +355,17 @@ class Mixups(RuleBasedStateMachine):
         self.world.now += number % 15
         self.house.clock.advance(number % 15)
 
-    @rule(
-        number=numbers, model=st.sampled_from((*MODELS, *MODELS, "nothing")), headers=sent,
-        user=st.sampled_from((None, None, "ada", "grace")), stream=st.booleans(),
-        tenant=st.sampled_from((None, None, None, None, *TENANTS)), later=st.booleans(),
-    )  # fmt: skip
-    def ask(
-        self, number: int, model: str, headers: dict[str, str], user: str | None, stream: bool,
-        tenant: str | None, later: bool,
-    ) -> None:  # fmt: skip
-        secrets = list(self.world.keys)
-        secret: str | None = secrets[number % len(secrets)]
-        if number > 980:
-            secret = None if number % 2 else f"{secret}x"
-        self._ask(rules.Request(secret, model, headers, user, tenant), stream=stream, later=later)
+    @rule(wishes=st.lists(wishes, min_size=1, max_size=6))
+    def ask(self, wishes: list[Wish]) -> None:
+        for wish in wishes:
+            secrets = list(self.world.keys)
+            secret: str | None = secrets[wish.key % len(secrets)]
+            tenant = None
+            if wish.odd == 0:  # one in ten is not what an honest client sends
+                secret = (None, f"{secret}x", secret)[wish.key % 3]
+                tenant = (*TENANTS, "nobody")[wish.key % 4]
+            request = rules.Request(secret, wish.model, wish.headers, wish.user, tenant)
+            self._ask(request, stream=wish.stream, later=wish.later)
 
     @rule(number=numbers, engine_side=numbers)
     def ask_for_what_no_client_may_name(self, number: int, engine_side: int) -> None:
@@ -424,6 +450,20 @@ class Mixups(RuleBasedStateMachine):
         assert not any(name.encode() in response.body for name in hidden)
 
     @invariant()
+    def traffic_goes_on(self) -> None:
+        """Three requests after every change, most of them honest."""
+        if not self.dirty:
+            return
+        pick = self.random.choice
+        asking = [key for key, known in self.world.keys.items() if known.role != "trainer"]
+        for _ in range(3):
+            headers = {name: pick(VALUES) for name in HEADERS if self.random.random() < 0.2}
+            if self.random.random() < 0.5:
+                headers["x-conversation-id"] = f"c{self.random.randrange(20)}"
+            request = rules.Request(pick(asking), pick(MODELS), headers, pick((None, "ada")))
+            self._ask(request, stream=pick((True, False)), later=self.random.random() < 0.2)
+
+    @invariant()
     def every_lease_belongs_to_a_request(self) -> None:
         held = sum(self.house.app._pipeline.placement.leases.engines().values())
         assert held <= len(self.under_way) + self.house.app._pipeline.shadows.asked
@@ -473,7 +513,7 @@ class Mixups(RuleBasedStateMachine):
 
 TestMixups = Mixups.TestCase
 TestMixups.settings = settings(
-    max_examples=25,
+    max_examples=20,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
