@@ -2,10 +2,12 @@
 
 import hashlib
 import hmac
+from functools import lru_cache
 
 _DOMAIN = b"tenon/cache-salt/v1"
 
 
+@lru_cache(maxsize=4096)
 def cache_salt(secret: bytes, tenant: str, policy: str, epoch: int) -> str:
     """Keeps one tenant's prefix-cache hits from being timed by another (CVE-2025-46570).
 

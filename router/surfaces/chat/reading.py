@@ -7,6 +7,8 @@ Built from a list of what is known instead of deleting what is not: vLLM adds fi
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from registry import canonical
 from router import validation
 from router.errors import EngineFailed, EngineInterrupted, OutputRefused, ToolCallInvalid
@@ -117,6 +119,19 @@ class Reading:
         for piece in pieces:
             self._keep(piece)
         return pieces
+
+    def more(self, index: int, raw: bytes) -> bool:
+        """Take a JSON string as further text of a choice; False, and nothing taken, if it is none."""
+        if self._reasons[index] is not None:
+            return False
+        try:
+            text = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            return False
+        if type(text) is not str:
+            return False
+        self._texts[index].append(text)
+        return True
 
     def finish(self) -> None:
         """Raises EngineInterrupted while a choice has no ``finish_reason``.

@@ -16,6 +16,7 @@ from router.surfaces.chat.whole import call_id
 from router.surfaces.surface import Order
 
 DONE = b"data: [DONE]\n\n"
+_TEXT = b'"content":'
 
 
 class StreamedAnswer:
@@ -26,6 +27,8 @@ class StreamedAnswer:
         self._id = answer_id
         self._reading = Reading(order)
         self._held: list[bytes] = []
+        self._shapes: list[tuple[bytes, bytes, int, bytes, bytes]] = []
+        """Of the engine's ordinary events: what stands around the text; the choice; ours instead."""
         self._around: dict[int, tuple[bytes, bytes]] = {}
         """What stands around the text of an ordinary chunk, per choice: always the same."""
 
@@ -46,8 +49,15 @@ class StreamedAnswer:
         return self._reading.finish_reasons
 
     def accept(self, event: bytes) -> bytes:
+        # All but the text is the same in nearly every event: 1.5 µs instead of 8 for what was seen before.
+        for before_text, after_text, index, before, after in self._shapes:
+            if event.startswith(before_text) and event.endswith(after_text):
+                raw = event[len(before_text) : len(event) - len(after_text)]
+                if self._reading.more(index, raw):
+                    return before + raw + after
         ready: list[bytes] = []
-        for piece in self._reading.accept(event):
+        pieces = self._reading.accept(event)
+        for piece in pieces:
             index, content, reason, calls, logprobs, role = piece
             if reason is not None:
                 self._held.append(self._chunk(piece))
@@ -55,7 +65,10 @@ class StreamedAnswer:
                 ready.append(self._chunk(piece))
             else:
                 before, after = self._around.get(index) or self._surroundings(index)
-                ready.append(before + orjson.dumps(content) + after)
+                text = orjson.dumps(content)
+                ready.append(before + text + after)
+                if len(pieces) == 1 and len(self._shapes) < self._order.choices:
+                    self._learn(event, text, index)
         return ready[0] if len(ready) == 1 else b"".join(ready)
 
     def finish(self) -> bytes:
@@ -67,6 +80,13 @@ class StreamedAnswer:
 
     def broken(self, error: RouterError) -> bytes:
         return problems.frame(error)
+
+    def _learn(self, event: bytes, text: bytes, index: int) -> None:
+        """Remember what stands around the one text of an event that was read in full: with any other JSON
+        string in its place it is the same event."""
+        head, key, tail = event.partition(_TEXT)
+        if key and tail.startswith(text) and _TEXT not in tail:
+            self._shapes.append((head + key, tail[len(text) :], index, *self._around[index]))
 
     def _surroundings(self, index: int) -> tuple[bytes, bytes]:
         before, after = self._chunk(Piece(index, "\0", None)).split(rb'"\u0000"')
