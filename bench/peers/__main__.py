@@ -1,5 +1,5 @@
 """``python -m bench.peers install``: the peers, each into an environment of its own.
-``python -m bench.peers [--quick]``: only them, to see that they run; ``python -m bench`` measures all of it."""
+``python -m bench.peers [--quick]``: only them; ``python -m bench`` measures all."""
 
 import argparse
 import subprocess

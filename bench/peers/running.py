@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import httpx
+
 from bench.peers.environments import LITELLM, VLLM_ROUTER
 from bench.router import running
 from bench.router.load import RequestsFailed, Side
@@ -27,10 +29,13 @@ def peers() -> Iterator[list[Side]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tenon-peers-")))
         engine = stack.enter_context(running.stub())
-        yield [
+        sides = [
             stack.enter_context(_litellm(folder, engine)),
             stack.enter_context(_vllm_router(folder, engine)),
         ]
+        for side in sides:
+            _warm(side)
+        yield sides
 
 
 @contextmanager
@@ -63,6 +68,15 @@ def _vllm_router(folder: Path, engine: running.Process) -> Iterator[Side]:
     ]  # fmt: skip
     with _started(folder, "vllm-router", command, {}, port, "/health"):
         yield running.side("vllm_router", f"http://127.0.0.1:{port}", {}, [{"model": _MODEL}])
+
+
+def _warm(side: Side) -> None:
+    """The first answers build what later ones use: LiteLLM's takes seconds. Raises RequestsFailed."""
+    with httpx.Client(timeout=60, trust_env=False) as client:
+        for request in [*side.wholes, *side.streams] * 10:
+            answer = client.post(side.url, content=request.body, headers=request.headers)
+            if answer.status_code != 200:
+                raise RequestsFailed(f"{side.name} answered {answer.status_code}: {answer.text[:300]}")
 
 
 @contextmanager
