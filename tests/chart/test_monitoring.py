@@ -94,6 +94,13 @@ def test_what_matters_most_has_an_alert(known: set[str]) -> None:
         assert rule["annotations"]["summary"]
 
 
+def test_the_guide_names_metrics_that_exist(known: set[str]) -> None:
+    guide = (CHART.parents[1] / "docs" / "guides" / "monitoring.md").read_text()
+    named = {name for name in re.findall(r"`(tenon_\w+)`", guide)}
+    assert len(named) > 15
+    assert {name for name in named if name not in known and f"{name}_count" not in known} == set()
+
+
 def test_panels_do_not_lie_over_one_another() -> None:
     for board in dashboards():
         taken: set[tuple[int, int]] = set()
