@@ -53,11 +53,11 @@ class StorageSettings(BaseSettings):
     )
 
 
-class ControlSettings(RoleSettings, StorageSettings):
-    """``tenon serve control``: the registry over HTTP."""
+class IdentitySettings(BaseSettings):
+    """Whose tokens are taken beside keys, on both planes."""
 
-    control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")
-    workspace: Path = Field(description="Folder with the registry's database, blobs and keys")
+    model_config = SettingsConfigDict(env_prefix="TENON_", extra="ignore", frozen=True)
+
     oidc_issuer: str | None = Field(
         None, pattern=r"^https?://", description="Issuer (`iss`) whose tokens are taken beside keys"
     )
@@ -72,7 +72,14 @@ class ControlSettings(RoleSettings, StorageSettings):
     oidc_tenant_claim: str = Field("tenon_tenant", min_length=1, description="Claim that names the tenant")
 
 
-class RouterSettings(RoleSettings):
+class ControlSettings(RoleSettings, StorageSettings, IdentitySettings):
+    """``tenon serve control``: the registry over HTTP."""
+
+    control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")
+    workspace: Path = Field(description="Folder with the registry's database, blobs and keys")
+
+
+class RouterSettings(RoleSettings, IdentitySettings):
     """``tenon serve router``: the data plane."""
 
     router_port: int = Field(8400, ge=0, le=65535, description="Port of the OpenAI-compatible API")
