@@ -10,10 +10,9 @@ import socket
 import sys
 from pathlib import Path
 
-import uvicorn
-
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
+from router import serving
 from router.app import create_app
 from router.limits import Cadence
 from router.testing import FakeFeed, Scene
@@ -42,8 +41,7 @@ def serve(folder: Path, scene: Scene, listener: socket.socket) -> None:
         salt_secret=b"a salt secret of thirty-two bytes",
         cadence=Cadence(head_records=20, head_seconds=0.02, segment_bytes=200_000, receipts=500),
     )
-    config = uvicorn.Config(app, log_config=None, lifespan="on", loop="uvloop", timeout_graceful_shutdown=5)
-    uvicorn.Server(config).run(sockets=[listener])
+    serving.server(app, app.drain, seconds=5, log_config=None, loop="uvloop").run(sockets=[listener])
 
 
 def main(folder: Path, engine: str) -> None:
