@@ -58,7 +58,7 @@ async def test_a_request_and_its_engine_are_two_spans(tmp_path: Path) -> None:
         house.engines.script = slow
         response = await house.ask(bank, {"stream": True}, headers=SENT)
         (asked,) = house.engines.asked
-        (place,) = house.app.feed.latest.state.versions if house.app.feed.latest else ()
+        (version,) = house.app.feed.tables().state.versions
     request, engine = pair(exporter)
     assert request.context is not None
     assert engine.context is not None
@@ -88,7 +88,7 @@ async def test_a_request_and_its_engine_are_two_spans(tmp_path: Path) -> None:
         "server.address": "engine-0",
         "tenon.engine": "engine-0",
         "tenon.retries": 0,
-        "tenon.version": str(place),
+        "tenon.version": str(version),
     }
     assert (engine.start_time, engine.end_time) == (10**18 - 5 * 10**8, 10**18)
     assert request.start_time == engine.start_time
