@@ -33,7 +33,7 @@ async def test_models_are_those_of_the_tenant(house: House, bank: str) -> None:
     [
         ("GET", "/v1/chat/completions"), ("POST", "/v1/complete"), ("POST", "/v1/load_lora_adapter"),
         ("POST", "/invocations"), ("POST", "/tokenize"), ("DELETE", "/v1/models"), ("GET", "/"),
-        ("POST", "/v1/chat/completions/"), ("GET", "/v1/models/assistant"), ("POST", "/V1/chat/completions"),
+        ("POST", "/v1/chat/completions/"), ("GET", "/v1/model/assistant"), ("POST", "/V1/chat/completions"),
         ("GET", "/v1/receipt"), ("OPTIONS", "/healthz"),
     ],
 )  # fmt: skip
