@@ -323,10 +323,10 @@ class RouterDraining(RouterError):
 
     code, status = "router_draining", 503
     hint = "ask again: another router answers"
-    retry_after = 1
 
     def __init__(self) -> None:
         super().__init__("this router is about to stop")
+        self.headers = [(b"retry-after", b"1")]
 
 
 class RouteUnusable(RouterError):

@@ -198,7 +198,7 @@ async def test_a_client_that_hangs_up_before_the_first_byte_stops_the_engine_at_
         await until(lambda: bool(router.house.records()))
         assert time.monotonic() - began < 1
         assert router.house.records()[-1].code == "client_closed"
-        assert router.house.app.drain.busy == 0
+        await until(lambda: router.house.app.drain.busy == 0)
         pool = router.house.app._pipeline.engines
         assert isinstance(pool, EnginePool)
         await until(lambda: pool.connections == 0)
@@ -313,9 +313,9 @@ async def test_requests_sent_one_behind_the_other_are_answered_in_order(tmp_path
         reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
         one = request(router.secret, ASKING)
         writer.write(one + request("tn_nobody", ASKING) + one[:-5])
-        first, second = await reader.readline(), b""
-        while not second.startswith(b"HTTP/1.1 4"):
-            second = await reader.readline()
-        assert first.startswith(b"HTTP/1.1 200")
-        assert second.startswith(b"HTTP/1.1 401")
+        found = b""
+        while b"HTTP/1.1 401 " not in found:
+            found += (more := await reader.read(1 << 16))
+            assert more, "closed before the second answer"
+        assert found.startswith(b"HTTP/1.1 200 ")
         writer.close()
