@@ -54,6 +54,7 @@ def watch(
     each, one = measured.each, measured.watch
     each("tenon_engine_requests_in_flight", "Leases per engine", "engine", engines)
     each("tenon_engine_circuit", "0 closed, 1 half open, 2 open", "engine", circuits)
+    one("tenon_queue_waiting", "Requests that wait for a free place", lambda: pipeline.queue.waiting)
     one("tenon_engines_unreachable", "Engines that take no connection", lambda: reach.unreachable)
     one("tenon_feed_age_seconds", "Since the registry was last heard", lambda: feed.age)
     one("tenon_feed_lag_entries", "Log entries told of and not in force yet", lambda: feed.lag)
