@@ -53,8 +53,7 @@ def segments_of(folder: Path) -> list[Path]:
     return sorted(folder.glob(PATTERN))
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(NamedTuple):  # made for every line
     """Where a chain stands: the next line has this ``seq`` and follows ``digest``."""
 
     seq: int
