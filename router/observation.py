@@ -55,6 +55,13 @@ def watch(
     each("tenon_engine_requests_in_flight", "Leases per engine", "engine", engines)
     each("tenon_engine_circuit", "0 closed, 1 half open, 2 open", "engine", circuits)
     one("tenon_queue_waiting", "Requests that wait for a free place", lambda: pipeline.queue.waiting)
+    one("tenon_queue_oldest_seconds", "Wait of the first in the queue", lambda: pipeline.queue.oldest)
+    one(
+        "tenon_queue_refused_total",
+        "Requests that never got a place",
+        lambda: pipeline.queue.refused,
+        kind="counter",
+    )
     one("tenon_engines_unreachable", "Engines that take no connection", lambda: reach.unreachable)
     one("tenon_feed_age_seconds", "Since the registry was last heard", lambda: feed.age)
     one("tenon_feed_lag_entries", "Log entries told of and not in force yet", lambda: feed.lag)

@@ -195,7 +195,8 @@ def test_an_estimate_alone_refuses_nobody_for_ever(desk: Desk) -> None:
     "what", ["requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrent_requests"]
 )
 def test_nothing_passes_a_limit_of_zero(desk: Desk, what: str) -> None:
-    desk.limit(**{what: 0})
+    limits: dict[str, Any] = {what: 0}
+    desk.limit(**limits)
     for tokens in (0, 1):
         with pytest.raises(Limited):
             desk.ask(tokens)

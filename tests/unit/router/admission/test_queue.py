@@ -182,7 +182,7 @@ async def test_what_nobody_waits_for_any_more_opens_again() -> None:
     await front.line_up("cold too", "c", "z")
     assert front.queue._lanes["engine-0"].closing
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        task.cancel()  # type: ignore[union-attr]
+        task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cold
     assert front.queue.enter(place(), "a", version("x"))
@@ -269,7 +269,7 @@ async def test_an_engine_that_comes_back_larger_has_more_slots() -> None:
 def test_patience_refuses_what_switches_it_off() -> None:
     for bad in ({"running": 0}, {"waiting": -1}, {"aging": 0}, {"aging": 3.0, "longest": 2.0}):
         with pytest.raises(ValueError, match="patience"):
-            Patience(**bad)  # type: ignore[arg-type]
+            Patience(**bad)
 
 
 SERVICE = 1.0
