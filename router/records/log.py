@@ -58,6 +58,8 @@ class RecordLog:
         self._cadence = cadence
         self._key = key
         self._index = Index(cadence.receipts)
+        self._some: list[Place] = []
+        """Of an outcome, any."""
         self._queue = _Batch()
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
@@ -121,7 +123,8 @@ class RecordLog:
 
     async def read(self, record: str, tenant: str) -> bytes | None:
         """The exact outcome line; None when there is none **or** it is another tenant's."""
-        for place in list(self._index.find(record)):
+        # A record that does not exist costs a look at the disk too: the time must not tell it from another's.
+        for place in list(self._index.find(record)) or self._some:
             line: bytes = await self._in_thread(self._segments.read, place)
             if b'"id":"%b",' % record.encode() in line:
                 return line if b'"tenant":"%b",' % tenant.encode() in line else None
@@ -221,7 +224,8 @@ class RecordLog:
                 durable.set_result(True)
         for line, record in zip(batch.lines, batch.ids, strict=True):
             if record is not None:
-                self._index.add(record, Place(segment, offset))
+                self._some = [Place(segment, offset)]
+                self._index.add(record, self._some[0])
             offset += len(line) + 1
         before = self._durable.seq if self._durable is not None else 0
         last = Digest("sha256:" + batch.digests[-32:].hex())

@@ -124,6 +124,9 @@ class Mixups(RuleBasedStateMachine):
                 self.promote(tenant, adapter, alias, 0)
                 self.add_rule(tenant, model, adapter, alias, {}, tenant)
             self.add_rule(tenant, "assistant", "other", "staging", {"x-policy-version": "v1"}, tenant)
+            self.add_rule(tenant, "desk", "desk", "live", {"x-region": "v1"}, TENANTS[0])
+            self.add_key(tenant, Role.TENANT_ADMIN)
+            self.end_key(len(self.scene.keys) - 1, 8)
         for number in range(len(self.scene.versions)):
             self.load(number, ENGINES[number % 2])
 
@@ -244,12 +247,12 @@ class Mixups(RuleBasedStateMachine):
         if known is not None and version not in (known.stable, *(each[0] for each in known.canaries)):
             self._alias(tenant, adapter, alias, shadows=(Digest(version),))
 
-    @rule(tenant=tenants, adapter=adapters, alias=aliases, seconds=st.integers(0, 20))
-    def end_alias(self, tenant: str, adapter: str, alias: str, seconds: int) -> None:
-        known = self.world.aliases.get((tenant, adapter, alias))
-        if known is not None:
-            known.ends = self.world.now + seconds
-            self._alias(tenant, adapter, alias, expires_at=self._stamp(known.ends))
+    @rule(number=numbers, seconds=st.integers(-5, 10))
+    def end_alias(self, number: int, seconds: int) -> None:
+        names = sorted(self.world.aliases)
+        known = self.world.aliases[names[number % len(names)]]
+        known.ends = self.world.now + seconds
+        self._alias(*names[number % len(names)], expires_at=self._stamp(known.ends))
 
     @rule(tenant=tenants, adapter=adapters, alias=aliases, number=numbers)
     def cross(self, tenant: str, adapter: str, alias: str, number: int) -> None:
@@ -451,17 +454,19 @@ class Mixups(RuleBasedStateMachine):
 
     @invariant()
     def traffic_goes_on(self) -> None:
-        """Three requests after every change, most of them honest."""
+        """Somebody asks three times after every change, a second apart."""
         if not self.dirty:
             return
         pick = self.random.choice
         asking = [key for key, known in self.world.keys.items() if known.role != "trainer"]
+        secret = pick(asking)
         for _ in range(3):
             headers = {name: pick(VALUES) for name in HEADERS if self.random.random() < 0.2}
             if self.random.random() < 0.5:
                 headers["x-conversation-id"] = f"c{self.random.randrange(20)}"
-            request = rules.Request(pick(asking), pick(MODELS), headers, pick((None, "ada")))
+            request = rules.Request(secret, pick(MODELS), headers, pick((None, "ada")))
             self._ask(request, stream=pick((True, False)), later=self.random.random() < 0.2)
+            self.time_passes(1)
 
     @invariant()
     def every_lease_belongs_to_a_request(self) -> None:
