@@ -27,6 +27,39 @@ _VERSIONS = ("1.1", "1.0")
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
+class Joined(asyncio.Transport):
+    """A transport that sends what is written in one round of the loop at once: uvicorn writes a head and a
+    body apart, and uvloop makes a system call of each (13 % of a request's CPU time, and two wake-ups of its
+    reader)."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+        self.abort = transport.abort  # type: ignore[method-assign]
+        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
+        self.is_closing = transport.is_closing  # type: ignore[method-assign]
+        self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
+        self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(bytes(data))
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            if self._transport.is_closing():  # uvloop raises where asyncio is silent
+                return
+            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+
+
 class Connection(HttpToolsProtocol):
     """A client's connection."""
 
@@ -46,7 +79,7 @@ class Connection(HttpToolsProtocol):
         self._stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(Joined(transport, self.loop))
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -154,6 +187,7 @@ def server(app: Any, drain: Drain, *, seconds: float, **settings: Any) -> Server
         ws="none",
         lifespan="on",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=max(1, round(seconds)),
