@@ -22,6 +22,7 @@ class Place:
     attestation: Digest
     capacity: int = 1
     """Its LoRA slots: the only size that an engine declares, and what it can work on at a time (D13)."""
+    engine_version: str = ""
     seed: int = field(init=False, compare=False, repr=False)
     """64 bits of the engine's name, the same in all routers: which conversations prefer it."""
 
@@ -99,4 +100,4 @@ def _place(state: State, slot: Slot) -> Place | None:
         return None
     if home.base != version.base or not usable(home):
         return None
-    return Place(home.engine, home.boot, home.url, slot.attestation, home.max_loras)
+    return Place(home.engine, home.boot, home.url, slot.attestation, home.max_loras, home.engine_version)
