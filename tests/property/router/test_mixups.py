@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -109,7 +110,7 @@ class Mixups(RuleBasedStateMachine):
             self.scene.engine(name, f"http://{name}")
             self.fakes[name] = FakeEngine(FakeOptions(), Faults())
             self.world.engines[name] = rules.Engine(f"boot-{name}")
-            self.house.engines.scripts[f"http://{name}"] = lambda body, at=name: self._serve(at, body)
+            self.house.engines.scripts[f"http://{name}"] = partial(self._serve, name)
         for tenant in TENANTS:
             self.scene.tenant(tenant)
             self.world.tenants[tenant] = False

@@ -36,8 +36,7 @@ class Bench:
             self.circuits.asked(at)
             self.circuits.failed(at, error())
 
-    @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         return not self.circuits.admits(HERE)
 
 
@@ -52,10 +51,10 @@ def bench() -> Bench:
 )
 def test_what_an_engine_does_opens_its_circuit_and_no_other(bench: Bench, error: type[Exception]) -> None:
     bench.fail(FAILURES - 1, error)
-    assert not bench.open
+    assert not bench.is_open()
     assert bench.circuits.states() == {}
     bench.fail(1, error)
-    assert bench.open
+    assert bench.is_open()
     assert bench.circuits.admits(OTHER)
     assert bench.circuits.states() == {"engine-0": Circuit.OPEN}
 
@@ -69,29 +68,29 @@ def test_what_an_engine_does_opens_its_circuit_and_no_other(bench: Bench, error:
 )  # fmt: skip
 def test_what_a_request_or_its_client_does_opens_nothing(bench: Bench, error: type[BaseException]) -> None:
     bench.fail(100, error)
-    assert not bench.open
+    assert not bench.is_open()
 
 
 def test_anybodys_success_ends_a_row_of_failures(bench: Bench) -> None:
     for _ in range(5):
         bench.fail(FAILURES - 1)
         bench.circuits.succeeded(HERE)
-    assert not bench.open
+    assert not bench.is_open()
 
 
 def test_after_the_pause_one_probe_at_a_time_is_let_through(bench: Bench) -> None:
     bench.fail(FAILURES)
     bench.now += FIRST_PAUSE - 0.001
-    assert bench.open
+    assert bench.is_open()
     bench.now += 0.001
-    assert not bench.open
+    assert not bench.is_open()
     assert bench.circuits.states() == {"engine-0": Circuit.HALF_OPEN}
     bench.circuits.asked(HERE)
-    assert bench.open
+    assert bench.is_open()
     bench.circuits.succeeded(HERE)
-    assert not bench.open
+    assert not bench.is_open()
     bench.fail(FAILURES - 1)  # the row starts again
-    assert not bench.open
+    assert not bench.is_open()
 
 
 def test_a_probe_that_nobody_hears_of_again_holds_nothing_up(bench: Bench) -> None:
@@ -99,7 +98,7 @@ def test_a_probe_that_nobody_hears_of_again_holds_nothing_up(bench: Bench) -> No
     bench.now += FIRST_PAUSE
     bench.circuits.asked(HERE)  # and then its client hangs up, or the engine never answers
     bench.now += FIRST_PAUSE
-    assert not bench.open
+    assert not bench.is_open()
 
 
 def test_each_failed_probe_doubles_the_pause_up_to_a_bound(bench: Bench) -> None:
@@ -107,7 +106,7 @@ def test_each_failed_probe_doubles_the_pause_up_to_a_bound(bench: Bench) -> None
     pauses = []
     for _ in range(8):
         start = bench.now
-        while bench.open:
+        while bench.is_open():
             bench.now += 0.5
         pauses.append(bench.now - start)
         bench.fail()
@@ -120,7 +119,7 @@ def test_requests_that_were_under_way_when_it_opened_say_nothing_new(bench: Benc
     for _ in range(50):
         bench.circuits.failed(HERE, EngineTimeout())
     bench.now += FIRST_PAUSE
-    assert not bench.open
+    assert not bench.is_open()
 
 
 def test_an_engine_that_was_started_again_starts_without_a_past(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -46,7 +47,7 @@ async def test_a_foreign_model_and_none(house: House) -> None:
     await house.ask(bank)  # what is found out once was found out
     for stream in (False, True):
         asked = [
-            await worked(lambda name=name, stream=stream: house.ask(bank, {"model": name, "stream": stream}))
+            await worked(partial(house.ask, bank, {"model": name, "stream": stream}))
             for name in ("cashier", "nothing")
         ]
         assert asked[0][0].code == "model_not_found"
@@ -59,7 +60,7 @@ async def test_a_foreign_receipt_and_none(house: House) -> None:
     theirs = (await house.ask(retail)).record
     await house.ask(bank)
     asked = [
-        await worked(lambda record=record: house.get(f"/v1/receipts/{record}", bank))
+        await worked(partial(house.get, f"/v1/receipts/{record}", bank))
         for record in (theirs, "rec-" + "0" * 32)
     ]
     assert asked[0][0].status == 404
@@ -72,7 +73,7 @@ async def test_a_foreign_tenant_header_and_one_of_nobody(house: House) -> None:
     await house.publish()
     await house.ask(bank)
     asked = [
-        await worked(lambda tenant=tenant: house.ask(bank, headers={"X-Tenant-ID": tenant}))
+        await worked(partial(house.ask, bank, headers={"X-Tenant-ID": tenant}))
         for tenant in ("retail_b", "nobody_x")
     ]
     assert asked[0][0].code == "tenant_mismatch"
