@@ -126,6 +126,7 @@ class Mixups(RuleBasedStateMachine):
                 self.add_rule(tenant, model, adapter, alias, {}, tenant)
             self.add_rule(tenant, "assistant", "other", "staging", {"x-policy-version": "v1"}, tenant)
             self.add_rule(tenant, "desk", "desk", "live", {"x-region": "v1"}, TENANTS[0])
+            self.shadow(tenant, "desk", "live", 1)
             self.add_key(tenant, Role.TENANT_ADMIN)
             self.end_key(len(self.scene.keys) - 1, 8)
         for number in range(len(self.scene.versions)):
