@@ -8,6 +8,7 @@ surrogate pairs.
 import datetime
 import json
 import re
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -83,7 +84,7 @@ def _time(text: str) -> bool:
     return bool(shape) and when[0] < 24 and when[1] < 60 and away[0] < 24 and away[1] < 60
 
 
-RULES = {
+RULES: dict[str, Callable[[str], bool]] = {
     "date": _date,
     "time": _time,
     "date-time": lambda text: len(text) > 10 and text[10] in "tT" and _date(text[:10]) and _time(text[11:]),
@@ -119,7 +120,8 @@ RULES = {
         )
         and len(text.partition("@")[0]) <= 64
     ),
-    **{name: lambda text, name=name: CHECKER.conforms(text, name) for name in ("ipv4", "ipv6")},
+    "ipv4": lambda text: CHECKER.conforms(text, "ipv4"),
+    "ipv6": lambda text: CHECKER.conforms(text, "ipv6"),
     "uuid": lambda text: bool(
         re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text, re.IGNORECASE)
     ),

@@ -173,7 +173,12 @@ def test_other_schemas_are_refused(parts: dict[str, Any], schema: Any, error: ty
 
 def test_a_bounded_number_of_clients_schemas_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Any] = []
-    monkeypatch.setattr(narrowed, "narrows", lambda own, policy: looked.append(own) or True)
+
+    def narrows(own: Any, policy: Any) -> bool:
+        looked.append(own)
+        return True
+
+    monkeypatch.setattr(narrowed, "narrows", narrows)
     known = narrowed.NarrowedSchemas(SCHEMA)
     for _ in range(3):
         known.validator({"const": 0})
