@@ -125,7 +125,8 @@ def _memory(router: running.Process, side: Side, requests: int) -> Figures:
         writers = await idle.streams(side.url, hold, _IDLE_STREAMS)
         found[f"with_{_IDLE_STREAMS}_idle_streams"] = router.rss_mb
         for writer in writers:
-            writer.transport.abort()
+            writer.close()
+            await writer.wait_closed()
 
     asyncio.run(open_streams())
     return found

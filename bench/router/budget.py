@@ -19,7 +19,7 @@ from registry.digests import Digest
 from router import validation
 from router.admission import cost
 from router.asked import Asked
-from router.auth import authenticate, may_ask
+from router.auth import authenticate
 from router.exchange import Exchange
 from router.headers import Headers
 from router.moments import Moments
@@ -114,7 +114,7 @@ def _steps(app: Any) -> dict[str, float]:
 
     steps: dict[str, Callable[[], object]] = {
         "start": start,
-        "authenticate": lambda: may_ask(authenticate(headers, tables, now)) or authenticate,
+        "authenticate": lambda: authenticate(headers, tables, now),
         "hash the request": lambda: Digest.of(body),
         "parse": lambda: surface.parse(body, pipeline.limits),
         "resolve": resolved,

@@ -54,7 +54,7 @@ async def _run(url: str, requests: list[bytes], per_second: float, seconds: floa
     took: list[float] = []
     for _ in range(64):
         _, client = await loop.create_connection(
-            lambda: _Client(free, took, loop), parts.hostname, parts.port
+            lambda: _Client(free, took, loop), parts.hostname or "", parts.port or 80
         )
         clients.append(client)
     free.extend(clients)

@@ -62,7 +62,7 @@ def plot(result: dict[str, Any]) -> str:
     with rc_context({"svg.hashsalt": "router", "font.size": 9}):
         figure = Figure(figsize=(8, 1.2 + 0.35 * len(_SHOWN) * len(sides)), layout="constrained")
         axes = figure.add_subplot()
-        at, ticks, names = 0, [], []
+        at, ticks, names = 0.0, list[float](), list[str]()
         for name, title in _SHOWN.items():
             for number, (side, found) in enumerate(sides.items()):
                 if name not in found:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +79,7 @@ def direct(engine: Process) -> Side:
 def routed(router: Process) -> Side:
     """Every tenant's key in turn."""
     _, keys = world.scene("http://127.0.0.1:1")
-    wholes, streams = [], []
+    wholes, streams = list[Request](), list[Request]()
     for key in keys:
         one = side("router", router.url, {"Authorization": f"Bearer {key}"}, [{"model": "assistant"}])
         wholes += one.wholes
@@ -87,7 +87,7 @@ def routed(router: Process) -> Side:
     return Side("router", router.url + _PATH, wholes, streams)
 
 
-def side(name: str, url: str, headers: dict[str, str], bodies: list[dict[str, object]]) -> Side:
+def side(name: str, url: str, headers: dict[str, str], bodies: Sequence[Mapping[str, object]]) -> Side:
     """Peers are made with this, too: the same question under their own names."""
     every = {"Content-Type": "application/json", **headers}
 

@@ -29,7 +29,7 @@ def _bytes(value: object) -> bytes:
 
 
 def _whole() -> bytes:
-    message = {"role": "assistant", "content": _TEXT, "tool_calls": [], "refusal": None}
+    message: dict[str, object] = {"role": "assistant", "content": _TEXT, "tool_calls": [], "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop", "stop_reason": None}
     return _bytes(
         {

@@ -3,11 +3,13 @@
 from typing import Any
 
 import uvicorn
-from uvicorn.main import STARTUP_FAILURE
 
 from router import serving
 from router.app import RouterApp
 from server.assembly import logs
+
+_NOT_STARTED = 3
+"""uvicorn's exit status for an application that cannot start."""
 
 
 def serve(
@@ -28,7 +30,7 @@ def serve(
         server = serving.server(app, app.drain, seconds=drain, **settings)
         server.run()
         if not server.started:
-            raise SystemExit(STARTUP_FAILURE)
+            raise SystemExit(_NOT_STARTED)
         return
     uvicorn.run(
         app,

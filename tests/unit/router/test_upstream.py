@@ -292,7 +292,7 @@ async def test_patience_ends() -> None:
 async def test_patience_starts_anew_with_every_token() -> None:
     async def steady(_: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-        for _ in range(8):
+        for _number in range(8):
             await asyncio.sleep(0.03)
             writer.write(b"1\r\nx\r\n")
             await writer.drain()
@@ -308,7 +308,7 @@ async def test_a_slow_reader_holds_the_engine_back_and_not_in_memory() -> None:
     async def flood(_: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-        for _ in range(400):
+        for _number in range(400):
             writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
             await writer.drain()
             sent += 65536
