@@ -1,5 +1,6 @@
 """What moving an alias may need besides a verdict: a signature, and other people's consent."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
@@ -12,7 +13,11 @@ from registry.signing.envelope import Envelope
 
 
 class Protection(Document):
-    """What a promotion of an alias needs besides its gate; of all the tenant's adapters."""
+    """What a promotion of an alias needs besides its gate; of all the tenant's adapters.
+
+    Traffic cannot walk around it: an alias that the tenant's rules lead to needs what the best protected one
+    of the tenant needs (:func:`strongest`).
+    """
 
     tenant: Name
     alias: Name
@@ -20,6 +25,22 @@ class Protection(Document):
     """People other than who proposed it (four eyes: 1)."""
     release_signature: bool = False
     """The move must be signed by a trusted key with the role ``release``."""
+
+
+def strongest(tenant: str, alias: str, protections: Iterable[Protection]) -> Protection:
+    """All that any of ``protections`` asks for, asked of ``alias``."""
+    known = tuple(protections)
+    return Protection(
+        tenant=tenant,
+        alias=alias,
+        approvals=max((each.approvals for each in known), default=0),
+        release_signature=any(each.release_signature for each in known),
+    )
+
+
+def weaker(one: Protection, other: Protection) -> bool:
+    """Whether ``one`` lacks anything that ``other`` asks for."""
+    return one.approvals < other.approvals or (other.release_signature and not one.release_signature)
 
 
 class Proposal(Document):

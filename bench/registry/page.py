@@ -11,6 +11,7 @@ LIMITS = {
     "router.look us.resolve": 5.0,
     "follow.revoked ms most": 2000.0,
     "pages ms": 50.0,
+    "pushes.ratio": 1.5,
 }
 """What was promised, by the start of a figure's name."""
 
@@ -36,8 +37,8 @@ def rows(result: dict[str, Any]) -> list[list[str]]:
     listed = [
         [_named(figure), *(_written(column.get(figure)) for column in columns)] for figure in columns[0]
     ]
-    for figure, value in result.get("pushes", {}).items():
-        listed.append([f"pushes: {figure}", *[""] * (len(columns) - 1), _written(value)])
+    for figure, value in flat({"pushes": result.get("pushes", {})}).items():
+        listed.append([_named(figure), *[""] * (len(columns) - 1), _written(value)])
     return listed
 
 
@@ -58,13 +59,17 @@ def plot(result: dict[str, Any]) -> str:
     from matplotlib.figure import Figure
 
     columns = {name: flat(figures) for name, figures in result["stores"].items()}
-    figures = [figure for figure in next(iter(columns.values())) if limit_of(figure) is not None]
+    if "pushes" in result:  # measured on one store only
+        last = list(columns)[-1]
+        columns[last] |= flat({"pushes": result["pushes"]})
+    every = dict.fromkeys(figure for column in columns.values() for figure in column)
+    figures = [figure for figure in every if limit_of(figure) is not None]
     # The same result gives the same file: no date, and no random ids.
     with rc_context({"svg.hashsalt": "tenon", "font.size": 8}):
         picture = Figure(figsize=(8, 0.4 + 0.22 * len(figures)), layout="constrained")
         axes = picture.subplots()
         for offset, (name, column) in enumerate(columns.items()):
-            shares = [column[figure] / (limit_of(figure) or 1) for figure in figures]
+            shares = [column.get(figure, 0.0) / (limit_of(figure) or 1) for figure in figures]
             heights = [place + 0.35 * offset for place in range(len(figures))]
             axes.barh(heights, shares, height=0.33, label=name)
         axes.axvline(1, color="black", linewidth=1)

@@ -26,7 +26,7 @@ from registry.catalog.remote.wire import Patience, Wire
 from registry.digests import Digest
 from registry.manifests import Provenance
 from registry.models import Base, Role, Tenant
-from registry.names import AdapterName
+from registry.names import AdapterName, Ref
 from server.assembly import stack
 from server.assembly.catalog import initialise, open_catalog
 from server.settings import StorageSettings, inherited_environment
@@ -65,7 +65,7 @@ def measure(database_url: str, *, count: int = 1000) -> dict[str, float]:
         lost = count - sum(
             catalog.version_count(AdapterName(trainer.tenant, "assistant")) for trainer in trainers
         )
-        damaged = _damaged(trainers[0], adapters, pushed)
+        damaged = _damaged(trainers[0], adapters, pushed, folder / "pulled")
         megabytes = sum(sizes) / 1e6
         return {
             "pushes": float(count),
@@ -113,12 +113,15 @@ def _plain(place: S3Place, adapters: list[Path]) -> float:
         return time.perf_counter() - began
 
 
-def _damaged(trainer: Trainer, adapters: list[Path], pushed: list[Digest]) -> int:
-    """How many of one tenant's versions do not hold exactly the files that were pushed."""
+def _damaged(trainer: Trainer, adapters: list[Path], pushed: list[Digest], folder: Path) -> int:
+    """How many of one tenant's versions do not come back as exactly the bytes that were pushed."""
     wrong = 0
     for number in range(0, len(adapters), TENANTS):
-        files = {file.path: file.digest for file in trainer.catalog.manifest(pushed[number]).files}
-        wrong += files != {file.name: Digest.of_file(file) for file in adapters[number].iterdir()}
+        pulled = folder / str(number)
+        trainer.catalog.resolve(Ref(AdapterName(trainer.tenant, "assistant"), version=pushed[number]))
+        trainer.catalog.export(pushed[number], pulled)
+        sent = {file.name: file.read_bytes() for file in adapters[number].iterdir()}
+        wrong += sent != {file.name: file.read_bytes() for file in pulled.iterdir()}
     return wrong
 
 

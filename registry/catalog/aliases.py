@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from registry.catalog import moves
+from registry.catalog import moves, protections
 from registry.catalog.change import Change
 from registry.catalog.errors import ApprovalRequired, NothingToRollBack, ShadowInvalid
 from registry.catalog.moves import Move, subject
@@ -49,7 +49,7 @@ def promote(change: Change, move: Move) -> Verdict:
     alias already shows changes nothing.
     """
     ready = moves.check(change, move)
-    needed = change.rows.protections.get(move.name.tenant, move.alias).approvals
+    needed = protections.needed(change.rows, move.name.tenant, move.alias).approvals
     if needed:
         raise ApprovalRequired(
             f"{Ref(move.name, alias=move.alias)} moves only with {needed} approval{'s' * (needed > 1)}",
@@ -103,8 +103,9 @@ def roll_back(change: Change, name: AdapterName, *, alias: str, expect_epoch: in
     was not revoked since and has not expired.
 
     Rolling back again goes one further: a version that was rolled back from is never returned to. Needs no
-    approval and no signature: what it returns to had them. Raises AliasNotFound, AliasMoved,
-    NothingToRollBack.
+    approval and no signature: what it returns to was live, by what was asked for then.
+
+    Raises AliasNotFound, AliasMoved, NothingToRollBack.
     """
     now = _current(change, name, alias, expect_epoch)
     ladder = _ladder(change.rows, name, alias)

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 from registry.blobs.disk import writable
+from registry.blobs.errors import UploadMismatch
 from registry.catalog import bases, tenants
 from registry.catalog.change import Changing
 from registry.catalog.errors import FingerprintInvalid
@@ -73,10 +74,12 @@ class Intake:
         fingerprint: Fingerprint | None,
         provenance: Provenance,
         actor: str,
+        contents: Mapping[str, bytes],
     ) -> Digest:
-        """The same for bytes that were uploaded before. Raises BlobNotFound, BlobCorrupt too.
+        """The same for bytes that were uploaded before, or come now, as ``contents``. Raises BlobNotFound,
+        BlobCorrupt, UploadMismatch too.
 
-        Whether this caller may use these blobs is for whoever calls: here a digest is enough.
+        Whether this caller may use the blobs of the others is for whoever calls: here a digest is enough.
         """
         document, contract = self._judged(name, base, fingerprint)
         if len(files) > MAX_FILES:
@@ -85,10 +88,14 @@ class Intake:
             for path, digest in files.items():
                 if not _PLAIN.fullmatch(path):
                     raise AdapterFileUnexpected(f"{ascii(path)[:80]} is no plain file name", file=path)
+                if path in contents:
+                    _write(Path(private) / path, contents[path], digest)
+                    continue
                 with self.blobs.open(digest) as source, (Path(private) / path).open("xb") as target:
                     if path in (CONFIG, WEIGHTS):  # of the others nothing but the name is ever looked at
                         shutil.copyfileobj(source, target)
-            manifest = self._stored(name, Path(private), document, contract, fingerprint, provenance, files)
+            present = {path: digest for path, digest in files.items() if path not in contents}
+            manifest = self._stored(name, Path(private), document, contract, fingerprint, provenance, present)
         return self._recorded(manifest, actor)
 
     def _judged(
@@ -130,7 +137,7 @@ class Intake:
             base=base.identity(),
             lora=shape,
             files=tuple(refs),
-            contract=_put(self.blobs, CONTRACT, contract.canonical()),
+            contract=_kept(self.blobs, CONTRACT, contract.canonical()),
             fingerprint=_put(self.blobs, FINGERPRINT, fingerprint.canonical()) if fingerprint else None,
             provenance=provenance,
         )
@@ -145,6 +152,20 @@ class Intake:
             elif known.revoked:
                 raise VersionRevoked(f"{version} was pushed before and then revoked")
         return version
+
+
+def _write(path: Path, data: bytes, expected: Digest) -> None:
+    if Digest.of(data) != expected:
+        raise UploadMismatch(f"the bytes sent of {path.name} are not those of the digest", file=path.name)
+    path.write_bytes(data)
+
+
+def _kept(blobs: Blobs, path: str, data: bytes) -> BlobRef:
+    """For bytes that are nearly always there: to ask is cheaper than to send them and be refused."""
+    digest = Digest.of(data)
+    return (
+        BlobRef(path=path, digest=digest, size=len(data)) if blobs.renew(digest) else _put(blobs, path, data)
+    )
 
 
 def _put(blobs: Blobs, path: str, data: bytes) -> BlobRef:

@@ -2,7 +2,7 @@
 
 import copy
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -68,6 +68,7 @@ from registry.models import (
 from registry.names import LIVE, AdapterName, Ref
 from registry.ports import Blobs, BlobStore
 from registry.promotions import Proposal, Protection
+from registry.routing.errors import RoutingChanged
 from registry.routing.proof import Proof
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
@@ -76,6 +77,8 @@ from registry.store.transaction import Transaction
 from registry.usage import UsageBatch, UsageLine
 
 MAX_PAGE = 10_000
+_PROOFS = 3
+"""Attempts to prove rules before something that they lead to changes."""
 
 
 class LocalCatalog:
@@ -288,11 +291,21 @@ class LocalCatalog:
         expect_revision: int | None = None,
         actor: str,
     ) -> Routing:
-        """See :func:`registry.catalog.routes.publish`."""
-        with self._change_by(actor) as change:
-            return routing.publish(
-                change, tenant, routes=routes, headers=headers, expect_revision=expect_revision
-            )
+        """All rules at once or none, and only rules that are proved.
+
+        Raises what :func:`registry.catalog.routes.drafted` and :func:`~registry.catalog.routes.check` raise.
+        """
+        for _ in range(_PROOFS):
+            with self._database.read() as rows:
+                draft = routing.drafted(
+                    rows, tenant, routes=routes, headers=headers, expect_revision=expect_revision
+                )
+            routing.check(draft)
+            with self._change_by(actor) as change:
+                published = routing.publish(change, draft)
+            if published is not None:
+                return published
+        raise RoutingChanged(f"what the rules of {tenant} lead to changes faster than they can be proved")
 
     def routing(self, tenant: str) -> Routing:
         """Revision 0 when nothing was published. Raises TenantNotFound."""
@@ -348,10 +361,18 @@ class LocalCatalog:
         fingerprint: Fingerprint | None,
         provenance: Provenance,
         actor: str,
+        contents: Mapping[str, bytes] | None = None,
     ) -> Digest:
-        """``push`` for files whose bytes were uploaded before: path -> blob. Raises BlobNotFound too."""
+        """``push`` for files whose bytes were uploaded before: path -> blob. ``contents``: the bytes of those
+        that were not. Raises BlobNotFound, BlobCorrupt and UploadMismatch too."""
         return self._intake.publish(
-            name, files, base=base, fingerprint=fingerprint, provenance=provenance, actor=actor
+            name,
+            files,
+            base=base,
+            fingerprint=fingerprint,
+            provenance=provenance,
+            actor=actor,
+            contents=contents or {},
         )
 
     def sign_version(self, version: Digest, envelope: Envelope, *, actor: str) -> None:
@@ -369,10 +390,14 @@ class LocalCatalog:
         with self._database.read() as rows:
             return versions.find(rows, version).manifest
 
-    def names_blob(self, tenant: str, digest: Digest) -> bool:
-        """Whether a version of this tenant is made of it."""
+    def named_blobs(self, tenant: str, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Those of ``digests`` that a version of this tenant is made of."""
         with self._database.read() as rows:
-            return any(digest in named_by(manifest) for manifest in rows.versions.naming(tenant, digest))
+            return frozenset(
+                digest
+                for digest in digests
+                if any(digest in named_by(manifest) for manifest in rows.versions.naming(tenant, digest))
+            )
 
     def collect(
         self,
@@ -388,7 +413,7 @@ class LocalCatalog:
 
     def read_blob(self, tenant: str, digest: Digest) -> bytes:
         """A small document that a version of the tenant is made of. Raises BlobNotFound, BlobCorrupt."""
-        if not self.names_blob(tenant, digest):
+        if not self.named_blobs(tenant, [digest]):
             raise BlobNotFound(f"no blob {digest.short}")
         return self._blobs.read(digest)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from registry.catalog import keys, versions
+from registry.catalog import keys, protections, versions
 from registry.catalog.change import Change
 from registry.catalog.errors import CanaryInvalid, ReleaseSignatureRequired, VersionUnfingerprinted
 from registry.catalog.projection import signed_payload
@@ -133,7 +133,7 @@ def _share(move: Move, now: AliasState | None, at: str) -> AliasState:
 def _check_release(rows: Transaction, move: Move, epoch: int, expires_at: str | None) -> None:
     """A release that nobody asked for must hold as well: it goes into the log."""
     if move.release is None:
-        if rows.protections.get(move.name.tenant, move.alias).release_signature:
+        if protections.needed(rows, move.name.tenant, move.alias).release_signature:
             raise ReleaseSignatureRequired(
                 f"{Ref(move.name, alias=move.alias)} moves only with a release signature"
             )

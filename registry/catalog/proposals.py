@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from registry.catalog import aliases, moves
+from registry.catalog import aliases, moves, protections
 from registry.catalog.change import Change
 from registry.catalog.errors import ApprovalRefused, ApprovalUnneeded, ProposalClosed, ProposalNotFound
 from registry.catalog.moves import Move
@@ -18,7 +18,7 @@ def propose(change: Change, move: Move, *, entropy: Callable[[int], bytes]) -> P
     """Raises what a promotion raises, and ApprovalUnneeded for an alias that needs none. Proposing the same
     again returns the proposal that is open."""
     ready = moves.check(change, move)
-    if not change.rows.protections.get(move.name.tenant, move.alias).approvals:
+    if not protections.needed(change.rows, move.name.tenant, move.alias).approvals:
         raise ApprovalUnneeded(f"{Ref(move.name, alias=move.alias)} needs no approval")
     proposal = Proposal(
         id=entropy(8).hex(),
@@ -58,7 +58,7 @@ def approve(change: Change, proposal_id: str) -> Proposal:
         if not independent(change.rows, change.actor, known):
             raise ApprovalRefused(f"{change.actor} is not independent of {known}", actor=known)
     approved = (*proposal.approved_by, change.actor)
-    needed = change.rows.protections.get(proposal.tenant, proposal.alias).approvals
+    needed = protections.needed(change.rows, proposal.tenant, proposal.alias).approvals
     done = len(approved) >= needed
     # Checked before anything is written, and with the epoch that was seen when it was proposed.
     move = _move(proposal)

@@ -28,39 +28,66 @@ class RoutingMove:
     routing: Routing
 
 
-def publish(
-    change: Change,
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Rules to be published, and all that a proof of them looks at."""
+
+    now: Routing
+    """In force when the draft was made."""
+    wanted: Routing
+    known: Known
+
+
+def drafted(
+    rows: Transaction,
     tenant: str,
     *,
     routes: Sequence[Route],
     headers: Sequence[DeclaredHeader] | None,
     expect_revision: int | None,
-) -> Routing:
-    """All rules at once or none; what is in force already is not published again.
-
-    ``headers`` None: those that the rules test. ``expect_revision``: the one that the caller saw, 0 before
+) -> Draft:
+    """``headers`` None: those that the rules test. ``expect_revision``: the one that the caller saw, 0 before
     the first. The adapters need not exist yet: a tenant is set up before its first training.
 
     Raises TenantNotFound, RoutingChanged, RouteInvalid (with all faults), PolicyNotFound (also for another
-    tenant's policy), RouteRefused (with every finding and its counterexample).
+    tenant's policy).
     """
-    tenants.require(change.rows, tenant)
-    now = change.rows.routings.get(tenant)
+    tenants.require(rows, tenant)
+    now = rows.routings.get(tenant)
     if expect_revision is not None and expect_revision != now.revision:
         raise RoutingChanged(
             f"the routing of {tenant} is at revision {now.revision}, not {expect_revision}",
             revision=now.revision,
         )
-    wanted = proposed(change.rows, tenant, routes=routes, headers=headers)
+    wanted = proposed(rows, tenant, routes=routes, headers=headers)
     for route in wanted.routes:
-        policy = change.rows.policies.get(route.policy)
+        policy = rows.policies.get(route.policy)
         if policy is None or policy.tenant != tenant:
             raise PolicyNotFound(f"route {route.name}: there is no policy {route.policy}")
-    refuse_unproved(prove([wanted], _known(change.rows, wanted)))
-    if (wanted.routes, wanted.headers) == (now.routes, now.headers):
-        return now
-    change.write(ROUTING_PUBLISHED, tenant, {"routing": wanted.model_dump(mode="json")})
-    return wanted
+    return Draft(now, wanted, _known(rows, wanted))
+
+
+def check(draft: Draft) -> None:
+    """Seconds for some hundred rules: never within a transaction that others wait for.
+
+    Raises RouteRefused (with every finding and its counterexample).
+    """
+    refuse_unproved(prove([draft.wanted], draft.known))
+
+
+def publish(change: Change, draft: Draft) -> Routing | None:
+    """A checked draft, all rules at once; what is in force already is not published again.
+
+    None, and nothing done, when what it was checked against is not so any more.
+    """
+    tenant = draft.wanted.tenant
+    tenants.require(change.rows, tenant)
+    if change.rows.routings.get(tenant) != draft.now or _known(change.rows, draft.wanted) != draft.known:
+        return None
+    if (draft.wanted.routes, draft.wanted.headers) == (draft.now.routes, draft.now.headers):
+        return draft.now
+    change.write(ROUTING_PUBLISHED, tenant, {"routing": draft.wanted.model_dump(mode="json")})
+    return draft.wanted
 
 
 def proposed(
@@ -155,6 +182,7 @@ def _known(rows: Transaction, routing: Routing) -> Known:
         policies=policies,
         aliases=aliases,
         versions=versions,
+        protections=rows.protections.of(routing.tenant),
     )
 
 
@@ -165,6 +193,7 @@ def _everything(rows: Transaction) -> Known:
         policies={digest: policy.tenant for digest, policy in rows.policies.all().items()},
         aliases={(alias.tenant, alias.adapter, alias.alias): alias for alias in rows.aliases.all()},
         versions={state.version: state for state in rows.versions.states()},
+        protections=rows.protections.all(),
     )
 
 

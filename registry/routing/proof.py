@@ -35,6 +35,8 @@ class Flaw(StrEnum):
     NOT_PUSHED = "not_pushed"
     """The adapter has no version yet, or the alias points nowhere: a tenant is set up before its training."""
     REVOKED = "revoked"
+    UNPROTECTED = "unprotected"
+    """A rule leads to an alias that moves with less consent than another alias of the tenant."""
 
 
 Severity = Literal["error", "warning"]

@@ -17,6 +17,7 @@ from typing import overload
 
 from registry.digests import Digest
 from registry.models import AliasState, DeclaredHeader, Key, Route, Routing, VersionState
+from registry.promotions import Protection, strongest, weaker
 from registry.routing.choice import Outcome, Refusal, Rules, choose, compiled, declared_by, derived
 from registry.routing.form import check_form
 from registry.routing.proof import Case, Finding, Flaw, Proof
@@ -39,6 +40,7 @@ class Known:
     aliases: Mapping[tuple[str, str, str], AliasState] = field(default_factory=dict)
     """(tenant, adapter, alias) -> where it points."""
     versions: Mapping[Digest, VersionState] = field(default_factory=dict)
+    protections: tuple[Protection, ...] = ()
 
 
 def prove(routings: Iterable[Routing], known: Known, *, choose: _Choose = choose) -> Proof:
@@ -97,6 +99,9 @@ class _Prover:
         self.declared = {header.name: header for header in self.headers}
         self.explicit = self.headers != derived(self.routing.routes)
         """Headers that say nothing beyond the rules ask for nothing: holes are only worth a warning then."""
+        mine = [each for each in self.known.protections if each.tenant == self.tenant]
+        self.protections = {each.alias: each for each in mine}
+        self.needed = strongest(self.tenant, "live", mine)
         self.models: dict[str, list[Route]] = defaultdict(list)
         for route in self.routing.routes:
             self.models[route.model].append(route)
@@ -139,7 +144,7 @@ class _Prover:
         Pairs suffice: if each two rules that agree have a rule for both, any number that agree have one for
         all. Rules that do not name every required header are left out: they are shadowed anyway.
         """
-        twins = set()
+        twins, said = set(), len(self.findings)
         whole = [route for route in asked.routes if all(name in route.when for name in asked.required)]
         for one, other in combinations(whole, 2):
             request = asked.complete(_both(one, other))
@@ -150,6 +155,8 @@ class _Prover:
             self._say(Flaw.AMBIGUOUS, why, model=asked.model, rules=names, headers=request.items())
             if one.when == other.when:
                 twins |= set(names)
+            if len(self.findings) - said > 10 * MAX_FINDINGS:  # refused, and said why often enough
+                return {route.name for route in asked.routes}
         return twins
 
     def _case(self, asked: "_Asked", sent: Mapping[str, list[str]], count: int, reached: set[str]) -> None:
@@ -212,6 +219,8 @@ class _Prover:
         say = partial(self._say, model=route.model, rules=(route.name,), headers=route.when.items())
         if self.known.policies.get(route.policy) != route.tenant or route.tenant != self.tenant:
             say(Flaw.FOREIGN_POLICY, f"{route.name} names no policy of {self.tenant}")
+        if weaker(self.protections.get(route.alias, strongest(self.tenant, route.alias, ())), self.needed):
+            say(Flaw.UNPROTECTED, f"{route.name} leads to {route.alias}, which moves with less consent")
         alias = self.known.aliases.get((route.tenant, route.adapter, route.alias))
         spelled = f"{route.adapter}:{route.alias}"
         if alias is None:

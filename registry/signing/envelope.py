@@ -29,7 +29,9 @@ class Envelope(Document):
     payloadType: str  # noqa: N815 (the spelling of the DSSE JSON envelope)
     payload: str
     """Base64 of the signed bytes."""
-    signatures: tuple[Signature, ...] = Field(min_length=1)
+    signatures: tuple[Signature, ...] = Field(min_length=1, max_length=8)
+    """A rotation makes two. Each may have to be tried with every trusted key, while others wait: so not any
+    number of them."""
 
     def body(self) -> bytes:
         """The payload's bytes, **not verified**. Raises SignatureInvalid for broken base64."""

@@ -6,7 +6,7 @@ Several processes use it at once: the control plane, and every run of the CLI.
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -56,6 +56,10 @@ class Database:
             _check_revision(session)
             yield Transaction(session)
             session.commit()
+
+    def aside(self) -> AbstractContextManager[Transaction]:
+        """SQLite knows one writer: nothing stands beside it."""
+        return self.write()
 
     def within(self, tenant: str) -> "Database":
         """SQLite has no row-level security: what keeps tenants apart here is every query's own condition."""

@@ -23,6 +23,11 @@ class Store(Protocol):
         """
         ...
 
+    def aside(self) -> AbstractContextManager[Transaction]:
+        """All or nothing, for rows that stand beside the log: nobody waits for the log's writers, and others
+        write at the same time, so each statement must be right whatever they do."""
+        ...
+
     def within(self, tenant: str) -> "Store":
         """The same database; where it has row-level security, nothing but this tenant's rows is there."""
         ...

@@ -81,6 +81,13 @@ class PostgresDatabase:
             yield Transaction(session, whole=self._scope == EVERYTHING)
             session.commit()
 
+    @contextmanager
+    def aside(self) -> Iterator[Transaction]:
+        with self._reading.turn(), sqlstates.translated(), Session(self._reader) as session:
+            self._begin(session.connection(), "READ COMMITTED", "SET LOCAL synchronous_commit = on")
+            yield Transaction(session, whole=self._scope == EVERYTHING)
+            session.commit()
+
     def check(self) -> None:
         with self._reading.turn(), sqlstates.translated(), Session(self._reader) as session:
             connection = session.connection()

@@ -1,6 +1,6 @@
 """Bytes by digest, of those tenants that sent them or whose versions are made of them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request, Response
@@ -40,17 +40,24 @@ class StoredBlob(Document):
     size: int
 
 
-def may_read(control: Control, tenant: str, digest: Digest) -> bool:
-    """Decided without a look at the blob itself: what is another's and what is not there take the same way,
-    and the same time."""
-    return control.uploads.claims.has(tenant, digest) or control.within(tenant).names_blob(tenant, digest)
+def readable(control: Control, tenant: str, digests: Collection[Digest]) -> frozenset[Digest]:
+    """Those of ``digests`` that the tenant may read.
+
+    Decided without a look at the blobs themselves: what is another's and what is not there take the same
+    way, and the same time.
+    """
+    named = control.within(tenant).named_blobs(tenant, digests)
+    return named.union(
+        digest for digest in digests if digest not in named and control.uploads.claims.has(tenant, digest)
+    )
 
 
-def require(control: Control, tenant: str, digests: Iterable[Digest]) -> None:
+def require(control: Control, tenant: str, digests: Collection[Digest]) -> None:
     """Raises BlobNotFound for bytes that this tenant has not shown to have: a version made of another's blob
     would open that blob to whoever guessed its digest."""
+    mine = readable(control, tenant, digests)
     for digest in digests:
-        if not may_read(control, tenant, digest):
+        if digest not in mine:
             raise _absent(digest)
 
 
@@ -75,11 +82,10 @@ def routes(control: Control) -> APIRouter:
 
         What is not missing stays for as long as an upload may take (a day).
         """
+        mine = readable(control, tenant, asked.digests)
         return Missing(
             missing=tuple(
-                digest
-                for digest in asked.digests
-                if not (may_read(control, tenant, digest) and control.blobs.renew(digest))
+                digest for digest in asked.digests if digest not in mine or not control.blobs.renew(digest)
             )
         )
 

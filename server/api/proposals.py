@@ -7,8 +7,7 @@ from pydantic import Field
 
 from registry.canonical import Document
 from registry.catalog.errors import ProposalNotFound, ProtectionWeakened
-from registry.catalog.protections import weakens
-from registry.promotions import Proposal, Protection
+from registry.promotions import Proposal, Protection, weaker
 from server.api.access import PEOPLE, requires_of_tenant
 from server.api.bodies import takes
 from server.api.caller import Caller
@@ -84,7 +83,7 @@ def routes(control: Control) -> APIRouter:
         protection = Protection.build(document)
         catalog = control.catalog  # which sees whose the caller's key is, a platform admin's too
         known = next((each for each in catalog.protections(tenant) if each.alias == alias), None)
-        if caller.tenant is not None and known is not None and weakens(known, protection):
+        if caller.tenant is not None and known is not None and weaker(protection, known):
             # The catalog asks the same of keys; the actor of a token does not tell it whose it is.
             raise ProtectionWeakened(f"nobody of the tenant can take protection from {alias}")
         catalog.protect(protection, actor=caller.actor)

@@ -1,5 +1,6 @@
 """Immutable versions of adapters: published, signed, revoked."""
 
+from base64 import b64decode
 from typing import Annotated
 
 from fastapi import APIRouter, Response
@@ -8,7 +9,7 @@ from pydantic import Field
 from registry.canonical import Document
 from registry.catalog.versions import State, VersionSummary
 from registry.digests import Digest
-from registry.errors import VersionNotFound
+from registry.errors import InvalidInput, VersionNotFound
 from registry.evidence import Report
 from registry.fingerprint import Fingerprint
 from registry.manifests import Manifest, Provenance
@@ -34,21 +35,26 @@ _VERSION = {
     "provenance": {"method": "upload"},
 }
 _LARGEST = 8 << 20
-"""Bytes of a publication: its fingerprint holds log-probabilities of some dozen probes."""
+"""Bytes of a publication: a fingerprint holds log-probabilities of some dozen probes, and clients send files
+with it up to 4 MiB together, which base64 makes 5.4."""
 
 
 class NewVersion(Document):
-    """Files that were uploaded before, as one version."""
+    """Files that were uploaded before, or come with this request, as one version."""
 
     base: Digest
     files: dict[str, Digest] = Field(min_length=1, max_length=16)
     """File name -> its bytes: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+    contents: dict[str, str] = Field(default_factory=dict, max_length=16)
+    """File name -> its bytes in base64, of files that were not uploaded: one request for a small adapter."""
     fingerprint: Fingerprint | None = None
     provenance: Provenance
 
 
 class PublishedVersion(Document):
     version: Digest
+    manifest: Manifest
+    """Whose canonical JSON has that digest: what was understood, to be compared with what was meant."""
 
 
 class VersionView(Document):
@@ -80,6 +86,16 @@ def owned(control: Control, name: AdapterName, version: str) -> Digest:
     if not found:  # in the same words, whether it is nobody's or another's
         raise VersionNotFound(f"{name} has no version {digest}")
     return digest
+
+
+def _decoded(wanted: NewVersion) -> dict[str, bytes]:
+    """Raises InvalidInput."""
+    if strange := sorted(wanted.contents.keys() - wanted.files.keys()):
+        raise InvalidInput(f"contents names {ascii(strange[0])[:80]}, and files does not")
+    try:
+        return {path: b64decode(text, validate=True) for path, text in wanted.contents.items()}
+    except ValueError:
+        raise InvalidInput("contents must be base64 (RFC 4648, section 4, with padding)") from None
 
 
 def routes(control: Control) -> APIRouter:
@@ -119,19 +135,24 @@ def routes(control: Control) -> APIRouter:
         Nothing is served yet: that takes a promotion, which a trainer's key may not do.
         """
         name = named(tenant, adapter)
-        blobs.require(control, tenant, wanted.files.values())
-        version = control.within(tenant).publish(
+        contents = _decoded(wanted)
+        blobs.require(
+            control, tenant, [digest for path, digest in wanted.files.items() if path not in contents]
+        )
+        catalog = control.within(tenant)
+        version = catalog.publish(
             name,
             wanted.files,
             base=wanted.base,
             fingerprint=wanted.fingerprint,
             provenance=wanted.provenance,
             actor=caller.actor,
+            contents=contents,
         )
         response.headers["Location"] = (
             f"/api/v1/tenants/{name.tenant}/adapters/{name.adapter}/versions/{version}"
         )
-        return PublishedVersion(version=version)
+        return PublishedVersion(version=version, manifest=catalog.manifest(version))
 
     @versions.get(f"{AT}/{{version}}", dependencies=[trainers])
     def read_version(tenant: str, adapter: str, version: str) -> VersionView:

@@ -46,6 +46,7 @@ def promote(
 
     Where the alias needs other people's approval, this makes a proposal and nothing moves yet.
     """
+    from registry.clock import restamp
     from registry.errors import InvalidRef
     from registry.names import Ref
     from server.assembly.promoting import Move, promote_or_propose
@@ -61,6 +62,8 @@ def promote(
     own = gate_of(opened.workspace, catalog.manifest(target.version)) if opened.workspace else None
     if rule and own is not None:
         render.note("The rules given replace the gate of the version's recipe")
+    if not rule and own is None:
+        render.note(f"The gate of the version's recipe is not kept here: {', '.join(_FALLBACK)} is asked for")
     move = Move(
         name=target.name,
         version=target.version,
@@ -68,7 +71,8 @@ def promote(
         alias=alias,
         percent=percent,
         expect_epoch=expect_epoch,
-        expires_at=expires_at,
+        # In the registry's spelling, because a release key signs exactly what the registry then compares.
+        expires_at=None if expires_at is None else restamp(expires_at, "expires_at"),
     )
     done = promote_or_propose(catalog, move, release_key=release_key, actor="cli")
     if done.proposal is not None:

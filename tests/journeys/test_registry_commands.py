@@ -120,6 +120,33 @@ def test_moving_an_alias_and_reading_what_moved(tmp_path: Path, monkeypatch: pyt
         assert [move["cause"] for move in moves] == ["promotion", "canary", "rollback", "promotion"]
 
 
+def test_a_release_key_signs_a_move_with_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with remote(tmp_path / "registry") as found:
+        monkeypatch.setenv("TENON_WORKSPACE", found.url)
+        monkeypatch.setenv("TENON_KEY_FILE", str(tmp_path / "platform"))
+        _, secret = found.world.catalog.issue_key(None, role=Role.PLATFORM_ADMIN, actor="cli")
+        (tmp_path / "platform").write_text(secret)
+        version = found.world.evaluated(seed=1)
+        public = tenon_here("signer", "new", str(tmp_path / "release.key"), "--role", "release")
+        (tmp_path / "release.json").write_text(public.out)
+        assert tenon_here("signer", "trust", str(tmp_path / "release.json")).code == 0
+        assert tenon_here("alias", "protect", "bank_a", "--release-signature").code == 0
+        move = (
+            "promote",
+            f"{NAME}@{version}",
+            "--rule",
+            "accuracy>=0.8",
+            "--expires-at",
+            "2099-01-01T01:00:00+01:00",
+        )
+        unsigned = tenon_here(*move)
+        assert (unsigned.code, "[release_signature_required]" in unsigned.err) == (1, True)
+        signed = tenon_here(*move, "--release-key", str(tmp_path / "release.key"))
+        assert signed.code == 0, signed.err
+        shown = said(tenon_here("alias", "show", str(NAME), "--json"))
+        assert shown["expires_at"].startswith("2099-01-01T00:00:00")
+
+
 def test_usage_is_summed_by_version_and_by_day(tmp_path: Path) -> None:
     workspace = initialise(tmp_path / "work")
     catalog = open_catalog(workspace)

@@ -29,7 +29,7 @@ NOT_OVER_HTTP: Final = frozenset({
     "announce", "attest", "record_head", "record_heads", "count_usage", "exchange_counts", "engines", "slots", "shown_adapters",
     "snapshot", "changes", "told", "position", "log_size",  # their feed: server.api.client
     # the registry's own machine
-    "verify", "log_key", "rotate_log_key", "authenticate", "within", "answers", "names_blob", "collect",
+    "verify", "log_key", "rotate_log_key", "authenticate", "within", "answers", "named_blobs", "collect",
 })  # fmt: skip
 """What a catalog on its own machine can do and one behind a URL cannot, by design."""
 

@@ -1,11 +1,12 @@
 """Publish a version from afar. The registry inspects it; what it stored is checked against what was sent."""
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from registry.catalog.remote.errors import AnswerInvalid
-from registry.catalog.remote.uploads import Uploads
+from registry.catalog.remote.uploads import Uploads, read_as
 from registry.catalog.remote.versions import Versions
 from registry.catalog.remote.wire import member, read
 from registry.digests import Digest
@@ -13,6 +14,10 @@ from registry.fingerprint import Fingerprint
 from registry.intake import adapter_files
 from registry.manifests import Manifest, Provenance
 from registry.names import AdapterName
+
+AT_ONCE: Final = 4 << 20
+"""Bytes that go along with the version they are of: requests of their own, and what the registry must keep of
+them until the version comes, would cost more than base64 does."""
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (bytes at the registry, bytes in all)."""
@@ -48,12 +53,25 @@ class Pushes(Uploads, Versions):
                 progress(arrived, total)
 
         moved(0)
-        for file, path in sorted(paths.items()):
-            if digests[file] in missing:
-                self.upload(name.tenant, path, digests[file], moved=moved)
-        return self.publish(
-            name, digests, base=base, fingerprint=fingerprint, provenance=provenance, actor=actor
+        contents: dict[str, bytes] = {}
+        for file in sorted(paths, key=sizes.__getitem__):
+            if digests[file] not in missing:
+                continue
+            if sizes[file] + sum(map(len, contents.values())) <= AT_ONCE:
+                contents[file] = read_as(paths[file], digests[file])
+            else:
+                self.upload(name.tenant, paths[file], digests[file], moved=moved)
+        version = self.publish(
+            name,
+            digests,
+            base=base,
+            fingerprint=fingerprint,
+            provenance=provenance,
+            actor=actor,
+            contents=contents,
         )
+        moved(sum(map(len, contents.values())))
+        return version
 
     def publish(
         self,
@@ -64,19 +82,27 @@ class Pushes(Uploads, Versions):
         fingerprint: Fingerprint | None,
         provenance: Provenance,
         actor: str,
+        contents: Mapping[str, bytes] | None = None,
     ) -> Digest:
-        """A version of files that the registry has. Raises BlobNotFound, the leaves of IntakeRefused."""
+        """A version of files that the registry has, or that are sent along as ``contents``.
+
+        Raises BlobNotFound, the leaves of IntakeRefused.
+        """
         body = {
             "base": base,
             "files": dict(sorted(files.items())),
+            "contents": {file: b64encode(data).decode() for file, data in (contents or {}).items()},
             "fingerprint": None if fingerprint is None else fingerprint.model_dump(mode="json"),
             "provenance": provenance.model_dump(mode="json"),
         }
-        version = read(Digest, member(self._wire.post(self._at(name, "versions"), body), "version"))
-        self._homes.versions[version] = name
-        manifest = self.manifest(version)
-        if not _is_ours(manifest, name, files, base, fingerprint, provenance):
+        answer = self._wire.post(self._at(name, "versions"), body)
+        version = read(Digest, member(answer, "version"))
+        manifest = read(Manifest, member(answer, "manifest"))
+        if manifest.identity() != version or not _is_ours(
+            manifest, name, files, base, fingerprint, provenance
+        ):
             raise AnswerInvalid("the version that the registry stored is not the one that was pushed")
+        self._homes.versions[version] = name
         return version
 
 

@@ -19,6 +19,14 @@ PIECE: Final = 8 << 20
 """Bytes of a resumable upload's piece: what a crash may cost, a second at 64 Mbit/s."""
 
 
+def read_as(path: Path, digest: Digest) -> bytes:
+    """The file's bytes. Raises FileChanged when they are not ``digest`` any more."""
+    data = path.read_bytes()
+    if Digest.of(data) != digest:
+        raise FileChanged(f"{path.name} was written to while it was pushed")
+    return data
+
+
 class Uploads(Part):
     def missing(self, tenant: str, digests: Iterable[Digest]) -> frozenset[Digest]:
         """Which of them must still be sent: the registry never tells of other tenants' bytes.
@@ -26,7 +34,7 @@ class Uploads(Part):
         Raises TenantNotFound and what the key may not do, so it is also the question before long work.
         """
         asked = sorted(set(digests))
-        answer = self._wire.post(self._of(tenant, "blobs", "missing"), {"digests": asked})
+        answer = self._wire.ask(self._of(tenant, "blobs", "missing"), {"digests": asked})
         return frozenset(asked) & frozenset(read(tuple[Digest, ...], member(answer, "missing")))
 
     def upload(self, tenant: str, path: Path, digest: Digest, *, moved: Moved | None = None) -> None:
@@ -41,9 +49,7 @@ class Uploads(Part):
             if size > WHOLE:
                 self._resumable(tenant, stream, digest, size, told)
                 return
-            data = stream.read()
-        if Digest.of(data) != digest:
-            raise FileChanged(f"{path.name} was written to while it was pushed")
+        data = read_as(path, digest)
         self._wire.call("PUT", self._of(tenant, "blobs", digest), content=data)
         told(size)
 

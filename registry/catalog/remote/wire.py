@@ -102,6 +102,10 @@ class Wire:
     def get(self, path: str, query: Query | None = None) -> Any:
         return self.call("GET", path, query=query).json()
 
+    def ask(self, path: str, body: Any) -> Any:
+        """A question that is too long for a URL; asking twice is no harm."""
+        return self.call("POST", path, json=body, writes=False).json()
+
     def post(self, path: str, body: Any, *, headers: Mapping[str, str] | None = None) -> Any:
         """A write that a lost answer does not repeat: every attempt carries the same Idempotency-Key."""
         answer = self.call("POST", path, json=body, headers=headers)
@@ -117,13 +121,15 @@ class Wire:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         retry: bool = True,
+        writes: bool = True,
     ) -> Answer:
         """The answer, once it is 2xx. Raises the registry's own error, Unreachable or RemoteRefused.
 
-        ``retry`` off: for writes whose repetition the caller must look into first.
+        ``retry`` off: for writes whose repetition the caller must look into first. ``writes`` off: for
+        questions, whose answer the registry need not keep.
         """
         sent = dict(headers or {})
-        if method not in ("GET", "HEAD"):
+        if writes and method not in ("GET", "HEAD"):
             sent["Idempotency-Key"] = self._entropy(16).hex()
         if json is not None:
             content, sent["Content-Type"] = dumps(json).encode(), "application/json"

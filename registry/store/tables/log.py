@@ -92,6 +92,7 @@ class LogTable:
     def add_head(self, size: int, head: Envelope) -> None:
         self.session.add(HeadRow(size=size, envelope=text_of(head)))
         self.session.flush()
+        self.session.info["head"] = {"newest": head}
 
     @property
     def tree(self) -> TreeTable:
@@ -125,8 +126,14 @@ class LogTable:
         return tuple(parsed(Envelope, row.envelope) for row in rows)
 
     def last_head(self) -> Envelope | None:
-        row = self.session.exec(select(HeadRow).order_by(col(HeadRow.size).desc()).limit(1)).first()
-        return parsed(Envelope, row.envelope) if row else None
+        """Remembered within the transaction, in which nobody else can sign another one."""
+        known: dict[str, Envelope | None] = self.session.info.setdefault("head", {})
+        if "newest" not in known:
+            # One column and no row object: this is asked with every request that shows a key.
+            newest = select(HeadRow.envelope).order_by(col(HeadRow.size).desc()).limit(1)
+            text = self.session.exec(newest).first()
+            known["newest"] = None if text is None else parsed(Envelope, text)
+        return known["newest"]
 
     def head_texts(self) -> Generator[tuple[int, str], None, None]:
         """(size, envelope as stored), oldest first; may be damaged."""

@@ -22,6 +22,10 @@ class ProtectionTable:
         found = select(ProtectionRow).where(ProtectionRow.tenant == tenant).order_by(col(ProtectionRow.alias))
         return tuple(_protection(row) for row in self.session.exec(found).all())
 
+    def all(self) -> tuple[Protection, ...]:
+        found = select(ProtectionRow).order_by(col(ProtectionRow.tenant), col(ProtectionRow.alias))
+        return tuple(_protection(row) for row in self.session.exec(found).all())
+
     def put(self, protection: Protection, *, entry: int) -> None:
         self.session.merge(
             ProtectionRow(

@@ -24,9 +24,11 @@ from registry.errors import (
     VersionNotFound,
 )
 from registry.evidence import GatePolicy, Rule
-from registry.models import Role
+from registry.models import Policy, Role, Route
 from registry.names import AdapterName
 from registry.promotions import Proposal, Protection, Release
+from registry.routing.errors import RouteRefused
+from registry.routing.proof import Flaw
 from registry.signing.envelope import Envelope
 from registry.signing.keys import SignerRole
 from registry.signing.types import MANIFEST, RELEASE
@@ -390,6 +392,27 @@ def test_a_protection_that_came_later_counts(world: World) -> None:
     with pytest.raises(ReleaseSignatureRequired):
         world.catalog.approve(proposal.id, actor="bob")
     assert _points(world) is None
+
+
+def test_another_name_is_no_way_around(protected: World) -> None:
+    """Neither a rule to an alias that nobody protected, nor a protection that comes after the rule."""
+    policy = protected.catalog.publish_policy(Policy(tenant="bank_a", name="answers"), actor="cli")
+    rule = Route(
+        tenant="bank_a", name="r", model="assistant", adapter="assistant", alias="aside", policy=policy
+    )
+    version = protected.evaluated(seed=1)
+    with pytest.raises(RouteRefused, match="less consent"):
+        protected.catalog.publish_routing("bank_a", routes=[rule], actor="key:mine")
+    aside = Protection(tenant="bank_a", alias="aside", approvals=1)
+    protected.catalog.protect(aside, actor="cli")
+    protected.catalog.publish_routing("bank_a", routes=[rule], actor="key:mine")
+    protected.catalog.protect(FOUR_EYES.model_copy(update={"approvals": 2}), actor="cli")
+    assert [each.flaw for each in protected.catalog.prove_routing("bank_a").errors] == [Flaw.UNPROTECTED]
+    with pytest.raises(ApprovalRequired, match="2 approvals"):
+        protected.catalog.promote(NAME, version, gate=GATE, alias="aside", actor="key:mine")
+    protected.catalog.promote(
+        NAME, version, gate=GATE, alias="staging", actor="key:mine"
+    )  # nobody is led there
 
 
 def test_who_may_take_protection_away(protected: World) -> None:

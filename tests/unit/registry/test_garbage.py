@@ -174,11 +174,11 @@ def test_a_blob_is_named_by_a_tenant_only_if_its_version_is_made_of_it(bench: Be
         provenance=Provenance(method="upload", parent=weights, inputs={"teacher": weights}),
         actor="test",
     )
-    assert bench.world.catalog.names_blob("retail_b", weights)
-    assert not bench.world.catalog.names_blob("bank_a", weights)
+    assert bench.world.catalog.named_blobs("retail_b", [weights])
+    assert not bench.world.catalog.named_blobs("bank_a", [weights])
     for digest in bench.blobs_of(mine):
-        assert bench.world.catalog.names_blob("bank_a", digest)
-    assert not bench.world.catalog.names_blob("bank_a", Digest.of(b"nothing"))
+        assert bench.world.catalog.named_blobs("bank_a", [digest])
+    assert not bench.world.catalog.named_blobs("bank_a", [Digest.of(b"nothing")])
 
 
 ACTIONS = st.lists(
@@ -320,8 +320,8 @@ def test_on_each_kind_of_database(store: str, tmp_path: Path) -> None:
     assert len(found.removed) == 2
     assert set(blobs.digests()) == stay
     (weights,) = (ref.digest for ref in world.catalog.manifest(kept).files if "safetensors" in ref.path)
-    assert world.catalog.names_blob("bank_a", weights)
-    assert not world.catalog.names_blob("retail_b", weights)
+    assert world.catalog.named_blobs("bank_a", [weights])
+    assert not world.catalog.named_blobs("retail_b", [weights])
     world.database.close()
 
 

@@ -103,7 +103,9 @@ TAMPERINGS: dict[str, Callable[[World], None]] = {
     ),
     "last entry and frontier cut off": _roll_frontier_back,
     "heads removed": lambda world: _edit(world, "DELETE FROM heads"),
-    "frontier changed": lambda world: _edit(world, "UPDATE frontier SET peaks = replace(peaks, 'a', 'b')"),
+    "frontier changed": lambda world: _edit(
+        world, "UPDATE frontier SET peaks = substr(peaks, 2) || substr(peaks, 1, 1)"
+    ),
     "frontier garbled": lambda world: _edit(world, "UPDATE frontier SET peaks = 'zz'"),
     "frontier removed": lambda world: _edit(world, "DELETE FROM frontier"),
     "head of another": lambda world: _edit(

@@ -131,6 +131,14 @@ def test_an_envelope_without_signatures_is_no_envelope() -> None:
         Envelope.parse(json.dumps({"payloadType": "x", "payload": "", "signatures": []}))
 
 
+def test_an_envelope_holds_a_few_signatures() -> None:
+    """Else whoever may send one decides how long everybody else waits for it to be checked."""
+    parts = {"payloadType": IN_TOTO, "payload": "e30="}
+    assert Envelope.build(parts | {"signatures": [{"sig": "AA=="}] * 8})
+    with pytest.raises(InvalidDocument):
+        Envelope.build(parts | {"signatures": [{"sig": "AA=="}] * 9})
+
+
 def test_keys_are_kept_in_a_private_file(tmp_path: Path) -> None:
     signer = Signer.generate("router")
     path = tmp_path / "keys" / "router.json"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from registry.catalog.remote.catalog import RemoteCatalog
 from registry.catalog.remote.errors import AnswerInvalid, FileChanged, PullBusy, Unreachable
 from registry.catalog.remote.pull import _partial
+from registry.catalog.remote.push import AT_ONCE
 from registry.catalog.remote.uploads import PIECE, WHOLE
 from registry.catalog.remote.wire import Wire
 from registry.digests import Digest
@@ -38,6 +40,7 @@ class Registry:
         self.before: Fault = lambda _: None
         self.after: Fault = lambda _: None
         self.tamper: Callable[[Manifest], Manifest] = lambda manifest: manifest
+        self.told: Callable[[Manifest], Manifest] = lambda manifest: manifest
 
     def catalog(self) -> RemoteCatalog:
         wire = Wire(
@@ -104,8 +107,13 @@ class Registry:
         return httpx.Response(204)
 
     def _publish(self, wanted: dict[str, object]) -> httpx.Response:
-        files = wanted["files"]
+        files, contents = wanted["files"], wanted["contents"]
         assert isinstance(files, dict)
+        assert isinstance(contents, dict)
+        for path, text in contents.items():
+            data = b64decode(text)
+            self.sent += len(data)
+            self._store(files[path], data)
         manifest = self.tamper(
             self.manifest(
                 {path: self.blobs[digest] for path, digest in files.items()},
@@ -115,7 +123,10 @@ class Registry:
             )
         )
         self.manifests[manifest.identity()] = manifest.canonical()
-        return httpx.Response(201, json={"version": manifest.identity()})
+        told = self.told(manifest)
+        return httpx.Response(
+            201, json={"version": manifest.identity(), "manifest": told.model_dump(mode="json")}
+        )
 
     def manifest(self, files: dict[str, bytes], fingerprint: Fingerprint | None = None) -> Manifest:
         def ref(path: str, data: bytes) -> BlobRef:
@@ -204,7 +215,7 @@ def test_another_attempt_goes_on_where_the_first_stopped(tmp_path: Path) -> None
     )
     with pytest.raises(Unreachable):
         push(registry, folder)
-    assert registry.sent == PIECE + 8
+    assert registry.sent == PIECE  # the few bytes beside it go with the version
     registry.before = lambda _: None
     push(registry, folder)
     assert registry.sent == len(LARGE) + 8
@@ -258,6 +269,34 @@ def test_a_registry_that_stored_something_else_is_found_out(
     registry.tamper = lambda manifest: manifest.model_copy(update=change)
     with pytest.raises(AnswerInvalid):
         push(registry, folder, tiny_fingerprint(BASE))
+
+
+def test_a_registry_that_says_one_version_and_tells_another_is_found_out(tmp_path: Path) -> None:
+    registry, folder = Registry(), folder_of(tmp_path, b"w")
+    registry.tamper = lambda manifest: manifest.model_copy(update={"adapter": "other"})
+    registry.told = lambda manifest: manifest.model_copy(update={"adapter": NAME.adapter})
+    with pytest.raises(AnswerInvalid):
+        push(registry, folder, tiny_fingerprint(BASE))
+
+
+@pytest.mark.parametrize(
+    ("weights", "requests"),
+    [
+        (b"w" * 1000, ["POST /blobs/missing", "POST /adapters/assistant/versions"]),
+        (
+            b"w" * (AT_ONCE + 1),
+            ["POST /blobs/missing", "PUT /blobs/…", "POST /adapters/assistant/versions"],
+        ),
+    ],
+    ids=["small", "large"],
+)
+def test_what_is_small_goes_along_with_the_version(
+    tmp_path: Path, weights: bytes, requests: list[str]
+) -> None:
+    registry = Registry()
+    push(registry, folder_of(tmp_path, weights))
+    assert registry.calls == requests
+    assert registry.sent == len(weights) + 8
 
 
 def test_a_manifest_must_be_its_digest(tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 import io
 import os
+from base64 import b64encode
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from registry.blobs.memory import InMemoryBlobs
 from registry.digests import Digest
+from registry.intake import CONFIG, WEIGHTS
+from registry.manifests import Manifest
 from server.api.ranges import asked
 from server.errors import RangeNotSatisfiable
+from tests.support.adapters import tiny_base, write_adapter
 from tests.support.control import ControlWorld
 from tests.support.registries import NAME
 
@@ -18,6 +23,12 @@ DIGEST = Digest.of(DATA)
 ABSENT = Digest.of(b"never stored")
 BLOBS = "/tenants/bank_a/blobs"
 UPLOADS = "/tenants/bank_a/uploads"
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    damaged = bytearray(data)
+    damaged[at] ^= 1
+    return bytes(damaged)
 
 
 def put(bench: ControlWorld, data: bytes = DATA, *, tenant: str = "bank_a") -> Any:
@@ -143,6 +154,52 @@ def test_a_version_cannot_be_made_of_another_tenants_blobs(bench: ControlWorld) 
     assert answer.status_code == 201, answer.text
 
 
+def _version_of(bench: ControlWorld, folder: Path, **more: object) -> dict[str, object]:
+    data = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {
+        "base": bench.world.base,
+        "files": {name: Digest.of(each) for name, each in data.items()},
+        "contents": {name: b64encode(each).decode() for name, each in data.items()},
+        "provenance": {"method": "upload"},
+        **more,
+    }
+
+
+def test_a_small_adapter_goes_along_with_its_version(bench: ControlWorld, tmp_path: Path) -> None:
+    body = _version_of(bench, write_adapter(tmp_path / "adapter", tiny_base()[0], seed=3))
+    path = "/tenants/bank_a/adapters/assistant/versions"
+    answer = bench.call("POST", path, "trainer", json=body)
+    assert answer.status_code == 201, answer.text
+    manifest = Manifest.build(answer.json()["manifest"])
+    assert manifest.identity() == answer.json()["version"]
+    assert {file.path: file.digest for file in manifest.files} == body["files"]
+    assert missing(bench, *(file.digest for file in manifest.files)) == []
+    assert missing(bench, *(file.digest for file in manifest.files), tenant="retail_b") != []
+    assert bench.world.catalog.verify(blobs=True) == []
+
+
+@pytest.mark.parametrize(
+    ("contents", "status", "code"),
+    [
+        ({WEIGHTS: b64encode(b"other bytes").decode()}, 422, "upload_mismatch"),
+        ({WEIGHTS: "no base64"}, 400, "invalid_input"),
+        ({"../" + WEIGHTS: ""}, 400, "invalid_input"),
+        ({CONFIG: None}, 404, "blob_not_found"),
+    ],
+)
+def test_what_comes_along_must_be_what_it_is_said_to_be(
+    bench: ControlWorld, tmp_path: Path, contents: dict[str, str | None], status: int, code: str
+) -> None:
+    body = _version_of(bench, write_adapter(tmp_path / "adapter", tiny_base()[0], seed=3))
+    honest = body["contents"]
+    assert isinstance(honest, dict)
+    body["contents"] = {name: text for name, text in (honest | contents).items() if text is not None}
+    stored = list(bench.control.blobs.digests())
+    answer = bench.call("POST", "/tenants/bank_a/adapters/assistant/versions", "trainer", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert list(bench.control.blobs.digests()) == stored
+
+
 def test_in_chunks(bench: ControlWorld) -> None:
     answer = begin(bench)
     assert (answer.status_code, answer.json()) == (200, {"digest": DIGEST, "size": len(DATA), "offset": 0})
@@ -223,7 +280,7 @@ def test_damaged_bytes_never_arrive_whole(bench: ControlWorld) -> None:
     put(bench)
     blobs = bench.control.blobs
     assert isinstance(blobs, InMemoryBlobs)
-    blobs._data[DIGEST] = b"X" + DATA[1:]
+    blobs._data[DIGEST] = flipped(DATA, 0)
     for path, role in ((f"{BLOBS}/{DIGEST}", "trainer"), (f"/blobs/{DIGEST}", "service")):
         answer = bench.call("GET", path, role)
         assert (answer.status_code, answer.json()["code"]) == (500, "blob_corrupt")
@@ -237,7 +294,7 @@ def test_large_damaged_bytes_end_before_their_end(bench: ControlWorld) -> None:
     blobs = bench.control.blobs
     assert isinstance(blobs, InMemoryBlobs)
     assert bench.call("GET", f"{BLOBS}/{digest}", "trainer").content == data
-    blobs._data[digest] = data[:-1] + b"X"
+    blobs._data[digest] = flipped(data, -1)
     answer = bench.call("GET", f"{BLOBS}/{digest}", "trainer")
     assert int(answer.headers["content-length"]) == len(data) > len(answer.content)
 
