@@ -60,6 +60,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
         max_loras=4,
         max_lora_rank=8,
         max_cpu_loras=16,
+        extra_args=("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
     )
     home = tmp_path_factory.mktemp("engine")
     argv, environment = command(spec, {"PATH": os.environ["PATH"], "HOME": str(home)})
