@@ -112,6 +112,10 @@ class Connection(asyncio.Protocol):
             self._answer.fail(error)
         self.abort()
 
+    def _let_go(self, answer: Answer) -> None:
+        if answer.complete:
+            self._over(answer)
+
     def _over(self, answer: Answer) -> None:
         """The answer is complete and nobody reads it any more."""
         self._answer, self._lingering = None, False
@@ -139,8 +143,8 @@ class Connection(asyncio.Protocol):
             self._broken(EngineFailed())
         if not answer.status and self._head_bytes > MOST_HEAD_BYTES:
             self._broken(EngineFailed())
-        if self._lingering and answer.complete:
-            self._over(answer)
+        if self._lingering:
+            self._let_go(answer)
 
     def eof_received(self) -> bool:
         return False

@@ -23,9 +23,14 @@ class Engine:
         self.connections = 0
         self.closed = 0
         self.url = ""
+        self.tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -36,7 +41,7 @@ class Engine:
                 self.bodies.append(body)
                 await self.reply(orjson.loads(body), writer)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             self.closed += 1
@@ -56,6 +61,9 @@ async def engine(reply: Reply, socket: Path | None = None) -> AsyncIterator[Engi
         yield found
     finally:
         server.close()
+        for task in list(found.tasks):  # those that were told to hang
+            task.cancel()
+        await asyncio.gather(*found.tasks, return_exceptions=True)
 
 
 def whole(value: bytes) -> bytes:
