@@ -97,12 +97,16 @@ class Connection(HttpToolsProtocol):
         room = MOST_HEAD_BYTES - self._head_bytes
         self._head_bytes += len(data)
         super().data_received(data[:room])
-        if len(data) > room:
-            if self._in_head and not self.transport.is_closing():
-                self.transport.write(_TOO_LARGE)
-                self.transport.close()
-            elif not self._in_head:
-                super().data_received(data[room:])
+        if len(data) <= room:
+            return
+        if self._head_ended():
+            super().data_received(data[room:])
+        elif not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    def _head_ended(self) -> bool:
+        return not self._in_head
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

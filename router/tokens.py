@@ -119,9 +119,7 @@ class Tokens:
                 self._keys = parse(data)
                 self._data = data
                 self._known.clear()  # what a withdrawn key signed ends with it
-        except (
-            Exception
-        ) as error:  # of a network that is not ours; what is known counts until stale
+        except Exception as error:  # of a network that is not ours; what is known counts until stale
             why = error.message if isinstance(error, InvalidDocument) else type(error).__name__
             _log.warning("the identity provider's keys could not be read: %s", why)
             return False

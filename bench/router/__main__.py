@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench.peers.environments import PeerMissing
@@ -34,7 +34,8 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without the peers (no ratios)")
     given = parser.parse_args()
     try:
-        with peers() if not given.alone else nullcontext([]) as sides:
+        with ExitStack() as stack:
+            sides = [] if given.alone else stack.enter_context(peers())
             result = measure(quick=given.quick, peers=sides)
     except (PeerMissing, WrkMissing, RequestsFailed) as error:
         print(f"error: {error}", file=sys.stderr)

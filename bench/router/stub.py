@@ -125,7 +125,7 @@ class Stub(asyncio.Protocol):
 
     def _write(self, data: bytes, pieces: list[bytes], at: int) -> None:
         """Each piece in a round of the loop of its own, so that each is sent by itself, as tokens are."""
-        if self._transport.is_closing():  # type: ignore[attr-defined]
+        if self._transport.is_closing():
             return
         self._transport.write(data)  # type: ignore[attr-defined]
         if at < len(pieces):

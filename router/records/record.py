@@ -123,7 +123,7 @@ class Trace:
     agrees: bool | None = None
     started_at: str | None = None
     surface: str | None = None
-    retention: Literal["none", "hmac", "full"] | None = None
+    retention: str | None = None
 
     def line(
         self, event: Literal["intent", "outcome"], *, writer: str, seq: int, prev: Digest, at: str

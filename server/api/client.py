@@ -21,7 +21,7 @@ _FIRST_STATE = 120.0
 
 
 class ControlClient:
-    """``FeedSource``, ``HeadSink`` and ``Counters`` of ``router.ports``; ``server.engines.ports.ControlPlane``."""
+    """``FeedSource``, ``HeadSink`` and ``Counters`` of routers; ``ControlPlane`` of engines."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")

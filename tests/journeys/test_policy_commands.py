@@ -117,5 +117,3 @@ async def test_kept_texts_are_shown_to_who_has_the_key_until_they_are_forgotten(
     assert here(*forget, "--yes").stdout == "there was nothing to forget\n"
     assert isinstance(here(*show, "--text").exception, TextUnreadable)
     assert here(*show).exit_code == 0
-
-

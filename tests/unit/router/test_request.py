@@ -87,7 +87,17 @@ def test_a_nested_duplicate_key_is_refused() -> None:
         ("frequency_penalty", [-3]),
         ("stream_options", [3, {"include_usage": 1}]),
         ("response_format", ["text", {"type": "grammar"}, {}]),
-        ("messages", [[], "hi", [3], [{"role": "tool", "content": "x"}], [{"role": "robot", "content": "x"}], [{"role": "user"}]]),
+        (
+            "messages",
+            [
+                [],
+                "hi",
+                [3],
+                [{"role": "tool", "content": "x"}],
+                [{"role": "robot", "content": "x"}],
+                [{"role": "user"}],
+            ],
+        ),
         ("user", [3]),
         ("metadata", ["x"]),
     ],
