@@ -44,6 +44,8 @@ from router.upstream import EnginePool
 _log = logging.getLogger(__name__)
 _WRITER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _LEAST_SALT = 32
+_CUT_SECONDS = 2.0
+"""For the records of requests that the server cut; the log closes after them."""
 
 
 class RouterApp:
@@ -119,6 +121,7 @@ class RouterApp:
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
+        await self.drain.quiet(_CUT_SECONDS)
         await self._stack.aclose()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -329,6 +329,17 @@ class RouterDraining(RouterError):
         self.headers = [(b"retry-after", b"1")]
 
 
+class RouterStopped(RouterError):
+    """The time for draining was over, or it was told to stop a second time."""
+
+    code, status = "router_stopped", 503
+    hint = "ask again: another router answers"
+
+    def __init__(self) -> None:
+        super().__init__("this router stopped before the answer was complete")
+        self.headers = [(b"retry-after", b"1")]
+
+
 class RouteUnusable(RouterError):
     code, status = "route_unusable", 503
     hint = "an administrator must publish the route's policy again"

@@ -27,6 +27,7 @@ from router.errors import (
     RetentionUnavailable,
     RouterDraining,
     RouterError,
+    RouterStopped,
 )
 from router.exchange import Exchange
 from router.feed import Feed
@@ -50,6 +51,8 @@ _log = logging.getLogger(__name__)
 _MOST_BROKEN = 1
 """Engines whose connection may break under a request, without a word, before it is given up: a request that
 kills engines (vLLM had such) takes two of them with it, not all."""
+
+_FAREWELL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +83,15 @@ class Pipeline:
         self.drain.busy += 1
         asked = Asked(exchange, surface, Trace(id=f"rec-{self.entropy(16).hex()}"), moments)
         try:
-            await self._answer(asked)
-        except Exception as error:
-            if not isinstance(error, RouterError):
-                _log.exception("record %s: unexpected", asked.trace.id)
-            await self._refuse(asked, problems.public(error))
+            try:
+                await self._answer(asked)
+            except Exception as error:
+                if not isinstance(error, RouterError):
+                    _log.exception("record %s: unexpected", asked.trace.id)
+                await self._refuse(asked, problems.public(error))
+        except asyncio.CancelledError:  # the end of a drain
+            await self._cut(asked)
+            raise
         finally:
             self.drain.busy -= 1
             asked.settle()
@@ -281,8 +288,19 @@ class Pipeline:
     async def _record(self, asked: Asked) -> None:
         """The outcome, on disk. Raises RecordUnavailable."""
         self._stop_clock(asked)
-        await durable(self.log.append("outcome", asked.trace))
-        asked.recorded = True
+        written = self.log.append("outcome", asked.trace)
+        asked.recorded = True  # from here on: whoever is cut while it is written must not write another one
+        try:
+            await durable(written)
+        except RecordUnavailable:
+            asked.recorded = False
+            raise
+
+    async def _cut(self, asked: Asked) -> None:
+        """The server stops this request. What its client was told is on record, and it is told the rest."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):  # a client that takes nothing holds no stop up
+                await self._refuse(asked, RouterStopped())
 
     async def _refuse(self, asked: Asked, error: RouterError) -> None:
         if asked.recorded:

@@ -148,7 +148,7 @@ class Connection(HttpToolsProtocol):
 
 class Server(uvicorn.Server):
     """At the first SIGTERM or SIGINT it drains: it still listens, and says 503, until no request is under way
-    or ``seconds`` are over. At the second it stops."""
+    or ``seconds`` are over. At the second it cuts what is under way, which leaves its records."""
 
     def __init__(
         self,
@@ -164,11 +164,11 @@ class Server(uvicorn.Server):
         self._until = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._drain.under_way:
-            super().handle_exit(sig, frame)
-        else:
-            self._captured_signals.append(sig)  # raised again at the end, so that the exit status tells of it
+        self._captured_signals.append(sig)  # raised again at the end, so that the exit status tells of it
+        if not self._drain.under_way:
             self.drain()
+        else:
+            self._until = self._ticks()
 
     def drain(self) -> None:
         self._until = self._ticks() + self._seconds

@@ -1,7 +1,9 @@
 """Real sockets: the ``openai`` client, uvicorn in front, an engine whose every byte is chosen behind."""
 
 import asyncio
+import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +17,7 @@ import pytest
 from router import serving
 from router.limits import Timeouts
 from router.receipts import verify_receipt
+from router.records import content_digest
 from router.testing import chunk, completion, stream
 from router.upstream import EnginePool
 from tests.unit.router.conftest import SCHEMA
@@ -34,8 +37,11 @@ async def honest(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
 class Running:
     """A router on real sockets in front of one engine, with bank_a served."""
 
-    def __init__(self, house: House, engine: Engine, port: int, server: serving.Server) -> None:
+    def __init__(
+        self, house: House, engine: Engine, port: int, server: serving.Server, stopped: asyncio.Task[None]
+    ) -> None:
         self.port = port
+        self.stopped = stopped
         self.server = server
         self.house = house
         self.engine = engine
@@ -64,7 +70,7 @@ async def running(
             running = asyncio.create_task(server.serve(sockets=[listener]))
             await until(lambda: server.started)
             await house.publish()
-            found = Running(house, behind, listener.getsockname()[1], server)
+            found = Running(house, behind, listener.getsockname()[1], server, running)
             found.secret = secret
             try:
                 yield found
@@ -240,6 +246,66 @@ async def test_a_drain_that_takes_too_long_is_cut(tmp_path: Path) -> None:
         router.server._until = 0
         await until(lambda: router.server.should_exit)
         writer.close()
+
+
+@pytest.mark.parametrize("way", ["whole", "stream", "half a body"])
+async def test_what_a_stop_cuts_is_told_and_on_record(tmp_path: Path, way: str) -> None:
+    """The second SIGTERM ends the drain; a drain whose time is over ends in the same way."""
+
+    async def hanging(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        if body.get("stream"):
+            writer.write(pieces(*stream(body, ["once"])[:1], end=False))
+            await writer.drain()
+        await asyncio.Event().wait()
+
+    async with running(tmp_path, hanging) as router:
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        data = request(router.secret, ASKING | ({"stream": True} if way == "stream" else {}))
+        writer.write(data if way != "half a body" else data[:-5])
+        await until(lambda: router.house.app.drain.busy == 1)
+        if way == "stream":
+            await reader.readuntil(b"once")
+        elif way == "whole":
+            await until(lambda: len(router.engine.bodies) == 1)
+        for _ in range(2):
+            router.server.handle_exit(signal.SIGTERM, None)
+        router.server._captured_signals.clear()  # else they are raised again, and end the tests
+        said = await reader.read()
+        writer.close()
+        await router.stopped
+        assert b"router_stopped" in said
+        assert (b"HTTP/1.1 503" in said) == (way != "stream")
+        (outcome,) = [each for each in router.house.records() if each.event == "outcome"]
+        assert (outcome.status, outcome.code) == (503, "router_stopped")
+        if way == "stream":
+            assert outcome.answer == content_digest(["once"])
+        assert router.house.heads.envelopes, "no head covers it"
+        assert not router.house.app.drain.busy
+
+
+async def test_a_stop_while_the_outcome_is_written_leaves_one_outcome(tmp_path: Path) -> None:
+    going_on = threading.Event()
+    async with running(tmp_path, honest) as router:
+        segments = router.house.app.records._segments
+        write = segments.write
+
+        def slowly(data: bytes) -> tuple[int, int]:
+            going_on.wait(10)
+            return write(data)
+
+        segments.write = slowly  # type: ignore[method-assign]
+        _, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(request(router.secret, ASKING))
+        await until(lambda: router.house.app.records._next.seq == 1)  # type: ignore[union-attr]
+        for _ in range(2):
+            router.server.handle_exit(signal.SIGTERM, None)
+        router.server._captured_signals.clear()
+        await until(lambda: not router.house.app.drain.busy)
+        going_on.set()
+        await router.stopped
+        writer.close()
+        (outcome,) = router.house.records()
+        assert (outcome.event, outcome.status) == ("outcome", 200)
 
 
 async def test_a_reader_that_is_slow_is_waited_for_and_not_buffered(tmp_path: Path) -> None:
