@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from registry.signing.keys import Signer
+from router.admission import Patience
 from router.app import RouterApp, create_app
 from router.testing import FakeFeed, FakeHeads, Scene
 from server.assembly import listen
@@ -33,6 +34,9 @@ def scene(engine: str) -> tuple[Scene, list[str]]:
     """The world, and a key of each tenant: the same in every process."""
     found = Scene()
     found.engine(url=engine)
+    # A slot for every adapter: with fewer, requests wait their turn in the router (router.admission.queue)
+    # for an engine that needs none, and the figures would be the queue's.
+    found.engines = [each.model_copy(update={"max_loras": TENANTS}) for each in found.engines]
     return found, [found.serve(tenant, SCHEMA) for tenant in tenants()]
 
 
@@ -45,6 +49,7 @@ def app(folder: Path, engine: str) -> RouterApp:
         records_dir=folder,
         writer="router-0",
         salt_secret=b"of the benchmark: 32 bytes and more",
+        patience=Patience(running=4096),  # as many as the idle streams of the bench and more
     )
 
 
