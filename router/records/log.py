@@ -16,6 +16,7 @@ from router.errors import RecordUnavailable
 from router.limits import Cadence
 from router.records.index import Index
 from router.records.record import Trace
+from router.records.scribe import Scribe
 from router.records.segments import Place, Sealed, Segments, Tail
 
 _log = logging.getLogger(__name__)
@@ -61,10 +62,16 @@ class RecordLog:
         self._some: list[Place] = []
         """Of an outcome, any."""
         self._queue = _Batch()
-        self._wake = asyncio.Event()
+        self._written: _Batch | None = None
+        """With the scribe now."""
+        self._due = False
+        self._scribe: Scribe | None = None
+        self._quiet = asyncio.Event()
+        """Nothing waits and nothing is being written."""
+        self._quiet.set()
         self._closing = asyncio.Event()
         self._thread: ThreadPoolExecutor | None = None
-        self._flusher: asyncio.Task[None] | None = None
+        self._recovery: asyncio.Task[None] | None = None
         self._next: Tail | None = None
         self._durable: Tail | None = None
         self._unsealed = bytearray()
@@ -81,7 +88,8 @@ class RecordLog:
             self._thread.shutdown()
             raise
         self.fault = None
-        self._flusher = asyncio.create_task(self._flush())
+        self._loop = asyncio.get_running_loop()
+        self._scribe = Scribe(lambda data: self._segments.write(data), self._wrote)
 
     @property
     def durable(self) -> Tail | None:
@@ -111,14 +119,17 @@ class RecordLog:
             event, writer=self._writer, seq=tail.seq, prev=tail.digest, at=stamp(self._clock.now())
         )
         hashed = hashlib.sha256(line)
-        durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        durable: asyncio.Future[bool] = self._loop.create_future()
         queue = self._queue
         queue.lines.append(line)
         queue.ids.append(trace.id if event == "outcome" else None)
         queue.durable.append(durable)
         queue.digests += hashed.digest()
         self._next = Tail(tail.seq + 1, str.__new__(Digest, "sha256:" + hashed.hexdigest()))
-        self._wake.set()
+        if not self._due and self._written is None:
+            self._due = True
+            self._quiet.clear()
+            self._loop.call_soon(self._hand_over)  # with all that this round of the loop still brings
         return durable
 
     async def read(self, record: str, tenant: str) -> bytes | None:
@@ -147,9 +158,11 @@ class RecordLog:
         if self._thread is None:
             return
         self._closing.set()
-        self._wake.set()
-        if self._flusher is not None:
-            await self._flusher
+        await self._quiet.wait()
+        if self._recovery is not None:
+            await self._recovery
+        if self._scribe is not None:
+            await self._scribe.stop()
         await self._in_thread(self._segments.close)
         self._thread.shutdown()
         self._thread = None
@@ -195,30 +208,31 @@ class RecordLog:
             raise RecordCorrupt(f"the head beside the chain is of the writer {head.writer}")
         return Sealed(head.seq, head.digest)
 
-    async def _flush(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            batch, self._queue = self._queue, _Batch()
-            if not batch.lines:
-                if self._closing.is_set():
-                    return
-                continue
-            batch.lines.append(b"")
-            data = b"\n".join(batch.lines)
-            batch.lines.pop()
-            try:
-                segment, offset = await self._in_thread(self._segments.write, data)
-            except OSError as error:
-                self._lose(batch, error)
-                await self._recover()
-            else:
-                self._settle(batch, segment, offset)
-            if self._queue.lines or self._closing.is_set():
-                self._wake.set()
+    def _hand_over(self) -> None:
+        self._due = False
+        batch, self._queue = self._queue, _Batch()
+        if not batch.lines or self._scribe is None:
+            self._quiet.set()
+            return
+        self._written = batch
+        batch.lines.append(b"")
+        data = b"\n".join(batch.lines)
+        batch.lines.pop()
+        self._scribe.write(data)
+
+    def _wrote(self, found: tuple[int, int] | OSError) -> None:
+        batch, self._written = self._written, None
+        assert batch is not None
+        if isinstance(found, OSError):
+            self._lose(batch, found)
+            self._recovery = asyncio.create_task(self._recover())
+            self._quiet.set()
+            return
+        # First the next batch and those who wait: what they do next is what their clients wait for.
+        self._hand_over()
+        self._settle(batch, *found)
 
     def _settle(self, batch: _Batch, segment: int, offset: int) -> None:
-        # First those who wait: what they do next is what their clients wait for.
         for durable in batch.durable:
             if not durable.done():
                 durable.set_result(True)

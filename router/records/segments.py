@@ -4,6 +4,7 @@ Synchronous; :class:`router.records.log.RecordLog` calls it from a thread of its
 ``head.json``, the last signed head that the registry took: a start checks the chain against it.
 """
 
+import errno
 import fcntl
 import logging
 import os
@@ -92,6 +93,7 @@ class Segments:
         self._number = 0
         self._size = 0
         self._dirty = False
+        self._forced = hasattr(os, "RWF_DSYNC")
         self._file = -1
         self._lock = -1
 
@@ -134,13 +136,25 @@ class Segments:
             self._open_segment(self._number + 1)
         self._dirty = True
         at, rest = self._size, memoryview(data)
+        forced = self._forced and self._sync is os.fdatasync
         while rest:
-            written = os.pwrite(self._file, rest, at)
+            written = self._put(rest, at) if forced else os.pwrite(self._file, rest, at)
             at, rest = at + written, rest[written:]
-        self._sync(self._file)
+        if not (forced and self._forced):
+            self._sync(self._file)
         self._dirty = False
         start, self._size = self._size, at
         return self._number, start
+
+    def _put(self, data: memoryview, at: int) -> int:
+        """Write and fdatasync in one system call (Linux 4.7): one wait for the interpreter's lock less."""
+        try:
+            return os.pwritev(self._file, [data], at, os.RWF_DSYNC)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+            self._forced = False  # a file system that does not know the flag
+            return os.pwrite(self._file, data, at)
 
     def rewind(self) -> None:
         """Take back what a failed write may have left behind."""
