@@ -149,6 +149,11 @@ class EngineSettings(RoleSettings):
     kv_cache_gib: int = Field(1, ge=1, description="KV cache on a CPU, GiB")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="Share of GPU memory vLLM may take")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one engine")
+    tool_call_parser: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$",
+        description="vLLM's parser of the base's tool calls, such as `hermes`; else no `tool_choice` auto",
+    )
     heartbeat: float = Field(30.0, gt=0, description="Seconds between attestations of what is resident")
     fake_engine: bool = Field(default=False, description="Tests only: the fake vLLM")
 

@@ -51,6 +51,7 @@ def specification(settings: EngineSettings, folder: Path) -> EngineSpec:
         kv_cache_gib=None if cuda else settings.kv_cache_gib,
         gpu_memory_utilization=settings.gpu_memory_utilization if cuda else None,
         tensor_parallel_size=settings.tensor_parallel_size,
+        tool_call_parser=settings.tool_call_parser,
         program=_FAKE if settings.fake_engine else VLLM,
     )
 

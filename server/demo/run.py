@@ -67,7 +67,11 @@ def run_demo(root: Path, *, keep: bool, fresh: bool) -> None:
         stack.stop(workspace)
         running = stack.start(
             workspace,
-            engine=stack.EngineOptions(base=str(_HERE / "base"), base_name="demo"),
+            engine=stack.EngineOptions(
+                base=str(_HERE / "base"),
+                base_name="demo",
+                tool_call_parser=bases.tool_call_parser(_HERE / "base"),
+            ),
             ports=stack.Ports.free(),
             tied=not keep,
             progress=lambda role, doing: render.note(f"   {role}: {doing}"),

@@ -44,6 +44,8 @@ def _arguments(spec: EngineSpec) -> tuple[str, ...]:
     ]
     if spec.max_model_len is not None:
         arguments += ["--max-model-len", str(spec.max_model_len)]
+    if spec.tool_call_parser is not None:
+        arguments += ["--enable-auto-tool-choice", "--tool-call-parser", spec.tool_call_parser]
     if spec.device == "cpu":
         # Without it the first request of an adapter traces the model: 27 s instead of 6.5 s, two busy cores.
         arguments += ["--enforce-eager"]

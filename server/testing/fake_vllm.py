@@ -246,6 +246,8 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--tensor-parallel-size", type=int)
     flags.add_argument("--enforce-eager", action="store_true")
     flags.add_argument("--disable-uvicorn-access-log", action="store_true")
+    flags.add_argument("--enable-auto-tool-choice", action="store_true")
+    flags.add_argument("--tool-call-parser")
     flags.add_argument("--fake-faults", type=json.loads, default={}, help="JSON object: fields of Faults")
     return flags
 

@@ -25,7 +25,7 @@ FOR_LIBRARIES = {
 ONLY_WHEN_GIVEN = {
     "TENON_BASE_REVISION", "TENON_MAX_MODEL_LEN", "TENON_FAKE_ENGINE", "TENON_DATABASE_URL_FILE",
     "TENON_METRICS_TOKEN_FILE", "TENON_TRACES_URL", "TENON_TRACES_RATIO",
-    "TENON_RETENTION_KEY_FILE",
+    "TENON_RETENTION_KEY_FILE", "TENON_TOOL_CALL_PARSER",
     *(name for name in (f"TENON_{field.upper()}" for field in settings.ControlSettings.model_fields)
       if name.startswith(("TENON_S3_", "TENON_OIDC_"))),
 }  # fmt: skip

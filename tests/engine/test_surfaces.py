@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from registry.models import Policy
 from registry.names import engine_name
 from router.limits import Timeouts
 from router.upstream import EnginePool
-from tests.engine.conftest import RealAdapter, RealEngine
+from server.demo.build_base import SHIPPED_BASE
+from server.demo.corpus import tool_row
+from tests.engine.conftest import RealAdapter, RealEngine, write_lora
 from tests.unit.router.driving import House, Response
+from trainer.learning.fingerprint import make_fingerprint
 
 pytestmark = [
     pytest.mark.engine,
@@ -85,6 +89,37 @@ async def test_a_tool_is_called_with_arguments_of_its_schema(
                 written, reason = call["function"]["arguments"], said["finish_reason"]
             assert set(json.loads(written)) == {"pay", "days"}
             assert reason == "tool_calls"
+
+
+async def test_the_model_itself_decides_to_call_a_tool(engine: RealEngine, tmp_path: Path) -> None:
+    """``auto``: the engine's parser finds the call in what the model wrote; nothing held it to a grammar."""
+    folder = write_lora(tmp_path / "faint", seed=3, size=0.002)
+    adapter = RealAdapter(folder, make_fingerprint(engine.base.identity(), SHIPPED_BASE, folder, []))
+    row = tool_row(Random(4))
+    asked, expected = row["messages"][0], row["messages"][1]["tool_calls"][0]["function"]
+    async with asking(tmp_path, engine, adapter) as (house, secret):
+        question: dict[str, Any] = {
+            "messages": [asked], "tools": row["tools"], "tool_choice": "auto", "max_tokens": 200,
+            "temperature": 0,
+        }  # fmt: skip
+        whole = await post(house, secret, "/v1/chat/completions", **question)
+        assert whole.status == 200, whole.body
+        (said,) = whole.json()["choices"]
+        (call,) = said["message"]["tool_calls"]
+        assert said["finish_reason"] == "tool_calls"
+        assert call["function"]["name"] == expected["name"]
+        assert json.loads(call["function"]["arguments"]).keys() == expected["arguments"].keys()
+        streamed = await post(house, secret, "/v1/chat/completions", **question, stream=True)
+        *chunks, done = streamed.events()
+        assert done == "[DONE]", streamed.body
+        parts = [p["function"] for c in chunks for p in c["choices"][0]["delta"].get("tool_calls", [])]
+        # vLLM writes a whole call's arguments anew (with spaces); a streamed one's are as the model wrote.
+        written = "".join(part.get("arguments", "") for part in parts)
+        assert json.loads(written) == json.loads(call["function"]["arguments"])
+        assert [part["name"] for part in parts if "name" in part] == [expected["name"]]
+        plain = await post(house, secret, "/v1/chat/completions", **question | {"tool_choice": "none"})
+        assert plain.status == 200, plain.body
+        assert not plain.json()["choices"][0]["message"].get("tool_calls")
 
 
 async def test_completions_of_text_and_tokens(
