@@ -4,6 +4,7 @@ from registry.models import RecordHead
 from router.records.heads import Heads
 from router.records.log import RecordLog
 from router.records.record import Record, Trace, content_digest, genesis
+from router.records.unfinished import unfinished
 from router.records.verify import RecordFault, verify_records
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "Trace",
     "content_digest",
     "genesis",
+    "unfinished",
     "verify_records",
 ]

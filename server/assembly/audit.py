@@ -8,7 +8,9 @@ from registry.catalog.audit import Progress, no_progress
 from registry.log.verify import Fault
 from registry.models import RecordHead
 from registry.signing.envelope import Envelope
+from router.records.record import Record
 from router.records.segments import read_lines, segments_of
+from router.records.unfinished import unfinished
 from router.records.verify import verify_records
 from server.assembly.catalog import open_blobs, open_catalog
 from server.workspace import Workspace
@@ -22,6 +24,8 @@ class Audit:
     records: int
     unsealed: int
     """Newest records under no logged head yet: a router signs one every few seconds, and at its stop."""
+    unfinished: tuple[Record, ...] = ()
+    """Intents without an outcome. No fault of the chain: their router was killed, or is still at work."""
 
 
 def audit(
@@ -31,6 +35,7 @@ def audit(
     catalog = open_catalog(workspace)
     faults = list(catalog.verify(blobs=blobs, state=state, progress=progress))
     lines = unsealed = 0
+    begun: list[Record] = []
     if records:
         lines = sum(
             1 for folder in _writers(workspace) for path in segments_of(folder) for _ in read_lines(path)
@@ -38,10 +43,16 @@ def audit(
         heads = catalog.record_heads()
         found = verify_records(workspace.records, catalog.trusted(), heads)
         unsealed = max(0, lines - sum(_covered(heads).values()))
+        begun = unfinished(workspace.records)
         faults += [Fault(where=f"records {fault.file}", what=str(fault)) for fault in found]
     stored = sum(1 for _ in open_blobs(workspace).digests()) if blobs else 0
     return Audit(
-        tuple(faults), entries=catalog.position().size, blobs=stored, records=lines, unsealed=unsealed
+        tuple(faults),
+        entries=catalog.position().size,
+        blobs=stored,
+        records=lines,
+        unsealed=unsealed,
+        unfinished=tuple(begun),
     )
 
 

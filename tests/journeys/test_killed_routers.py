@@ -16,7 +16,7 @@ import pytest
 
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
-from router.records import verify_records
+from router.records import unfinished, verify_records
 from router.testing import completion, stream
 from tests.support.killable_router import SEED
 
@@ -143,6 +143,55 @@ async def test_every_answer_of_a_killed_router_has_its_record(tmp_path: Path) ->
     await process.wait()
     server.close()
     _check(tmp_path, clients)
+
+
+async def test_what_a_killed_router_had_begun_is_told(tmp_path: Path) -> None:
+    """A policy that wants intents, an engine that has not answered yet, and kill -9."""
+    asked = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")  # unless it only looks whether anybody listens
+            asked.set()
+            await reader.read()
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(slow, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.killable_router", str(tmp_path), url, "--intents",
+        stdin=PIPE, stdout=PIPE,
+    )  # fmt: skip
+    forks = Forks(process)
+    port, secret = (await forks.line()).split()
+    clients = Clients(int(port), secret)
+    task = asyncio.create_task(clients.run(1))
+    chain = tmp_path / "records" / "router-0" / "000000.jsonl"
+    pid = await forks.start()
+    try:
+        async with asyncio.timeout(30):
+            await asked.wait()
+            while not (chain.is_file() and b'"intent"' in chain.read_bytes()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        kill(pid, signal.SIGKILL)
+        assert await forks.line() == "ended"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+        server.close()
+    begun = [orjson.loads(line) for line in chain.read_bytes().splitlines()]
+    found = unfinished(tmp_path / "records")
+    assert {record.id for record in found} == {line["id"] for line in begun if line["event"] == "intent"}
+    assert found
+    assert {(record.tenant, record.engine) for record in found} == {("bank_a", "engine-0")}
+    signer = Signer("router", SEED).public
+    assert verify_records(tmp_path / "records", {signer.id: signer}, []) == []  # the chain itself is sound
 
 
 async def _until_answering(clients: Clients) -> None:

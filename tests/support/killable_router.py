@@ -1,4 +1,4 @@
-"""Routers to be killed: ``python -m tests.support.killable_router FOLDER ENGINE_URL``.
+"""Routers to be killed: ``python -m tests.support.killable_router FOLDER ENGINE_URL [--intents]``.
 
 For each line on stdin a router is forked, with everything imported already, so that 200 of them start in the
 time of ten processes. The listening socket outlives them: clients wait and are not refused. The first line of
@@ -44,10 +44,10 @@ def serve(folder: Path, scene: Scene, listener: socket.socket) -> None:
     serving.server(app, app.drain, seconds=5, log_config=None, loop="uvloop").run(sockets=[listener])
 
 
-def main(folder: Path, engine: str) -> None:
+def main(folder: Path, engine: str, *, intents: bool = False) -> None:
     scene = Scene()
     scene.engine(url=engine)
-    secret = scene.serve("bank_a")
+    secret = scene.serve("bank_a", intent_durable=intents)
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     _tell(f"{listener.getsockname()[1]} {secret}")
     for _ in sys.stdin:
@@ -66,4 +66,4 @@ def _tell(line: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], intents="--intents" in sys.argv)
