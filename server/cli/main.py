@@ -44,6 +44,7 @@ def _assemble() -> None:
         revoke,
         route,
         serve,
+        shadow,
         signer,
         tenant,
         train,
@@ -76,6 +77,7 @@ def _assemble() -> None:
     receipt.install(app)
     record.install(app)
     exposure.install(app)
+    shadow.install(app)
     demo.install(app)
     doctor.install(app)
     serve.install(app)
