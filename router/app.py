@@ -21,9 +21,11 @@ from router import metrics, observation, problems, receipts
 from router.admission import Admission, Alone, CountExchange, Hours, Patience, Queue
 from router.auth import authenticate
 from router.circuit import Circuits
+from router.entropy import Entropy
 from router.errors import InvalidApiKey, ModelNotFound, PathNotFound, ReceiptNotFound, RouterError
 from router.exchange import Exchange, Message, RawHeaders, Receive, Send
 from router.feed import Feed
+from router.headers import Headers
 from router.limits import Cadence, Freshness, Limits, Timeouts
 from router.logs import AccessLog
 from router.pipeline import Pipeline
@@ -80,6 +82,8 @@ class RouterApp:
         self._access = access
         self._stack = AsyncExitStack()
         self._surfaces = {surface.path: surface for surface in every.SURFACES}
+        self.direct = frozenset(path.encode("ascii") for path in self._surfaces)
+        """Paths whose POST requests may come to ``answer`` by themselves (``router.direct``)."""
         self._routes = {
             "/v1/models": self._models,
             "/healthz": self._healthz,
@@ -129,15 +133,20 @@ class RouterApp:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             surface = self._surfaces.get(scope["path"]) if scope["method"] == "POST" else None
-            if surface is every.MESSAGES:
-                scope["headers"] = bearer(scope["headers"])
             exchange = Exchange(scope, receive, send)
             if surface is not None:
-                await self._pipeline.run(exchange, surface)
+                await self.answer(exchange, scope["path"])
             else:
                 await self._small(exchange, scope)
         else:  # a websocket: accepting none closes it
             await send({"type": "websocket.close"})
+
+    async def answer(self, exchange: Exchange, path: str) -> None:
+        """A POST to one of the surfaces."""
+        surface = self._surfaces[path]
+        if surface is every.MESSAGES:
+            exchange.headers = Headers(bearer(exchange.headers.raw))
+        await self._pipeline.run(exchange, surface)
 
     async def _small(self, exchange: Exchange, scope: Message) -> None:
         path = scope["path"]
@@ -241,7 +250,7 @@ def create_app(
     retention_key: bytes | None = None,
     clock: Clock | None = None,
     ticks: Callable[[], float] = time.monotonic,
-    entropy: Callable[[int], bytes] = secrets.token_bytes,
+    entropy: Callable[[int], bytes] | None = None,
 ) -> RouterApp:
     """Put a router together; nothing is opened or started before its lifespan begins.
 
@@ -262,7 +271,7 @@ def create_app(
         raise ValueError(f"salt_secret needs at least {_LEAST_SALT} bytes")
     if signer.role != "router":
         raise ValueError("the signer of a router needs the role router")
-    clock = clock or SystemClock()
+    clock, entropy = clock or SystemClock(), entropy or Entropy()
     cadence = cadence or Cadence()
     segments = Segments(records_dir / writer, writer=writer, segment_bytes=cadence.segment_bytes)
     log = RecordLog(segments, writer=writer, clock=clock, cadence=cadence, key=signer.public)

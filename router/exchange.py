@@ -15,9 +15,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
-_JSON = (b"content-type", b"application/json")
+JSON = (b"content-type", b"application/json")
 # Proxies that buffer (nginx) would turn a stream into one late block.
-_EVENTS = [
+EVENTS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
@@ -59,18 +59,26 @@ class Exchange:
 
     async def body(self, limits: Limits) -> bytes:
         """The request body. Raises RequestTooLarge, RequestTimeout, ClientGone."""
-        announced = self.headers.every("content-length")
-        if announced and announced[0].isdecimal() and int(announced[0][:20]) > limits.body_bytes:
-            raise RequestTooLarge(f"the body is larger than {limits.body_bytes} bytes")
+        self.check_announced(limits)
         if self._wire is not None and self._wire.whole:
-            return await self._read(limits.body_bytes)  # all of it is here: there is nothing to wait for
+            return await self._read(limits)  # all of it is here: there is nothing to wait for
         try:
             async with asyncio.timeout(limits.body_seconds):
-                return await self._read(limits.body_bytes)
+                return await self._read(limits)
         except TimeoutError:
             raise RequestTimeout from None
 
-    async def _read(self, limit: int) -> bytes:
+    def check_announced(self, limits: Limits) -> None:
+        """Before anything of the body is read. Raises RequestTooLarge."""
+        announced = self.headers.every("content-length")
+        if announced and announced[0].isdecimal():
+            self.check_size(int(announced[0][:20]), limits)
+
+    def check_size(self, size: int, limits: Limits) -> None:
+        if size > limits.body_bytes:
+            raise RequestTooLarge(f"the body is larger than {limits.body_bytes} bytes")
+
+    async def _read(self, limits: Limits) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -79,8 +87,7 @@ class Exchange:
                 raise ClientGone
             piece = message.get("body", b"")
             size += len(piece)
-            if size > limit:
-                raise RequestTooLarge(f"the body is larger than {limit} bytes")
+            self.check_size(size, limits)
             if not message.get("more_body", False):
                 return b"".join((*pieces, piece)) if pieces else piece
             pieces.append(piece)
@@ -91,13 +98,13 @@ class Exchange:
 
     async def respond(self, status: int, body: bytes, headers: RawHeaders) -> None:
         """A whole JSON response (unless ``headers`` say another content type)."""
-        kind = [] if any(name == b"content-type" for name, _ in headers) else [_JSON]
+        kind = [] if any(name == b"content-type" for name, _ in headers) else [JSON]
         await self._start(status, [*kind, (b"content-length", b"%d" % len(body)), *headers])
         await self._send({"type": "http.response.body", "body": body})
 
     async def begin(self, headers: RawHeaders) -> None:
         """The head of an event stream."""
-        await self._start(200, [*_EVENTS, *headers])
+        await self._start(200, [*EVENTS, *headers])
 
     async def push(self, piece: bytes) -> None:
         """Returns once the client has taken most of what was pushed before."""

@@ -5,7 +5,7 @@ Also tells the application at once of a client that hung up (``router.exchange.W
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any
 
@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from router.direct import Direct
 from router.drain import Drain
 from router.exchange import Wire
 
@@ -48,6 +49,14 @@ class Joined(asyncio.Transport):
             self._loop.call_soon(self._flush)
         self._waiting.append(bytes(data))
 
+    def send(self, data: bytes) -> None:
+        """At once, behind what waits."""
+        if self._waiting:
+            self._waiting.append(data)
+            self._flush()
+        elif not self._transport.is_closing():
+            self._transport.write(data)
+
     def close(self) -> None:
         self._flush()
         self._transport.close()
@@ -61,7 +70,7 @@ class Joined(asyncio.Transport):
 
 
 class Connection(HttpToolsProtocol):
-    """A client's connection."""
+    """A client's connection. Completions it answers itself (``router.direct``), all else through ASGI."""
 
     def __init__(
         self,
@@ -72,18 +81,22 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         self.wire = Wire()
         super().__init__(config, server_state, {**app_state, Wire.KEY: self.wire}, _loop)
+        self._direct: Collection[bytes] = getattr(self.app, "direct", ())
+        self.send: Callable[[bytes], None]
         self._in_head = True
         self._head_bytes = 0
-        self._head_since = self.loop.time()
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_since = self._idle_since = self.loop.time()
+        self._look_timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Joined(transport, self.loop))
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._look)
+        joined = Joined(transport, self.loop)
+        self.send = joined.send
+        super().connection_made(joined)
+        self._look_timer = self.loop.call_later(min(HEAD_SECONDS, self.timeout_keep_alive), self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._head_timer, self._stalled):
+        for timer in (self._look_timer, self._stalled):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -109,7 +122,7 @@ class Connection(HttpToolsProtocol):
         return not self._in_head
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
         self.wire.whole = False
         if not self._in_head:
             self._in_head = True
@@ -118,13 +131,57 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if self.parser.get_http_version() not in _VERSIONS:
+        version = self.parser.get_http_version()
+        if version == "1.1" and self.url in self._direct and self.parser.get_method() == b"POST":
+            if not self.parser.should_upgrade():
+                self._begin()
+                return
+        elif version not in _VERSIONS:
             raise ValueError("neither HTTP/1.1 nor HTTP/1.0")  # uvicorn answers 400 and closes
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
         super().on_headers_complete()
+
+    def _begin(self) -> None:
+        before: Any = self.cycle
+        self.cycle = cycle = Direct(  # type: ignore[assignment]
+            self,
+            self.url.decode("ascii"),
+            self.headers,
+            keep_alive=self.parser.should_keep_alive(),
+            expects=self.expect_100_continue,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)  # type: ignore[arg-type]
+        else:  # its turn comes after the answer to the one before
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+
+    async def answer(self, exchange: Direct) -> None:
+        await self.app.answer(exchange, exchange.path)
+
+    def on_body(self, body: bytes) -> None:
+        cycle: Any = self.cycle
+        if type(cycle) is not Direct:
+            super().on_body(body)
+        elif not cycle.response_complete:
+            cycle.take(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self.wire.whole = True
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, without a timer for each answer: ``_look`` closes what is idle for too long."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._idle_since = self.loop.time()
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -138,12 +195,18 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def _look(self) -> None:
-        """One timer looks at all heads of a connection, one by one; it costs a request nothing."""
-        left = self._head_since + HEAD_SECONDS - self.loop.time() if self._in_head else HEAD_SECONDS
+        """One timer looks after a connection, its heads and its idleness; it costs a request nothing."""
+        now, longest = self.loop.time(), min(HEAD_SECONDS, self.timeout_keep_alive)
+        if self._in_head:
+            left = self._head_since + HEAD_SECONDS - now
+        elif self.cycle is None or self.cycle.response_complete:
+            left = self._idle_since + self.timeout_keep_alive - now
+        else:
+            left = longest
         if left <= 0:
             self.transport.close()
         else:
-            self._head_timer = self.loop.call_later(left, self._look)
+            self._look_timer = self.loop.call_later(min(left, longest), self._look)
 
 
 class Server(uvicorn.Server):

@@ -89,7 +89,7 @@ class RecordLog:
             raise
         self.fault = None
         self._loop = asyncio.get_running_loop()
-        self._scribe = Scribe(lambda data: self._segments.write(data), self._wrote)
+        self._scribe = Scribe(self._write, self._wrote)
 
     @property
     def durable(self) -> Tail | None:
@@ -208,6 +208,9 @@ class RecordLog:
             raise RecordCorrupt(f"the head beside the chain is of the writer {head.writer}")
         return Sealed(head.seq, head.digest)
 
+    def _write(self, data: bytes) -> tuple[int, int]:
+        return self._segments.write(data)
+
     def _hand_over(self) -> None:
         self._due = False
         batch, self._queue = self._queue, _Batch()
@@ -220,10 +223,10 @@ class RecordLog:
         batch.lines.pop()
         self._scribe.write(data)
 
-    def _wrote(self, found: tuple[int, int] | OSError) -> None:
+    def _wrote(self, found: tuple[int, int] | Exception) -> None:
         batch, self._written = self._written, None
         assert batch is not None
-        if isinstance(found, OSError):
+        if isinstance(found, Exception):
             self._lose(batch, found)
             self._recovery = asyncio.create_task(self._recover())
             self._quiet.set()
@@ -246,9 +249,9 @@ class RecordLog:
         self._durable = Tail(before + len(batch.lines), last)
         self._unsealed += batch.digests
 
-    def _lose(self, batch: _Batch, error: OSError) -> None:
+    def _lose(self, batch: _Batch, error: Exception) -> None:
         """The chain goes back to what is on disk; everybody who waited fails closed."""
-        self.fault = error.strerror or type(error).__name__
+        self.fault = getattr(error, "strerror", None) or type(error).__name__
         lost = [*batch.durable, *self._queue.durable]
         _log.error("records: %d lines could not be written: %s", len(lost), self.fault)
         for durable in lost:
@@ -264,7 +267,7 @@ class RecordLog:
             except TimeoutError:
                 try:
                     await self._in_thread(self._segments.rewind)
-                except OSError:
+                except Exception:  # the log's fault says what; it stays until this succeeds
                     continue
                 self.fault = None
                 _log.warning("records: the disk accepts writes again")

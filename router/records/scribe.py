@@ -1,4 +1,4 @@
-"""The thread that writes a chain: it is handed one batch at a time, and tells the event loop when it is on disk.
+"""The thread that writes a chain: it is handed a batch at a time, and tells the loop when it is on disk.
 
 Not a ThreadPoolExecutor: its two futures, their locks and their callbacks take 60 µs a batch, and a router
 with one client writes a batch for each request.
@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import TypeAlias
 
 Write: TypeAlias = Callable[[bytes], tuple[int, int]]
-Wrote: TypeAlias = Callable[[tuple[int, int] | OSError], None]
+Wrote: TypeAlias = Callable[[tuple[int, int] | Exception], None]
 
 
 class Scribe:
@@ -36,7 +36,7 @@ class Scribe:
         take, tell, wrote = self._inbox.get, self._loop.call_soon_threadsafe, self._wrote
         while (data := take()) is not None:
             try:
-                found: tuple[int, int] | OSError = self._write(data)
-            except OSError as error:
+                found: tuple[int, int] | Exception = self._write(data)
+            except Exception as error:  # whatever it is, those who wait must hear of it
                 found = error
             tell(wrote, found)
