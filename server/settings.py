@@ -185,6 +185,24 @@ class TrainerSettings(BaseSettings):
     )
 
 
+class ShipSettings(StorageSettings):
+    """``tenon record ship``, beside a router."""
+
+    ship_to: str | None = Field(
+        None, min_length=1, description="Folder, `s3:PREFIX/`, or `registry`: where records are shipped to"
+    )
+    ship_seconds: float | None = Field(
+        None, ge=1, description="Seconds between two times of shipping; default: once"
+    )
+    records_dir: Path | None = Field(
+        None, description="Folder of the request audit trail; default: the workspace's"
+    )
+    control_url: str | None = Field(
+        None, description="Control plane of `registry`; default: the workspace's own database"
+    )
+    service_token_file: Path | None = Field(None, description="Bearer token for it")
+
+
 def inherited_environment(*, storage: bool = False) -> dict[str, str]:
     """What child processes may inherit: enough to find programs, libraries and the user's caches; with
     ``storage`` also what AWS's chain of credentials looks at."""

@@ -22,6 +22,7 @@ from registry.catalog import (
     records,
     reports,
     revocation,
+    shipped,
     signers,
     tenants,
     usage,
@@ -70,6 +71,7 @@ from registry.ports import Blobs, BlobStore
 from registry.promotions import Proposal, Protection
 from registry.routing.errors import RoutingChanged
 from registry.routing.proof import Proof
+from registry.shipping import RecordBatch, Stored
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from registry.store.port import Store
@@ -659,6 +661,15 @@ class LocalCatalog:
         """All that were accepted, oldest first."""
         with self._database.read() as rows:
             return records.heads(rows)
+
+    def ship_records(self, batch: RecordBatch) -> Stored:
+        """Raises RecordsMissing, RecordsInvalid; nothing of the batch is kept then."""
+        with self._database.write() as rows:
+            return shipped.ship(rows, batch)
+
+    def records_stored(self, writer: str) -> Stored:
+        with self._database.read() as rows:
+            return shipped.stored(rows, writer)
 
     def record_head_over(self, writer: str, seq: int) -> Entry | None:
         """The oldest entry whose head has the writer's record ``seq`` under its root."""

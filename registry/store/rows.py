@@ -290,6 +290,23 @@ class CountRow(Row, table=True):
     """Seconds since 1970."""
 
 
+class RecordRow(Row, table=True):
+    """A line of a router's chain of request records, as it was shipped. No foreign keys: what a record says
+    of its moment stays true whatever is deleted later."""
+
+    __tablename__ = "records"
+    __table_args__ = (Index("ix_records_tenant", "tenant", "at"),)
+    writer: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    digest: str
+    tenant: str | None
+    id: str = Field(index=True)
+    event: str
+    at: str
+    line: str
+    """Exact bytes; ``line::jsonb`` has the rest of its fields."""
+
+
 class AnswerRow(Row, table=True):
     """What a write with an idempotency key was answered, so that a repetition gets the same."""
 

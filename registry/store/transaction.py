@@ -21,6 +21,7 @@ from registry.store.tables.protections import ProtectionTable
 from registry.store.tables.records import RecordHeadTable
 from registry.store.tables.routes import RouteTable
 from registry.store.tables.routings import RoutingTable
+from registry.store.tables.shipped import ShippedTable
 from registry.store.tables.signatures import SignatureTable
 from registry.store.tables.signers import SignerTable
 from registry.store.tables.tenants import TenantTable
@@ -50,6 +51,7 @@ class Transaction:
         self.feed = FeedTable(session)
         self.usage = UsageTable(session)
         self.counts = CountTable(session)
+        self.shipped = ShippedTable(session)
         self.answers = AnswerTable(session)
 
     def integrity(self) -> tuple[str, ...]:

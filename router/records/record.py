@@ -14,6 +14,7 @@ from pydantic import Field
 from registry import canonical
 from registry.canonical import Document, later
 from registry.digests import Digest
+from registry.shipping import genesis
 
 KIND: Literal["tenon.record/v1"] = "tenon.record/v1"
 _LATER = ("agrees", "engine_version", "retention", "shadow_of", "started_at", "surface")
@@ -75,11 +76,6 @@ class Record(Document):
     retention: Literal["none", "hmac", "full"] | None = later(None)
     """None: ``request`` and ``answer`` are plain digests. ``hmac``, ``full``: keyed with the tenant's key.
     ``none``: the policy, or one that might have applied, keeps none."""
-
-
-def genesis(writer: str) -> Digest:
-    """What the first line of a writer's chain follows: a chain cannot be passed off as another writer's."""
-    return canonical.digest_of({"kind": "tenon.record-genesis/v1", "writer": writer})
 
 
 def content_digest(contents: Sequence[str]) -> Digest:

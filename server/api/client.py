@@ -13,6 +13,7 @@ from registry.errors import BlobCorrupt, InvalidDocument
 from registry.feed import News, Position, parse
 from registry.manifests import Manifest
 from registry.models import Base, EngineState
+from registry.shipping import RecordBatch, Stored
 from registry.signing.envelope import Envelope
 from server.errors import ControlRefused, ControlUnreachable
 
@@ -79,6 +80,14 @@ class ControlClient:
         """See ``router.ports.Counters``."""
         body = await self._call("POST", "/api/v1/counters", data=report.model_dump_json().encode(), timeout=5)
         return CountAnswer.model_validate_json(body)
+
+    async def ship(self, batch: RecordBatch) -> Stored:
+        """See ``registry.catalog.LocalCatalog.ship_records``."""
+        body = await self._call("POST", "/api/v1/records", data=batch.model_dump_json().encode(), timeout=60)
+        return Stored.parse(body)
+
+    async def stored(self, writer: str) -> Stored:
+        return Stored.parse(await self._call("GET", f"/api/v1/records/{writer}"))
 
     async def _call(self, method: str, path: str, *, timeout: float = 30, **options: Any) -> bytes:  # noqa: ASYNC109
         if self._session is None:

@@ -10,9 +10,10 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from registry.digests import Digest
 from registry.errors import InvalidDocument, RecordCorrupt
@@ -28,22 +29,44 @@ BATCH: Final = 50_000
 _NAME = re.compile(r"(?P<first>[0-9]{15})-(?P<last>[0-9]{15})\.parquet", re.ASCII)
 
 
-def ship(
-    folder: Path, shelf: Shelf, *, encoded: Callable[[Sequence[bytes]], bytes], batch: int = BATCH
-) -> int:
+class Place(Protocol):
+    """Where records go. A batch is there whole, or not at all."""
+
+    def begin(self, writer: str) -> int:
+        """How many records of the writer are there, without a gap. Raises RecordCorrupt."""
+        ...
+
+    def add(self, writer: str, first: int, lines: Sequence[bytes]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """``WRITER/FIRST-LAST.parquet`` on a shelf."""
+
+    shelf: Shelf
+    encoded: Callable[[Sequence[bytes]], bytes]
+
+    def begin(self, writer: str) -> int:
+        return shipped(self.shelf, writer)
+
+    def add(self, writer: str, first: int, lines: Sequence[bytes]) -> None:
+        last = first + len(lines) - 1
+        if not self.shelf.add(f"{writer}/{first:015d}-{last:015d}.parquet", self.encoded(lines)):
+            raise RecordCorrupt(f"the batch {first} to {last} of {writer} is there already")
+
+
+def ship(folder: Path, place: Place, *, batch: int = BATCH) -> int:
     """How many records of the writer in ``folder`` were shipped now.
 
     Raises RecordCorrupt when the chain, or what was shipped before, has a gap; RecordsBusy when another
-    process ships this writer; what ``shelf`` raises.
+    process ships this writer; what ``place`` raises.
     """
     with _alone(folder):
-        start, sealed = shipped(shelf, folder.name), _sealed(folder)
+        start, sealed = place.begin(folder.name), _sealed(folder)
         lines = islice(_lines(folder, start), max(0, sealed + 1 - start))
         count = 0
         while chosen := list(islice(lines, batch)):
-            first, last = start + count, start + count + len(chosen) - 1
-            if not shelf.add(f"{folder.name}/{first:015d}-{last:015d}.parquet", encoded(chosen)):
-                raise RecordCorrupt(f"the batch {first} to {last} of {folder.name} is there already")
+            place.add(folder.name, start + count, chosen)
             count += len(chosen)
         if start + count <= sealed:
             raise RecordCorrupt(f"the chain of {folder.name} ends before the seq {sealed} of its head")

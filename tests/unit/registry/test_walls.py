@@ -25,6 +25,7 @@ from registry.store.rows import Row, VersionRow
 from registry.store.transaction import Transaction
 from registry.store.walls import OPEN, walled
 from registry.usage import UsageBatch, UsageLine
+from tests.support.chains import ship_one
 from tests.support.postgres import PostgresServer
 from tests.support.registries import GATE, NAME, World, open_world, route, signer
 
@@ -71,6 +72,7 @@ def _fill(world: World, name: AdapterName) -> None:
     catalog.count_usage(UsageBatch(writer=f"router-{len(tenant)}", seq=1, lines=(line,)))
     count = Count(subject=f"tenant/{tenant}", kind="day", slot=20454, value=1)  # of 2026-01-01
     catalog.exchange_counts(CountReport(writer=f"router-{len(tenant)}", seq=1, counts=(count,)))
+    ship_one(world, f"router-{len(tenant)}", tenant)
 
 
 def _signature(catalog: LocalCatalog, version: Digest) -> Envelope:

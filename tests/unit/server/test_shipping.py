@@ -27,7 +27,7 @@ from router.records.log import durable
 from router.records.segments import Segments
 from router.testing import FakeHeads
 from server.shipping.parquet import encoded, schema
-from server.shipping.ship import _alone, ship, shipped
+from server.shipping.ship import Files, _alone, ship, shipped
 from tests.support.s3 import S3Server
 
 KEY = Signer("router", b"r" * 32)
@@ -66,8 +66,8 @@ def digests(lines: list[bytes]) -> list[str]:
 def test_each_record_once_in_columns_with_types(tmp_path: Path) -> None:
     lines = write(tmp_path / "w", 25, more=3)
     shelf = FilesystemShelf(tmp_path / "out")
-    assert ship(tmp_path / "w", shelf, encoded=encoded, batch=10) == 25
-    assert ship(tmp_path / "w", shelf, encoded=encoded, batch=10) == 0
+    assert ship(tmp_path / "w", Files(shelf, encoded), batch=10) == 25
+    assert ship(tmp_path / "w", Files(shelf, encoded), batch=10) == 0
     found = rows(tmp_path / "out")
     assert [row["digest"] for row in found] == digests(lines[:25])
     assert sorted(file.name for file in (tmp_path / "out" / "w").iterdir())[0] == (
@@ -79,21 +79,21 @@ def test_each_record_once_in_columns_with_types(tmp_path: Path) -> None:
     assert types.field("at").type == pa.timestamp("us", tz="UTC")
     assert set(types.names) == {*Record.model_fields, "digest"}
     lines = write(tmp_path / "w", 5)
-    assert ship(tmp_path / "w", shelf, encoded=encoded, batch=10) == 8
+    assert ship(tmp_path / "w", Files(shelf, encoded), batch=10) == 8
     assert [row["digest"] for row in rows(tmp_path / "out")] == digests(lines)
 
 
 def test_what_no_head_covers_is_not_shipped(tmp_path: Path) -> None:
     write(tmp_path / "w", 0, more=4)
-    assert ship(tmp_path / "w", FilesystemShelf(tmp_path / "out"), encoded=encoded) == 0
+    assert ship(tmp_path / "w", Files(FilesystemShelf(tmp_path / "out"), encoded)) == 0
 
 
 def test_the_bucket_of_an_s3_store(tmp_path: Path, s3: S3Server) -> None:
     lines = write(tmp_path / "w", 25)
     place = s3.place(prefix="records/")
-    assert ship(tmp_path / "w", S3Shelf(place), encoded=encoded, batch=10) == 25
+    assert ship(tmp_path / "w", Files(S3Shelf(place), encoded), batch=10) == 25
     shelf = S3Shelf(place)
-    assert ship(tmp_path / "w", shelf, encoded=encoded, batch=10) == 0
+    assert ship(tmp_path / "w", Files(shelf, encoded), batch=10) == 0
     assert shipped(shelf, "w") == 25
     found = [
         pq.read_table(pa.BufferReader(shelf.get(piece.name))).to_pylist()
@@ -123,8 +123,8 @@ def test_a_process_that_ends_around_a_batch_neither_loses_nor_repeats_it(tmp_pat
     shelf = FilesystemShelf(tmp_path / "out")
     for turn in range(6):
         with pytest.raises(KeyboardInterrupt):
-            ship(tmp_path / "w", Falling(shelf, after=bool(turn % 2)), encoded=encoded, batch=7)  # type: ignore[arg-type]
-    ship(tmp_path / "w", shelf, encoded=encoded, batch=7)
+            ship(tmp_path / "w", Files(Falling(shelf, after=bool(turn % 2)), encoded), batch=7)  # type: ignore[arg-type]
+    ship(tmp_path / "w", Files(shelf, encoded), batch=7)
     assert [row["digest"] for row in rows(tmp_path / "out")] == digests(lines)
 
 
@@ -135,13 +135,13 @@ def test_killed_at_random_points(tmp_path: Path) -> None:
         child = os.fork()
         if child == 0:
             try:
-                ship(tmp_path / "w", shelf, encoded=_plain, batch=3)
+                ship(tmp_path / "w", Files(shelf, _plain), batch=3)
             finally:
                 os._exit(0)
         time.sleep(chance.uniform(0, 0.012))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    ship(tmp_path / "w", shelf, encoded=_plain, batch=3)
+    ship(tmp_path / "w", Files(shelf, _plain), batch=3)
     files = sorted(path for path in (tmp_path / "out" / "w").iterdir() if not path.name.startswith("."))
     assert [line for file in files for line in file.read_bytes().splitlines()] == lines
 
@@ -154,21 +154,21 @@ def _plain(lines: Any) -> bytes:
 def test_gaps_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "w", 30)
     shelf = FilesystemShelf(tmp_path / "out")
-    ship(tmp_path / "w", shelf, encoded=encoded, batch=10)
+    ship(tmp_path / "w", Files(shelf, encoded), batch=10)
     (tmp_path / "out" / "w" / "000000000000010-000000000000019.parquet").unlink()
     with pytest.raises(RecordCorrupt, match="from 10 on"):
-        ship(tmp_path / "w", shelf, encoded=encoded)
+        ship(tmp_path / "w", Files(shelf, encoded))
     file = sorted((tmp_path / "w").glob("*.jsonl"))[2]
     file.write_bytes(file.read_bytes().replace(b"bank_a", b"bank_b", 1))
     with pytest.raises(RecordCorrupt, match="does not continue"):
-        ship(tmp_path / "w", FilesystemShelf(tmp_path / "other"), encoded=encoded)
+        ship(tmp_path / "w", Files(FilesystemShelf(tmp_path / "other"), encoded))
     for path in sorted((tmp_path / "w").glob("*.jsonl"))[2:]:
         path.unlink()
     with pytest.raises(RecordCorrupt, match="ends before"):
-        ship(tmp_path / "w", FilesystemShelf(tmp_path / "third"), encoded=encoded)
+        ship(tmp_path / "w", Files(FilesystemShelf(tmp_path / "third"), encoded))
 
 
 def test_one_process_ships_a_writer(tmp_path: Path) -> None:
     write(tmp_path / "w", 3)
     with _alone(tmp_path / "w"), pytest.raises(RecordsBusy):
-        ship(tmp_path / "w", FilesystemShelf(tmp_path / "out"), encoded=encoded)
+        ship(tmp_path / "w", Files(FilesystemShelf(tmp_path / "out"), encoded))
