@@ -251,7 +251,7 @@ class RecordLog:
 
     def _lose(self, batch: _Batch, error: Exception) -> None:
         """The chain goes back to what is on disk; everybody who waited fails closed."""
-        self.fault = getattr(error, "strerror", None) or type(error).__name__
+        self.fault = _why(error)
         lost = [*batch.durable, *self._queue.durable]
         _log.error("records: %d lines could not be written: %s", len(lost), self.fault)
         for durable in lost:
@@ -267,11 +267,16 @@ class RecordLog:
             except TimeoutError:
                 try:
                     await self._in_thread(self._segments.rewind)
-                except Exception:  # the log's fault says what; it stays until this succeeds
+                except Exception as error:
+                    self.fault = _why(error)
                     continue
                 self.fault = None
                 _log.warning("records: the disk accepts writes again")
                 return
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
 async def durable(written: asyncio.Future[bool]) -> None:

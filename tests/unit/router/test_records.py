@@ -159,6 +159,29 @@ async def test_a_failing_disk_fails_closed_and_recovers(tmp_path: Path) -> None:
     assert verify_records(tmp_path, {}, []) == []
 
 
+async def test_a_fault_that_nobody_foresaw_lets_nobody_wait_for_ever(tmp_path: Path) -> None:
+    broken = [True]
+
+    def sync(descriptor: int) -> None:
+        if broken[0]:
+            raise ValueError("not what a disk says")
+        os.fsync(descriptor)
+
+    broken[0] = False
+    async with opened(tmp_path, sync) as log:
+        broken[0] = True
+        async with asyncio.timeout(5):
+            for _ in range(2):  # the thread goes on
+                with pytest.raises(RecordUnavailable):
+                    await put(log, "rec-0")
+                assert log.fault == "ValueError"
+        broken[0] = False
+        await until(lambda: log.fault is None)
+        await put(log, "rec-1")
+    assert [b"rec-1" in line for line in lines(tmp_path)] == [True]
+    assert verify_records(tmp_path, {}, []) == []
+
+
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     disk = Disk()
     segments = Segments(tmp_path, writer="w", segment_bytes=10, sync=disk)
