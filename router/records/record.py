@@ -14,7 +14,6 @@ from pydantic import Field
 from registry import canonical
 from registry.canonical import Document, later
 from registry.digests import Digest
-from registry.shipping import genesis
 
 KIND: Literal["tenon.record/v1"] = "tenon.record/v1"
 _LATER = ("agrees", "engine_version", "retention", "shadow_of", "started_at", "surface")
@@ -26,7 +25,7 @@ class Record(Document):
     seq: int = Field(ge=0)
     """Lines before this one in the writer's chain."""
     prev: Digest
-    """Of the previous line's bytes (without its newline); :func:`genesis` for the first."""
+    """Of the previous line's bytes (without its newline); :func:`registry.shipping.genesis` for the first."""
     id: str
     at: str
     event: Literal["intent", "outcome"]

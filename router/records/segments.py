@@ -17,8 +17,8 @@ from typing import NamedTuple, TypeAlias
 from registry.canonical import decode
 from registry.digests import Digest
 from registry.errors import InvalidDocument, RecordCorrupt
+from registry.shipping import genesis
 from router.errors import RecordsBusy
-from router.records.record import genesis
 
 _log = logging.getLogger(__name__)
 _LONGEST = 1 << 20

@@ -12,9 +12,10 @@ from registry.digests import Digest
 from registry.errors import InvalidDocument, SignatureInvalid
 from registry.log.merkle import Frontier, leaf_hash
 from registry.models import PublicKey, RecordHead
+from registry.shipping import genesis
 from registry.signing.envelope import Envelope, verify
 from registry.signing.types import RECORD_HEAD
-from router.records.record import Record, genesis
+from router.records.record import Record
 from router.records.segments import read_lines, segments_of
 
 

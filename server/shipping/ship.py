@@ -19,9 +19,10 @@ from registry.digests import Digest
 from registry.errors import InvalidDocument, RecordCorrupt
 from registry.models import RecordHead
 from registry.ports import Shelf
+from registry.shipping import genesis
 from registry.signing.envelope import Envelope
 from router.errors import RecordsBusy
-from router.records.record import Record, genesis
+from router.records.record import Record
 from router.records.segments import continues, read_lines, segments_of
 
 BATCH: Final = 50_000

@@ -89,7 +89,7 @@ def trace(name: str, version: str, ms: int = 5, shadow_of: str | None = None, **
 
 
 async def test_latency_since_and_what_has_no_pair(tmp_path: Path) -> None:
-    early = {"started_at": "2026-01-01T00:00:00.000000Z"}
+    early: dict[str, Any] = {"started_at": "2026-01-01T00:00:00.000000Z"}
     await written(
         tmp_path,
         [
