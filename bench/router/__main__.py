@@ -6,8 +6,11 @@ Engine, router and load generator share the machine, so only differences and rat
 import argparse
 import asyncio
 import json
+import os
+import platform
 import statistics
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -50,7 +53,8 @@ def main() -> None:
 
 def measure(*, quick: bool = False, peers: Sequence[Side] = ()) -> dict[str, object]:
     """Everything, side by side in one run. ``peers`` are running already, in front of an engine like ours."""
-    seconds, repeats = (2.0, 1) if quick else (5.0, 3)
+    machine = _machine()
+    seconds, repeats = (2.0, 1) if quick else (3.0, 3)
     with (
         tempfile.TemporaryDirectory(prefix="tenon-bench-") as folder,
         running.stub() as engine,
@@ -86,8 +90,20 @@ def measure(*, quick: bool = False, peers: Sequence[Side] = ()) -> dict[str, obj
         "memory": memory,
         "cpu_us": cpu,
         **ratios(figures),
+        "machine": machine,
         "sides": figures,
         "budget": budget.measure(),
+    }
+
+
+def _machine() -> dict[str, object]:
+    """What the figures depend on: an interpreter without profile-guided optimisation takes 1.7 times as long,
+    and a load of others takes what it takes."""
+    return {
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "python_optimized": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
     }
 
 
