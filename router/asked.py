@@ -1,7 +1,7 @@
 """One request under way: what the pipeline's steps hand to each other, and what its record will say."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from registry import canonical
 from registry.digests import Digest
@@ -13,9 +13,10 @@ from router.metering import Usage
 from router.moments import Moments
 from router.places import Place
 from router.records.record import Trace, content_digest
+from router.resolution import Target
 from router.retention import Kept
 from router.shadowing import said
-from router.surfaces.surface import Question, Rewritten, Streamed, Surface
+from router.surfaces.surface import Order, Question, Rewritten, Streamed, Surface
 from router.tables import Principal
 
 
@@ -31,10 +32,17 @@ class Asked:
     recorded: bool = False
     ruled: bool = False
     """Whether the policy of the request is known."""
+    admitted: bool = False
     kept: Kept | None = None
     """None: plain digests."""
     streamed: Streamed | None = None
     whole: Rewritten | None = None
+    question: Question = field(init=False)
+    target: Target = field(init=False)
+    """Of the newest look at the rules, and the order made of it."""
+    order: Order = field(init=False)
+    repeats: int = 0
+    """Answers that did not satisfy the policy and were asked for again."""
 
     @property
     def traceparent(self) -> bytes:
@@ -116,8 +124,16 @@ class Asked:
         trace.route, trace.policy, trace.model = route.name, route.policy, route.model
         trace.adapter, trace.alias, trace.stream = route.adapter, route.alias, question.stream
 
+    def note_live(self) -> None:
+        """Not once an engine was asked: what a record says of engine and version belongs together."""
+        trace, live = self.trace, self.target.live
+        if trace.engine is None:
+            trace.version, trace.epoch, trace.canary = live.version, live.epoch, live.canary
+
     def note_place(self, place: Place) -> None:
         trace = self.trace
+        trace.engine = None
+        self.note_live()
         trace.engine, trace.boot, trace.attestation = place.engine, place.boot, place.attestation
         trace.engine_version = place.engine_version
 

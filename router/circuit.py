@@ -15,6 +15,7 @@ from router.errors import (
     EngineFailed,
     EngineInterrupted,
     EngineRejectedRequest,
+    EngineStopped,
     EngineTimeout,
     EngineUnavailable,
     OutputInvalid,
@@ -30,6 +31,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds that it is left alone; doubled with each probe that fails. vLLM takes about 28 s to start."""
 _FORGOTTEN = 600.0
 """Seconds after which an engine that nobody asks any more (it is gone) is forgotten."""
+_ANSWERED = (EngineAnswered, EngineStopped)
 _BLAMED = (EngineFailed, EngineAnswerMismatch, EngineInterrupted, EngineTimeout, EngineUnavailable)
 SERVED = (EngineRejectedRequest, OutputInvalid, OutputRefused, OutputTruncated)
 """Errors of a request whose engine did all it should."""
@@ -43,7 +45,7 @@ class Circuit(StrEnum):
 
 def is_blamed(error: BaseException) -> bool:
     """Whether ``error`` speaks against the engine: no connection, no answer in time, garbage, a lie."""
-    return isinstance(error, _BLAMED) and not isinstance(error, EngineAnswered)
+    return isinstance(error, _BLAMED) and not isinstance(error, _ANSWERED)
 
 
 class _Trouble:

@@ -207,6 +207,15 @@ class Overloaded(RouterError):
         self.headers = [(b"retry-after", b"%d" % retry_after)]
 
 
+class SchemasTooLarge(RouterError):
+    code, status = "schemas_too_large", 429
+    hint = "send fewer different tools and response formats at a time, with smaller patterns"
+
+    def __init__(self) -> None:
+        super().__init__("the schemas that your requests under way brought along take too much memory")
+        self.headers = [(b"retry-after", b"1")]
+
+
 class RequestTimeout(RouterError):
     code, status = "request_timeout", 408
 
@@ -278,7 +287,7 @@ class EngineFailed(RouterError):
 
 
 class EngineAnswered(EngineFailed):
-    """It answered with an error status: it lives, and the request itself may be the reason."""
+    """It answered, with an error or with more than is taken: it lives, and the request may be the reason."""
 
 
 class EngineAnswerMismatch(RouterError):
@@ -295,6 +304,10 @@ class EngineInterrupted(RouterError):
 
     def __init__(self) -> None:
         super().__init__("the engine stopped before its answer was complete")
+
+
+class EngineStopped(EngineInterrupted):
+    """It said so itself: an error in the stream, or an end that is none. It lives."""
 
 
 class OutputInvalid(RouterError):

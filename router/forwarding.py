@@ -4,7 +4,7 @@ Nothing of the client's request travels on but the body that ``router.surfaces``
 headers that replace the model (X-Amzn-SageMaker-Adapter-Identifier) and serves paths without a key.
 """
 
-from router.errors import EndpointUnsupported, EngineAnswered, EngineFailed, EngineRejectedRequest
+from router.errors import EndpointUnsupported, EngineAnswered, EngineRejectedRequest
 from router.ports import EngineAnswer
 
 
@@ -14,7 +14,7 @@ def address(url: str, path: str) -> str:
 
 def check_status(status: int, *, optional: bool = False) -> None:
     """Raises EngineRejectedRequest (the request's fault), EndpointUnsupported (of an ``optional`` path) or
-    EngineFailed; never with the engine's words."""
+    EngineAnswered; never with the engine's words."""
     if optional and status in (404, 405, 501):
         raise EndpointUnsupported
     if status in (400, 413):
@@ -24,12 +24,12 @@ def check_status(status: int, *, optional: bool = False) -> None:
 
 
 async def read_all(answer: EngineAnswer, limit: int) -> bytes:
-    """The whole body. Raises EngineFailed beyond ``limit`` bytes."""
+    """The whole body. Raises EngineAnswered beyond ``limit`` bytes."""
     pieces: list[bytes] = []
     size = 0
     while piece := await answer.read():
         size += len(piece)
         if size > limit:
-            raise EngineFailed
+            raise EngineAnswered
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -17,7 +17,7 @@ from router.auth import authenticate, may_ask
 from router.drain import Drain
 from router.errors import (
     ClientGone,
-    EngineFailed,
+    EngineAnswered,
     EngineUnavailable,
     NothingSent,
     OutputInvalid,
@@ -41,7 +41,9 @@ from router.records.log import RecordLog, durable
 from router.records.record import Trace
 from router.resolution import Target, choose, resolve, unit_of
 from router.retention import Kept, Retainer, kept, plain_digests
+from router.schemas import Schemas
 from router.shadowing import Shadows
+from router.standing import renew
 from router.surfaces.again import again
 from router.surfaces.events import EventReader
 from router.surfaces.surface import Order, Surface
@@ -73,6 +75,7 @@ class Pipeline:
     spans: Spans | None = None
     drain: Drain = field(default_factory=Drain)
     tokens: Tokens | None = None
+    schemas: Schemas = field(default_factory=Schemas)
     retainer: Retainer = field(default_factory=lambda: Retainer(None, None))
 
     async def run(self, exchange: Exchange, surface: Surface) -> None:
@@ -111,20 +114,28 @@ class Pipeline:
         may_ask(principal)
         body = await exchange.body(self.limits)
         asked.moments.read = self.ticks()
-        question = surface.parse(asked.note_body(body), self.limits)
+        if self.feed.latest is not tables:  # the client took its time
+            tables, now = self.feed.tables(), self.clock.now()
+            principal = authenticate(exchange.headers, tables, now, self.tokens)
+        asked.question = question = surface.parse(asked.note_body(body), self.limits)
         chosen = choose(principal, question.model, exchange.headers, tables)
         asked.note_route(question, chosen)
         unit = unit_of(principal, exchange.headers, question.user)
-        target = resolve(chosen, tables, unit=unit, now=now)
+        asked.target = target = resolve(chosen, tables, unit=unit, now=now)
         asked.ruled = True
         if target.policy.retention is not Retention.DIGESTS:
             await self._retain(asked, target, body)
-        order = surface.order(question, target, self.salt_secret)
+        asked.order = order = surface.order(question, target, self.salt_secret)
         asked.ticket = self.admission.admit(principal, tables, *cost(body, question, order))
+        asked.admitted = True
         asked.moments.admitted = self.ticks()
         affinity = affinity_of(exchange.headers, question) if len(target.live.places) > 1 else 0
         async with exchange.connected():
-            end = await self._satisfying(asked, target, order, affinity)
+            if order.tools is not None or order.own is not None:
+                await self.schemas.read(principal.tenant, order.schemas)
+                if self.feed.latest is not tables:
+                    self._renew(asked)
+            end = await self._satisfying(asked, affinity)
         asked.settle()
         trace.status = 200
         if asked.kept is not None:
@@ -134,32 +145,38 @@ class Pipeline:
             await exchange.end(end)
         else:
             await exchange.respond(200, end, asked.headers())
-        if target.shadows:  # the client has its answer: nothing delays it now
-            self.shadows.offer(surface, question, target, trace, asked.said, len(body))
+        if asked.target.shadows:  # the client has its answer: nothing delays it now
+            self.shadows.offer(surface, question, asked.target, trace, asked.said, len(body), asked.order.own)
 
-    async def _satisfying(self, asked: Asked, target: Target, order: Order, affinity: int) -> bytes:
+    async def _satisfying(self, asked: Asked, affinity: int) -> bytes:
         """An answer that satisfies the policy; a bad one may be asked for again while nothing was sent."""
-        retries = order.policy.retries
+        retries = asked.order.policy.retries
         while True:
             try:
-                return await self._forward(asked, target, order, affinity)
+                return await self._forward(asked, affinity)
             except (OutputInvalid, OutputTruncated, OutputRefused):
-                if not retries or asked.exchange.started:
+                if asked.repeats == retries or asked.exchange.started:
                     raise
-                retries, order = retries - 1, again(order)
+                self._renew(asked)
+                asked.repeats += 1
+                asked.order = again(asked.order)
 
-    async def _forward(self, asked: Asked, target: Target, order: Order, affinity: int) -> bytes:
+    async def _forward(self, asked: Asked, affinity: int) -> bytes:
         """Ask the engines in their order, until one begins to answer; returns the end of its answer."""
-        trace, tried, broken = asked.trace, list[str](), 0
-        trace.version, trace.epoch, trace.canary = target.live.version, target.live.epoch, target.live.canary
-        tenant, version = target.route.tenant, target.live.version
-        while (place := self.placement.next(target.live.places, affinity, tried)) is not None:
+        tried, broken, late = list[str](), 0, False
+        asked.note_live()
+        while (place := self.placement.next(asked.target.live.places, affinity, tried)) is not None:
+            tenant, version = asked.target.route.tenant, asked.target.live.version
             if not self.queue.enter(place, tenant, version):
-                place = await self._turn(asked, target, tried)
-            tried.append(place.engine)
+                place, late = await self._turn(asked, tried), True
             sent = asked.sent
             try:
-                return await self._ask(asked, order, place, version)
+                if late:
+                    self._renew(asked)
+                    if version != asked.target.live.version or place not in asked.target.live.places:
+                        continue
+                tried.append(place.engine)
+                return await self._ask(asked, place, version)
             except NothingSent:
                 asked.sent = sent
                 asked.moments.retries += 1
@@ -170,32 +187,42 @@ class Pipeline:
                     raise
             finally:
                 self.queue.leave(place, tenant, version)
+            late = True
         raise EngineUnavailable
 
-    async def _turn(self, asked: Asked, target: Target, tried: Container[str]) -> Place:
+    async def _turn(self, asked: Asked, tried: Container[str]) -> Place:
         """Wait for a place in any engine that may be asked. Raises Overloaded."""
-        admits, began = self.placement.circuits.admits, self.ticks()
-        places = [place for place in target.live.places if place.engine not in tried and admits(place)]
+        admits, began, live = self.placement.circuits.admits, self.ticks(), asked.target.live
+        places = [place for place in live.places if place.engine not in tried and admits(place)]
         try:
             return await self.queue.wait(
-                places, target.route.tenant, target.live.version, weight=asked.ticket.weight
+                places,
+                asked.target.route.tenant,
+                live.version,
+                weight=asked.ticket.weight,
+                waited=asked.moments.queued,
             )
         finally:
             asked.moments.queued += self.ticks() - began
 
-    async def _ask(self, asked: Asked, order: Order, place: Place, version: Digest) -> bytes:
+    def _renew(self, asked: Asked) -> None:
+        renew(asked, self.feed.tables(), self.clock.now(), self.tokens, self.salt_secret)
+
+    async def _ask(self, asked: Asked, place: Place, version: Digest) -> bytes:
         """One engine, held from before it is asked until its last byte is read."""
+        order = asked.order
         with self.placement.visit(place, version):
             asked.note_place(place)
-            intent = self._intent(asked, order)
+            if order.policy.intent_durable:
+                await self._intend(asked)
+            else:
+                self.log.check()
             asked.moments.asked, asked.moments.url = self.ticks(), place.url
             asked.sent = True
             answer = await self.engines.ask(
                 address(place.url, asked.surface.upstream), order.body, asked.traceparent
             )
             try:
-                if intent is not None:
-                    await durable(intent)  # written while the engine worked; no answer without it
                 check_status(answer.status, optional=asked.surface.optional)
                 if order.stream:
                     return await self._stream(asked, order, answer)
@@ -203,13 +230,10 @@ class Pipeline:
             finally:
                 await answer.close()
 
-    def _intent(self, asked: Asked, order: Order) -> asyncio.Future[bool] | None:
-        """A line of its own before anybody is asked, where the policy wants it. Raises RecordUnavailable."""
-        if order.policy.intent_durable:
-            self._stop_clock(asked)
-            return self.log.append("intent", asked.trace)
-        self.log.check()
-        return None
+    async def _intend(self, asked: Asked) -> None:
+        """A line on disk before anybody is asked. Raises RecordUnavailable."""
+        self._stop_clock(asked)
+        await durable(self.log.append("intent", asked.trace))
 
     async def _whole(self, asked: Asked, order: Order, answer: EngineAnswer) -> bytes:
         data = await read_all(answer, self.limits.answer_bytes)
@@ -233,7 +257,7 @@ class Pipeline:
         while not over and (piece := await answer.read()):
             size += len(piece)
             if size > self.limits.answer_bytes:
-                raise EngineFailed
+                raise EngineAnswered
             ready: list[bytes] = []
             try:
                 for event in reader.feed(piece):
@@ -316,7 +340,7 @@ class Pipeline:
             asked.note_answer(body)
         if not asked.ruled and trace.request is not None:
             self._unknown(trace)
-        if asked.kept is not None:
+        if asked.kept is not None and asked.admitted:  # who is sent away at the door fills no disk
             with suppress(RecordUnavailable, RetentionUnavailable):  # nothing is given that must be kept
                 await self._keep(asked, asked.kept)
         try:

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from registry.clock import Clock, stamp
 from registry.digests import Digest
 from router import problems, validation
-from router.errors import EngineFailed, EngineTimeout, RouterError
+from router.errors import EngineAnswered, EngineTimeout, RouterError
 from router.forwarding import address, check_status, read_all
 from router.placement import Placement
 from router.places import Place
@@ -23,6 +23,7 @@ from router.ports import EngineAnswer, Engines
 from router.records.log import RecordLog, durable
 from router.records.record import Trace, content_digest
 from router.resolution import Target
+from router.schemas import ClientSchema
 from router.surfaces.events import EventReader
 from router.surfaces.surface import Choice, Question, Streamed, Surface
 from router.tables import Live
@@ -62,6 +63,7 @@ class _Copy(NamedTuple):
     primary: Trace
     said: tuple[str, ...]
     size: int
+    own: ClientSchema | None
 
 
 class Shadows:
@@ -109,10 +111,12 @@ class Shadows:
         primary: Trace,
         said: tuple[str, ...],
         size: int,
+        own: ClientSchema | None = None,
     ) -> None:
         """After the primary's answer, one copy for each shadow of ``target``; never waits and never raises.
 
         ``said``: the primary's answer as :func:`said` tells it. ``size``: bytes of the request's body.
+        ``own``: the client's schema, read.
         """
         for live in target.shadows:
             if self._queue.full() or self._waiting_bytes + size > self._limits.waiting_bytes:
@@ -120,7 +124,7 @@ class Shadows:
                 continue
             self._waiting_bytes += size
             copied = target._replace(live=live, shadows=())
-            self._queue.put_nowait(_Copy(surface, question, copied, primary, said, size))
+            self._queue.put_nowait(_Copy(surface, question, copied, primary, said, size, own))
 
     async def start(self) -> None:
         self._workers = [asyncio.create_task(self._work()) for _ in range(self._limits.at_once)]
@@ -190,7 +194,7 @@ class Shadows:
             raise EngineTimeout from None
 
     async def _forward(self, copy: _Copy, place: Place, trace: Trace) -> tuple[str, ...]:
-        order = copy.surface.order(copy.question, copy.target, self._salt_secret)
+        order = copy.surface.order(copy.question, copy.target, self._salt_secret)._replace(own=copy.own)
         answer = await self._engines.ask(address(place.url, copy.surface.upstream), order.body)
         try:
             check_status(answer.status)
@@ -226,7 +230,7 @@ async def _follow(answer: EngineAnswer, streamed: Streamed, limit: int) -> None:
     while piece := await answer.read():
         size += len(piece)
         if size > limit:
-            raise EngineFailed
+            raise EngineAnswered
         for event in reader.feed(piece):
             if event == b"[DONE]":
                 streamed.finish()

@@ -178,10 +178,21 @@ class Queue:
         lane.take(tenant, version)
         return True
 
-    async def wait(self, places: Sequence[Place], tenant: str, version: Digest, *, weight: int = 1) -> Place:
-        """The first place in any of them for which it is this request's turn. Raises Overloaded."""
+    async def wait(
+        self,
+        places: Sequence[Place],
+        tenant: str,
+        version: Digest,
+        *,
+        weight: int = 1,
+        waited: float = 0.0,
+    ) -> Place:
+        """The first place in any of them for which it is this request's turn. Raises Overloaded.
+
+        ``waited``: seconds that it did before, for another place.
+        """
         self._make_room(tenant)
-        entry = _Entry(tenant, version, weight, places, self._ticks())
+        entry = _Entry(tenant, version, weight, places, self._ticks() - waited)
         self.waited += 1
         self._waiting[tenant] += 1
         self._entries[entry] = None
@@ -190,7 +201,7 @@ class Queue:
         later = asyncio.get_running_loop().call_later
         entry.timers = [
             later(self.patience.aging, self._aged, entry),
-            later(self.patience.longest, self._refuse, entry),
+            later(max(0.0, self.patience.longest - waited), self._refuse, entry),
         ]
         self._aged(entry)
         try:

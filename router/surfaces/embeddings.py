@@ -6,7 +6,14 @@ from typing import Any
 import orjson
 
 from router import problems
-from router.errors import EndpointNotAllowed, EndpointUnsupported, EngineFailed, InvalidRequest, RouterError
+from router.errors import (
+    EndpointNotAllowed,
+    EndpointUnsupported,
+    EngineAnswered,
+    EngineFailed,
+    InvalidRequest,
+    RouterError,
+)
 from router.limits import Limits
 from router.metering import read_usage
 from router.resolution import Target
@@ -69,7 +76,7 @@ class Embeddings:
         """Raises EngineFailed, EngineAnswerMismatch."""
         answer = engine.read_object(data)
         if "error" in answer:
-            raise EngineFailed
+            raise EngineAnswered
         engine.check_model(answer, order.engine_name)
         listed = answer.get("data")
         if not isinstance(listed, list):
@@ -99,7 +106,7 @@ def _embedding(entry: Mapping[str, Any]) -> list[float] | str:
     value = entry.get("embedding")
     if isinstance(value, str) or (isinstance(value, list) and all(type(n) in (float, int) for n in value)):
         return value
-    raise EngineFailed
+    raise EngineAnswered  # null where an adapter's numbers are no finite ones: its tenant's fault
 
 
 def _format(name: str, value: Any) -> str:

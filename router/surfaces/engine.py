@@ -5,14 +5,14 @@ from typing import Any
 
 import orjson
 
-from router.errors import EngineAnswerMismatch, EngineFailed, EngineInterrupted
+from router.errors import EngineAnswered, EngineAnswerMismatch, EngineFailed, EngineStopped
 
 
 def answer(data: bytes, model: str, kind: str) -> dict[str, Any]:
     """A whole answer with ``choices``. Raises EngineFailed, EngineAnswerMismatch."""
     found = read_object(data)
     if "error" in found:
-        raise EngineFailed
+        raise EngineAnswered
     check_model(found, model)
     if found.get("object") != kind or not isinstance(found.get("choices"), list):
         raise EngineFailed
@@ -20,10 +20,10 @@ def answer(data: bytes, model: str, kind: str) -> dict[str, Any]:
 
 
 def event(data: bytes, model: str, kind: str) -> dict[str, Any]:
-    """One event of a stream. Raises EngineInterrupted (error frame), EngineFailed, EngineAnswerMismatch."""
+    """One event of a stream. Raises EngineStopped (error frame), EngineFailed, EngineAnswerMismatch."""
     found = read_object(data)
     if "error" in found:
-        raise EngineInterrupted
+        raise EngineStopped
     check_model(found, model)
     if found.get("object") != kind or not isinstance(found.get("choices"), list):
         raise EngineFailed

@@ -2,7 +2,7 @@
 
 import re
 
-from router.errors import EngineFailed
+from router.errors import EngineAnswered
 
 MOST_EVENT_BYTES = 1 << 20
 # A CR at the very end of what arrived may be the first half of CRLF: wait for the next byte.
@@ -21,7 +21,7 @@ class EventReader:
         self._size = 0
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """Events completed by ``piece``. Raises EngineFailed for one beyond MOST_EVENT_BYTES."""
+        """Events completed by ``piece``. Raises EngineAnswered for one beyond MOST_EVENT_BYTES."""
         if not self._rest and not self._data and piece.endswith(b"\n\n") and b"\r" not in piece:
             # Whole events of one line each, as vLLM writes them: a tenth of the general way's time.
             blocks = piece[:-2].split(b"\n\n")
@@ -38,7 +38,7 @@ class EventReader:
             at = end.end()
         self._rest = text[at:]
         if len(self._rest) + self._size > MOST_EVENT_BYTES:
-            raise EngineFailed
+            raise EngineAnswered
         return events
 
     def _line(self, line: bytes, events: list[bytes]) -> None:

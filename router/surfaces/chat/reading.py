@@ -11,7 +11,7 @@ import orjson
 
 from registry import canonical
 from router import validation
-from router.errors import EngineFailed, EngineInterrupted, OutputRefused, ToolCallInvalid
+from router.errors import EngineFailed, EngineInterrupted, EngineStopped, OutputRefused, ToolCallInvalid
 from router.metering import Usage, read_usage
 from router.surfaces import engine
 from router.surfaces.surface import Choice, Order
@@ -49,7 +49,7 @@ class Piece(NamedTuple):
 
 
 def read(data: bytes, order: Order) -> Answer:
-    """Raises EngineFailed, EngineAnswerMismatch, EngineInterrupted (no finish reason), ToolCallInvalid,
+    """Raises EngineFailed, EngineAnswerMismatch, EngineStopped (no finish reason), ToolCallInvalid,
     OutputTruncated."""
     answer = engine.answer(data, order.engine_name, "chat.completion")
     choices: list[Choice] = []
@@ -64,7 +64,7 @@ def read(data: bytes, order: Order) -> Answer:
         calls = _whole_calls(message.get("tool_calls"), order)
         reason = _ended(entry.get("finish_reason"), len(calls))
         if reason is None:
-            raise EngineInterrupted
+            raise EngineStopped
         if order.tools is not None:
             order.tools.judge(calls, reason)
         choices.append(Choice(content, reason, calls, refused=bool(message.get("refusal"))))
@@ -108,7 +108,7 @@ class Reading:
         return [reason or "" for reason in self._reasons]
 
     def accept(self, event: bytes) -> list[Piece]:
-        """Raises EngineInterrupted (error frame), EngineAnswerMismatch, EngineFailed, OutputTruncated,
+        """Raises EngineStopped (error frame), EngineAnswerMismatch, EngineFailed, OutputTruncated,
         OutputInvalid."""
         chunk = engine.event(event, self._order.engine_name, "chat.completion.chunk")
         self.created = engine.created(chunk)
@@ -171,7 +171,7 @@ class Reading:
     def _parts(self, index: int, given: Any) -> list[CallPart]:
         """Raises ToolCallInvalid as soon as a call that is over is not what was asked for."""
         if self._order.tools is None or not isinstance(given, list):
-            raise EngineInterrupted
+            raise EngineStopped
         known = len(self._calls[index])
         parts: list[CallPart] = []
         for entry in given:
@@ -242,7 +242,7 @@ def _whole_calls(given: Any, order: Order) -> list[ToolCall]:
     if not given:
         return []
     if order.tools is None or not isinstance(given, list) or len(given) > MOST_TOOLS:
-        raise EngineInterrupted
+        raise EngineStopped
     calls = []
     for entry in given:
         function = entry.get("function") if isinstance(entry, dict) else None
@@ -256,7 +256,7 @@ def _whole_calls(given: Any, order: Order) -> list[ToolCall]:
 
 
 def _ended(reason: Any, calls: int) -> str | None:
-    """None while the choice is unfinished; raises EngineInterrupted for a reason that is no proper end,
+    """None while the choice is unfinished; raises EngineStopped for a reason that is no proper end,
     OutputRefused for a filter's.
 
     ``tool_calls`` whenever there are any: vLLM says ``stop`` for a function that was asked for by name.
@@ -265,10 +265,10 @@ def _ended(reason: Any, calls: int) -> str | None:
         return None
     if reason == "tool_calls" or (reason == "stop" and calls):
         if not calls:
-            raise EngineInterrupted
+            raise EngineStopped
         return "tool_calls"
     if reason == "content_filter":
         raise OutputRefused
     if reason not in FINISHED:
-        raise EngineInterrupted
+        raise EngineStopped
     return str(reason)

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from router import problems, validation
-from router.errors import EngineFailed, EngineInterrupted, RouterError
+from router.errors import EngineFailed, EngineInterrupted, EngineStopped, RouterError
 from router.metering import Usage, read_usage
 from router.surfaces import engine
 from router.surfaces.chat.reading import FINISHED
@@ -17,14 +17,14 @@ KIND = "text_completion"
 
 
 def rewrite(data: bytes, order: Order, answer_id: str) -> Rewritten:
-    """Raises EngineFailed, EngineAnswerMismatch, EngineInterrupted (no finish reason)."""
+    """Raises EngineFailed, EngineAnswerMismatch, EngineStopped (no finish reason)."""
     answer = engine.answer(data, order.engine_name, KIND)
     choices: list[Choice] = []
     public: list[dict[str, Any]] = []
     for index, entry in enumerate(engine.by_index(answer["choices"], order.choices)):
         text, reason = _text(entry), _ended(entry)
         if reason is None:
-            raise EngineInterrupted
+            raise EngineStopped
         choices.append(Choice(text, reason))
         public.append(_choice(index, text, reason, entry, order))
     usage = read_usage(answer.get("usage"))
@@ -133,7 +133,7 @@ def _text(entry: Mapping[str, Any]) -> str:
 def _ended(entry: Mapping[str, Any]) -> str | None:
     reason = entry.get("finish_reason")
     if reason is not None and reason not in FINISHED:
-        raise EngineInterrupted
+        raise EngineStopped
     return reason
 
 

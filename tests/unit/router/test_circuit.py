@@ -1,7 +1,10 @@
 """A circuit opens on what engines do to connections, and on nothing that a request can bring about alone."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from registry.digests import Digest
@@ -13,6 +16,7 @@ from router.errors import (
     EngineFailed,
     EngineInterrupted,
     EngineRejectedRequest,
+    EngineStopped,
     EngineTimeout,
     EngineUnavailable,
     NothingSent,
@@ -20,7 +24,11 @@ from router.errors import (
     OutputTruncated,
     RecordUnavailable,
 )
+from router.limits import Limits
 from router.places import Place
+from router.surfaces.events import MOST_EVENT_BYTES
+from router.testing import FakeAnswer, chunk, completion, honest
+from tests.unit.router.driving import QUESTION, House
 
 HERE = Place("engine-0", "boot-1", "http://engine-0", Digest.of(b"finding"))
 OTHER = Place("engine-1", "boot-1", "http://engine-1", Digest.of(b"finding"))
@@ -62,8 +70,8 @@ def test_what_an_engine_does_opens_its_circuit_and_no_other(bench: Bench, error:
 @pytest.mark.parametrize(
     "error",
     [
-        EngineRejectedRequest, EngineAnswered, OutputInvalid, OutputTruncated, ClientGone, RecordUnavailable,
-        asyncio.CancelledError, ValueError,
+        EngineRejectedRequest, EngineAnswered, EngineStopped, OutputInvalid, OutputTruncated, ClientGone,
+        RecordUnavailable, asyncio.CancelledError, ValueError,
     ],
 )  # fmt: skip
 def test_what_a_request_or_its_client_does_opens_nothing(bench: Bench, error: type[BaseException]) -> None:
@@ -137,3 +145,49 @@ def test_engines_that_are_gone_are_forgotten(bench: Bench) -> None:
     bench.now += 1000
     bench.fail()
     assert bench.circuits.states() == {}
+
+
+ERROR = b'data: {"error":{"message":"of the request","code":400}}\n\n'
+ANSWERED: dict[str, Any] = {
+    "error frame": lambda body: [chunk(body, "x"), ERROR, b"data: [DONE]\n\n"],
+    "aborted": lambda body: [chunk(body, "x"), chunk(body, "", finish="abort")],
+    "long stream": lambda body: [chunk(body, "x" * 60_000), chunk(body, "x" * 60_000)],
+    "long event": lambda body: [b"data: " + b"x" * (MOST_EVENT_BYTES + 1)],
+    "long answer": lambda body: [orjson.dumps(completion(body, "x" * 110_000))],
+    "error in a whole answer": lambda body: [b'{"error":{"code":400}}'],
+    "no end": lambda body: [orjson.dumps(completion(body)).replace(b'"stop"', b"null")],
+}
+
+
+@pytest.mark.parametrize("what", ANSWERED)
+async def test_one_tenant_s_answers_take_no_engine_from_another(tmp_path: Path, what: str) -> None:
+    limit = 4 * MOST_EVENT_BYTES if what == "long event" else 100_000
+    house = House(tmp_path, limits=Limits(answer_bytes=limit))
+    house.scene.engine()
+    await house.app.start()
+    try:
+        bank, shop = house.scene.serve("bank_a"), house.scene.serve("shop_b")
+        await house.publish()
+        streams = b"data: " in ANSWERED[what]({"model": "m"})[0]
+        house.engines.script = lambda body: FakeAnswer(200, ANSWERED[what](body))
+        for _ in range(FAILURES):
+            call = house.call(bank, {**QUESTION, "stream": streams})
+            assert b"engine_" in (await call.done()).body
+        house.engines.script = honest()
+        assert (await house.ask(shop)).status == 200
+    finally:
+        await house.app.stop()
+
+
+async def test_an_adapter_whose_numbers_are_none_takes_no_engine_from_another(house: House) -> None:
+    bank, shop = house.scene.serve("bank_a"), house.scene.serve("shop_b")
+    await house.publish()
+    data = [{"object": "embedding", "index": 0, "embedding": [None]}]
+    house.engines.script = lambda body: FakeAnswer(
+        200, [orjson.dumps({"object": "list", "model": body["model"], "data": data})]
+    )
+    for _ in range(FAILURES):
+        call = house.call(bank, {"model": "assistant", "input": ["a"]}, path="/v1/embeddings")
+        assert (await call.done()).status == 502
+    house.engines.script = honest()
+    assert (await house.ask(shop)).status == 200

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from registry.digests import Digest
-from registry.models import OnInvalid, Retention
+from registry.models import OnInvalid, Quota, Retention
 from router.records import content_digest
 from router.retention import TenantKeys
 from router.retention.kept import keyed_digest
@@ -148,6 +148,26 @@ async def test_a_cut_stream_keeps_what_the_client_had(house: House) -> None:
     assert key is not None
     (found,) = find(house.folder / "router-0", cut.record)
     assert unseal(found, key) == Text(STREAM, orjson.dumps([ANSWERED[:4]]))
+
+
+async def test_no_text_is_kept_of_who_is_sent_away_at_the_door(house: House) -> None:
+    secret = await opened(house, retention=Retention.FULL)
+    tenant = house.scene.tenants["bank_a"]
+    house.scene.tenants["bank_a"] = tenant.model_copy(update={"quota": Quota(requests_per_minute=1)})
+    await house.publish()
+    answered = await answer(house, secret, BODY)
+    unbounded = await answer(house, secret, BODY[:-1] + b',"max_tokens":100000}')
+    refused = await answer(house, secret, BODY)
+    assert [found.status for found in (answered, unbounded, refused)] == [200, 400, 429]
+    key = keys(house).existing("bank_a")
+    assert key is not None
+    folder = house.folder / "router-0"
+    for found in (unbounded, refused):
+        assert list(find(folder, found.record)) == []
+        assert house.outcome(found).retention == "full"
+    # Keyed, it tells nothing, and the tenant can show what was refused.
+    assert house.outcome(refused).request == keyed_digest(key.mac, "question", BODY)
+    assert len(list(find(folder, answered.record))) == 1
 
 
 async def test_without_a_retention_key_such_a_policy_answers_nothing(tmp_path: Path) -> None:
