@@ -1,5 +1,5 @@
 """A completion that its connection answers itself, without ASGI's messages, checks and timers in between:
-14 of 111 µs that a request took without its sockets (CPython 3.11, not optimised).
+with entropy in pages and cheaper headers this saved 14 of the 111 µs of a request without its sockets.
 
 To uvicorn it is the ``RequestResponseCycle`` of its connection: what has no underscore and no docstring is
 what uvicorn reads and writes there. Everything but completions goes through ASGI, and so may these.

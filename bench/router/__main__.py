@@ -97,8 +97,7 @@ def measure(*, quick: bool = False, peers: Sequence[Side] = ()) -> dict[str, obj
 
 
 def _machine() -> dict[str, object]:
-    """What the figures depend on: an interpreter without profile-guided optimisation takes 1.7 times as long,
-    and a load of others takes what it takes."""
+    """What the figures may depend on: how the interpreter was built, and what else ran here."""
     return {
         "cores": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),

@@ -1,6 +1,6 @@
 """The thread that writes a chain: it is handed a batch at a time, and tells the loop when it is on disk.
 
-Not a ThreadPoolExecutor: its two futures, their locks and their callbacks take 60 µs a batch, and a router
+Not a ThreadPoolExecutor: a batch needs none of its two futures, their locks and their callbacks, and a router
 with one client writes a batch for each request.
 """
 
