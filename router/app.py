@@ -30,7 +30,7 @@ from router.limits import Cadence, Freshness, Limits, Timeouts
 from router.logs import AccessLog
 from router.pipeline import Pipeline
 from router.placement import Leases, Placement
-from router.ports import Counters, Engines, FeedSource, HeadSink, Spans
+from router.ports import Counters, Engines, FeedSource, HeadSink, Spans, UsageSink
 from router.reach import Reach, always, takes_connections
 from router.records.heads import Heads
 from router.records.log import RecordLog
@@ -42,6 +42,7 @@ from router.surfaces.messages.question import bearer
 from router.tables import Principal, Tables
 from router.tokens import Tokens
 from router.upstream import EnginePool
+from router.usage import UsageReports
 
 _log = logging.getLogger(__name__)
 _WRITER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
@@ -58,6 +59,7 @@ class RouterApp:
         *,
         pipeline: Pipeline,
         counts: CountExchange,
+        usage: UsageReports | None,
         heads: Heads,
         signer: Signer,
         metrics: metrics.Metrics,
@@ -74,6 +76,7 @@ class RouterApp:
         self.feed = pipeline.feed
         self.records = pipeline.log
         self._heads = heads
+        self.usage = usage
         self._signer = signer
         self._metrics = metrics
         self._metrics_token = metrics_token
@@ -105,6 +108,9 @@ class RouterApp:
             stack.push_async_callback(self._pipeline.engines.stop)
             await self._heads.start()
             stack.push_async_callback(self._heads.stop)
+            if self.usage is not None:
+                await self.usage.start()
+                stack.push_async_callback(self.usage.stop)
             if self._access is not None:
                 stack.push_async_callback(self._access.close)
             if self._spans is not None:
@@ -241,6 +247,7 @@ def create_app(
     cadence: Cadence | None = None,
     metrics_token: str | None = None,
     counters: Counters | None = None,
+    usage: UsageSink | None = None,
     patience: Patience | None = None,
     token_bytes: float = 1.0,
     spans: Spans | None = None,
@@ -260,6 +267,7 @@ def create_app(
     ``tokens``: an identity provider's, taken beside keys if given.
     ``metrics_token``: if given, ``/metrics`` asks for it and names tenants; else it is open and names none.
     ``counters``: where routers meet; without, each keeps the limits alone. ``patience``: of the queue.
+    ``usage``: where it is told what tenants used; without, the records alone tell it.
     ``retention_key``: wraps the tenants' keys of policies that keep keyed digests or texts; without, their
     requests are refused.
     ``token_bytes``: bytes of a prompt for which a token is reserved.
@@ -325,11 +333,13 @@ def create_app(
         ),
     )
     sender = Heads(log=log, sink=heads, signer=signer, writer=writer, clock=clock, cadence=cadence)
+    reports = UsageReports(usage, log, records_dir / writer, writer=writer) if usage is not None else None
     reach = Reach(pipeline.feed.engine_urls, takes_connections if engines is None else always)
-    observation.watch(measured, pipeline, sender, reach, spans, access)
+    observation.watch(measured, pipeline, sender, reports, reach, spans, access)
     return RouterApp(
         pipeline=pipeline,
         counts=counts,
+        usage=reports,
         heads=sender,
         signer=signer,
         metrics=measured,

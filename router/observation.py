@@ -11,6 +11,7 @@ from router.ports import Spans
 from router.reach import Reach
 from router.records.heads import Heads
 from router.records.record import Trace
+from router.usage import UsageReports
 
 _STATES: Mapping[Circuit, float] = {Circuit.CLOSED: 0, Circuit.HALF_OPEN: 1, Circuit.OPEN: 2}
 
@@ -34,6 +35,7 @@ def watch(
     measured: Metrics,
     pipeline: Pipeline,
     heads: Heads,
+    usage: UsageReports | None,
     reach: Reach,
     spans: Spans | None,
     access: AccessLog | None,
@@ -70,6 +72,12 @@ def watch(
     one("tenon_feed_faults", "State left out", lambda: len(feed.latest.faults) if feed.latest else 0)
     one("tenon_records_waiting", "Record lines not yet on disk", lambda: log.waiting)
     one("tenon_records_broken", "1 while records cannot be written", lambda: log.fault is not None)
+    if usage is not None:
+        one(
+            "tenon_usage_unreported",
+            "Durable lines not known to be reported",
+            lambda: usage.waiting,
+        )
     one("tenon_record_heads_unsent", "Durable lines no accepted head covers", lambda: heads.unsent)
     one(
         "tenon_records_total",

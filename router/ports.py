@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from registry.counting import CountAnswer, CountReport
 from registry.feed import News, Position
 from registry.signing.envelope import Envelope
+from registry.usage import UsageBatch
 from router.moments import Moments
 from router.traceparent import Context
 
@@ -43,6 +44,19 @@ class Counters(Protocol):
         Reports are absolute: the same one twice, or one after its answer was lost, is counted once. May raise
         anything: the router goes on with what it heard last.
         """
+        ...
+
+
+class UsageSink(Protocol):
+    """Where it is kept what tenants used (the registry's database)."""
+
+    async def counted(self, writer: str) -> int:
+        """The seq of the writer's newest batch; -1 when it never sent one."""
+        ...
+
+    async def count(self, batch: UsageBatch) -> bool:
+        """Add the batch, once: False if this very batch was counted before. Raises for one that does not
+        follow the newest (``batch.after``), and may raise anything else: then nobody knows."""
         ...
 
 

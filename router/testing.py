@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from registry import counting, keys
+from registry.catalog.errors import UsageRegressed
 from registry.counting import Count, CountAnswer, CountReport
 from registry.digests import Digest
 from registry.feed import News, Position, Snapshot, difference
@@ -30,6 +31,7 @@ from registry.models import (
 )
 from registry.names import LIVE
 from registry.signing.envelope import Envelope
+from registry.usage import UsageBatch
 from router.errors import EngineInterrupted, NothingSent
 from router.ports import EngineAnswer
 
@@ -86,6 +88,33 @@ class FakeHeads:
         if self.failure is not None:
             raise self.failure
         self.envelopes.append(envelope)
+
+
+class FakeUsage:
+    """Counts as the registry does: a batch once, and only one that follows the newest."""
+
+    def __init__(self) -> None:
+        self.batches: list[UsageBatch] = []
+        self.failure: Exception | None = None
+        self.answers_lost = 0
+        """So many answers get lost on their way, though their batches were counted."""
+
+    async def counted(self, writer: str) -> int:
+        if self.failure is not None:
+            raise self.failure
+        return max((batch.seq for batch in self.batches if batch.writer == writer), default=-1)
+
+    async def count(self, batch: UsageBatch) -> bool:
+        newest = await self.counted(batch.writer)
+        if batch in self.batches and batch.seq == newest:
+            return False
+        if batch.seq <= newest or batch.after not in (None, newest):
+            raise UsageRegressed(f"the batch follows {batch.after}, not {newest}")
+        self.batches.append(batch)
+        if self.answers_lost:
+            self.answers_lost -= 1
+            raise ConnectionError("the answer was lost")
+        return True
 
 
 class FakeCounters:

@@ -118,7 +118,7 @@ class UsageRegressed(Conflict):
     """A writer sent a batch that it had already left behind, or the same one with other figures."""
 
     code = "usage_regressed"
-    hint = "a writer that lost its place takes a new name"
+    hint = "GET /api/v1/usage/{writer} tells how far a writer was counted"
 
 
 class NothingToRollBack(Conflict):

@@ -76,7 +76,7 @@ from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from registry.store.port import Store
 from registry.store.transaction import Transaction
-from registry.usage import UsageBatch, UsageLine
+from registry.usage import UsageBatch, UsageCounted, UsageLine
 
 MAX_PAGE = 10_000
 _PROOFS = 3
@@ -609,6 +609,10 @@ class LocalCatalog:
         """False: counted before. Raises UsageInvalid, UsageRegressed."""
         with self._database.write() as rows:
             return usage.count(rows, batch)
+
+    def usage_counted(self, writer: str) -> UsageCounted:
+        with self._database.read() as rows:
+            return usage.counted(rows, writer)
 
     def exchange_counts(self, report: CountReport) -> CountAnswer:
         """What a router let through, for what all others did."""

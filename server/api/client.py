@@ -15,6 +15,7 @@ from registry.manifests import Manifest
 from registry.models import Base, EngineState
 from registry.shipping import RecordBatch, Stored
 from registry.signing.envelope import Envelope
+from registry.usage import UsageBatch, UsageCounted
 from server.errors import ControlRefused, ControlUnreachable
 
 _FIRST_STATE = 120.0
@@ -22,7 +23,7 @@ _FIRST_STATE = 120.0
 
 
 class ControlClient:
-    """``FeedSource``, ``HeadSink`` and ``Counters`` of routers; ``ControlPlane`` of engines."""
+    """``FeedSource``, ``HeadSink``, ``Counters`` and ``UsageSink`` of routers; engines' ``ControlPlane``."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")
@@ -80,6 +81,14 @@ class ControlClient:
         """See ``router.ports.Counters``."""
         body = await self._call("POST", "/api/v1/counters", data=report.model_dump_json().encode(), timeout=5)
         return CountAnswer.model_validate_json(body)
+
+    async def count(self, batch: UsageBatch) -> bool:
+        """See ``router.ports.UsageSink``."""
+        body = await self._call("POST", "/api/v1/usage", data=batch.canonical())
+        return bool(decode(body)["counted"])
+
+    async def counted(self, writer: str) -> int:
+        return UsageCounted.parse(await self._call("GET", f"/api/v1/usage/{writer}")).seq
 
     async def ship(self, batch: RecordBatch) -> Stored:
         """See ``registry.catalog.LocalCatalog.ship_records``."""

@@ -21,6 +21,7 @@ def serve(settings: RouterSettings) -> None:
         feed=control,
         heads=control,
         counters=control,
+        usage=control,
         patience=Patience(
             running=settings.engine_requests,
             waiting=settings.queue_length,

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from registry.clock import ManualClock
 from router import errors
 from router.logs import AccessLog
+from router.testing import FakeUsage
 from router.tracing import Tracing
 from tests.chart.charts import CHART, Chart, Release, labels_of
 from tests.unit.router.driving import House
@@ -26,7 +27,8 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
     """Every metric of a router on which everything is on."""
     spans = Tracing(InMemorySpanExporter())
     access = AccessLog(lambda _: None, ManualClock())
-    house = House(tmp_path_factory.mktemp("router"), spans=spans, access=access, metrics_token="scrape")
+    folder = tmp_path_factory.mktemp("router")
+    house = House(folder, spans=spans, access=access, usage=FakeUsage(), metrics_token="scrape")
     yield house.app.metric_names()
     spans.close()
 
