@@ -52,6 +52,7 @@ def compile_policy(digest: Digest, policy: Policy) -> CompiledPolicy:
     if policy.identity() != digest:
         raise InvalidDocument("the policy's digest does not match its content")
     schema = policy.answer_schema()
+    narrow = policy.client_schema is ClientSchema.NARROW
     system = [{"role": "system", "content": policy.system_prompt}] if policy.system_prompt else []
     examples = [{"role": turn.role, "content": turn.content} for turn in policy.prompt]
     opening = (*system, *examples)
@@ -70,7 +71,7 @@ def compile_policy(digest: Digest, policy: Policy) -> CompiledPolicy:
         retries=1 if policy.on_invalid is OnInvalid.RETRY else 0,
         retention=policy.retention,
         intent_durable=policy.intent_durable,
-        narrowed=NarrowedSchemas(schema) if policy.client_schema is ClientSchema.NARROW else None,
+        narrowed=NarrowedSchemas(str(digest), schema) if narrow else None,
     )
 
 

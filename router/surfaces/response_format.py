@@ -1,20 +1,21 @@
 """constrain: the form of an answer; a policy's schema comes first."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from registry import canonical
 from registry.errors import InvalidDocument
 from router.errors import InvalidRequest, ResponseFormatConflict, UnsupportedParameter
 from router.policies import CompiledPolicy, form
+from router.schemas import ClientSchema
 from router.surfaces.surface import Question
 
 
 class Form(NamedTuple):
     engine: Mapping[str, Any] | None
     """What the engine is told."""
-    own: Callable[[Any], bool] | None = None
-    """Whether an answer satisfies the client's own schema, where that is applied."""
+    own: ClientSchema | None = None
+    """The client's own schema, where that is applied."""
 
 
 _TEXT = Form(None)
@@ -47,7 +48,7 @@ def _client_s(schema: Mapping[str, Any], policy: CompiledPolicy) -> Form:
     if policy.schema_bytes is not None and _spelled(schema) == policy.schema_bytes:
         return Form(policy.response_format)
     if policy.narrowed is not None:
-        return Form(form(policy.policy.name, schema), policy.narrowed.validator(schema))
+        return Form(form(policy.policy.name, schema), policy.narrowed.schema(schema))
     if policy.response_format is None:
         raise UnsupportedParameter(
             "this route's policy has no schema, and a client's schema is not applied",

@@ -1,6 +1,6 @@
 """What a surface is to the pipeline, and what passes between the two."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from router.errors import RouterError
@@ -8,6 +8,7 @@ from router.limits import Limits
 from router.metering import Usage
 from router.policies import CompiledPolicy
 from router.resolution import Target
+from router.schemas import ClientSchema
 from router.surfaces.tools import ToolCall, Tools
 
 
@@ -48,8 +49,14 @@ class Order(NamedTuple):
     policy: CompiledPolicy
     tools: Tools | None = None
     echo: Mapping[str, Any] = {}
-    own: Callable[[Any], bool] | None = None
-    """Whether a decoded answer satisfies the client's schema, where it was let narrow the policy's."""
+    own: ClientSchema | None = None
+    """The client's schema, where it was let narrow the policy's."""
+
+    @property
+    def schemas(self) -> Sequence[ClientSchema]:
+        """Of the client, to be read before an engine is asked."""
+        own = () if self.own is None else (self.own,)
+        return own if self.tools is None else (*own, *self.tools.offered.values())
 
     @property
     def held(self) -> bool:

@@ -6,23 +6,23 @@ valid). The arguments are checked again, because engines were seen to enforce le
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
 
 from registry import canonical
-from registry.errors import InvalidDocument, UnsupportedSchema
-from registry.policies import check_schema
-from registry.schemas.validator import Validator
+from registry.errors import InvalidDocument
+from registry.policies import MAX_BYTES
 from router.errors import (
     InvalidRequest,
     OutputTruncated,
+    RouterError,
     ToolCallInvalid,
     ToolNotAllowed,
     UnsupportedParameter,
 )
 from router.policies import CompiledPolicy
+from router.schemas import ClientSchema, look
 from router.surfaces import fields
 
 MOST_TOOLS = 128
@@ -38,8 +38,14 @@ class ToolCall(NamedTuple):
     """JSON, as the model wrote it."""
 
 
+class Function(NamedTuple):
+    told: Mapping[str, Any]
+    """As the engine is told of it."""
+    schema: ClientSchema
+
+
 class Tools(NamedTuple):
-    offered: Mapping[str, Validator]
+    offered: Mapping[str, ClientSchema]
     listed: Sequence[Mapping[str, Any]]
     """As the engine is told of them."""
     mode: str = "auto"
@@ -56,14 +62,14 @@ class Tools(NamedTuple):
 
     def check(self, call: ToolCall) -> None:
         """Raises ToolCallInvalid."""
-        validator = self.offered.get(call.name) if self.mode != "none" else None
-        if validator is None or (self.named is not None and call.name != self.named):
+        accepts = self.offered.get(call.name) if self.mode != "none" else None
+        if accepts is None or (self.named is not None and call.name != self.named):
             raise ToolCallInvalid
         try:
             arguments = canonical.decode(call.arguments)
         except InvalidDocument:
             raise ToolCallInvalid from None
-        if not isinstance(arguments, dict) or not validator.accepts(arguments):
+        if not isinstance(arguments, dict) or not accepts(arguments):
             raise ToolCallInvalid
 
     def judge(self, calls: Sequence[ToolCall], finish_reason: str) -> None:
@@ -102,19 +108,19 @@ def read_tools(given: Mapping[str, Any]) -> Tools | None:
     return chosen(listed, given.get("tool_choice"), parallel=given.get("parallel_tool_calls", True))
 
 
-def chosen(functions: Sequence[Mapping[str, Any]], choice: str | None, *, parallel: bool) -> Tools:
-    """``functions``: what :func:`function` gave; ``choice``: a mode, or ``function:NAME``."""
-    offered = {entry["name"]: compiled(orjson.dumps(entry["parameters"])) for entry in functions}
+def chosen(functions: Sequence[Function], choice: str | None, *, parallel: bool) -> Tools:
+    """``choice``: a mode, or ``function:NAME``."""
+    offered = {each.told["name"]: each.schema for each in functions}
     if len(offered) != len(functions):
         raise InvalidRequest("two tools have the same name", param="tools")
     mode, _, named = (choice or "auto").partition(":")
     if named and named not in offered:
         raise InvalidRequest("tool_choice names a tool that is not offered", param="tool_choice")
-    listed = [{"type": "function", "function": {**entry, "strict": True}} for entry in functions]
+    listed = [{"type": "function", "function": {**each.told, "strict": True}} for each in functions]
     return Tools(offered, listed, "named" if named else mode, named or None, parallel)
 
 
-def functions(name: str, value: Any) -> list[dict[str, Any]]:
+def functions(name: str, value: Any) -> list[Function]:
     """Chat's ``tools``: a list of ``{"type": "function", "function": {…}}``."""
     found = []
     for index, entry in enumerate(listed(name, value)):
@@ -132,8 +138,11 @@ def listed(name: str, value: Any) -> list[dict[str, Any]]:
     return [fields.mapping(f"{name}[{index}]", entry) for index, entry in enumerate(value)]
 
 
-def function(at: str, entry: Mapping[str, Any], *, schema: str = "parameters") -> dict[str, Any]:
-    """Name, description and parameters; ``strict`` is read and always true for the engine."""
+def function(at: str, entry: Mapping[str, Any], *, schema: str = "parameters") -> Function:
+    """Name, description and parameters; ``strict`` is read and always true for the engine.
+
+    The schema is only spelled here: looking at it takes time that a request must be admitted for.
+    """
     fields.known(at, entry, ("name", "description", schema, "strict"))
     name = fields.text(f"{at}.name", entry.get("name"))
     if not _NAME.fullmatch(name):
@@ -145,13 +154,17 @@ def function(at: str, entry: Mapping[str, Any], *, schema: str = "parameters") -
         fields.boolean(f"{at}.strict", entry["strict"])
     where = f"{at}.{schema}"
     parameters = _NOTHING if entry.get(schema) is None else fields.mapping(where, entry[schema])
+
+    def refusal(why: str) -> RouterError:
+        return InvalidRequest(f"{where} is no schema that can be enforced: {why}"[:400], param=where)
+
     try:
-        compiled(orjson.dumps(parameters))
-    except (InvalidDocument, UnsupportedSchema, orjson.JSONEncodeError) as error:
-        raise InvalidRequest(
-            f"{where} is no schema that can be enforced: {error}"[:400], param=where
-        ) from None
-    return {**found, "parameters": parameters}
+        spelled = orjson.dumps(parameters)
+    except orjson.JSONEncodeError as error:
+        raise refusal(str(error)) from None
+    if len(spelled) > MAX_BYTES:
+        raise refusal(f"{len(spelled)} bytes, more than {MAX_BYTES}")
+    return Function({**found, "parameters": parameters}, ClientSchema(spelled, look=look, refusal=refusal))
 
 
 def tool_choice(name: str, value: Any) -> str:
@@ -164,12 +177,3 @@ def tool_choice(name: str, value: Any) -> str:
     if entry.get("type") != "function" or not isinstance(inner, dict) or set(inner) != {"name"}:
         raise UnsupportedParameter("tool_choice must be auto, required, none or one function", param=name)
     return f"function:{fields.text(f'{name}.function.name', inner['name'])}"
-
-
-@lru_cache(maxsize=256)
-def compiled(schema: bytes) -> Validator:
-    """Kept, because clients send the same tools with every request. Raises InvalidDocument,
-    UnsupportedSchema."""
-    value = orjson.loads(schema)
-    check_schema(value)
-    return Validator(value)

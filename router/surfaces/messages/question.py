@@ -44,7 +44,7 @@ def _tools(given: Mapping[str, Any]) -> tools.Tools | None:
     return tools.chosen(listed, choice, parallel=parallel)
 
 
-def _functions(name: str, value: Any) -> list[dict[str, Any]]:
+def _functions(name: str, value: Any) -> list[tools.Function]:
     found = []
     for index, entry in enumerate(tools.listed(name, value)):
         at = f"{name}[{index}]"

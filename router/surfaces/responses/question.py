@@ -54,8 +54,8 @@ def _echo(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _functions(name: str, value: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each as the engine is told and as the answer repeats it. Only functions: the other tools of this API
+def _functions(name: str, value: Any) -> list[tuple[tools.Function, dict[str, Any]]]:
+    """Each, and as the answer repeats it. Only functions: the other tools of this API
     are things that OpenAI's servers do."""
     found = []
     for index, entry in enumerate(tools.listed(name, value)):
@@ -63,7 +63,7 @@ def _functions(name: str, value: Any) -> list[tuple[dict[str, Any], dict[str, An
         if entry.get("type") != "function":
             raise UnsupportedParameter(f"{at}.type must be 'function'", param=f"{at}.type")
         function = tools.function(at, {key: item for key, item in entry.items() if key != "type"})
-        found.append((function, {"type": "function", "description": None, **function, "strict": True}))
+        found.append((function, {"type": "function", "description": None, **function.told, "strict": True}))
     return found
 
 

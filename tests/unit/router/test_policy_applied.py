@@ -50,7 +50,10 @@ def order(parts: dict[str, Any], **changes: Any) -> Order:
     tables = compile_tables(scene.snapshot())
     chosen = choose(Principal("bank_a", "k", Role.INFERENCE), "assistant", Headers([]), tables)
     asked = parse(json.dumps({**QUESTION, **changes}).encode(), most_choices=128)
-    return constrain(asked, resolve(chosen, tables, unit="u", now=NOW), SALT)
+    found = constrain(asked, resolve(chosen, tables, unit="u", now=NOW), SALT)
+    for schema in found.schemas:
+        schema.take(schema.look(schema.spelled))
+    return found
 
 
 def sent(parts: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -169,27 +172,6 @@ def test_other_schemas_are_refused(parts: dict[str, Any], schema: Any, error: ty
     with pytest.raises(error) as refused:
         order(parts, response_format=asking_for(schema))
     assert refused.value.facts["param"] == "response_format"
-
-
-def test_a_bounded_number_of_clients_schemas_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[Any] = []
-
-    def narrows(own: Any, policy: Any) -> bool:
-        looked.append(own)
-        return True
-
-    monkeypatch.setattr(narrowed, "narrows", narrows)
-    known = narrowed.NarrowedSchemas(SCHEMA)
-    for _ in range(3):
-        known.validator({"const": 0})
-    assert len(looked) == 1
-    for _ in range(2):  # the second time from memory
-        with pytest.raises(UnsupportedParameter):
-            known.validator({"oneOf": []})
-    for number in range(1, narrowed.MOST_KNOWN):
-        known.validator({"const": number})
-    known.validator({"const": 0})
-    assert len(looked) == narrowed.MOST_KNOWN + 1
 
 
 def compiled(**parts: Any) -> CompiledPolicy:
