@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from registry import canonical
 from registry.digests import Digest
 from registry.models import Route
-from router.admission import FREE, Ticket
+from router.admission import FREE, Ticket, most
 from router.errors import EngineRejectedRequest, RouterError
 from router.exchange import Exchange, RawHeaders
 from router.metering import Usage
@@ -43,6 +43,9 @@ class Asked:
     order: Order = field(init=False)
     repeats: int = 0
     """Answers that did not satisfy the policy and were asked for again."""
+    uncounted: int = 0
+    """Tokens, at most, of the streams among these: no engine told them; and how many such streams."""
+    streams_uncounted: int = 0
 
     @property
     def traceparent(self) -> bytes:
@@ -83,15 +86,30 @@ class Asked:
         if not self.sent:
             self.ticket.forget()
         elif trace.prompt_tokens is not None:
-            self.ticket.settle(Usage(trace.prompt_tokens, trace.completion_tokens or 0))
-        elif trace.code == EngineRejectedRequest.code:
+            prompt, lost = trace.prompt_tokens, self.streams_uncounted
+            if lost:  # their prompt was the same
+                prompt += lost * prompt // (self.repeats + 1 - lost)
+            self.ticket.settle(Usage(prompt, (trace.completion_tokens or 0) + self.uncounted))
+        elif trace.code == EngineRejectedRequest.code and not self.repeats:
             self.ticket.settle(Usage(0, 0))
         elif self.streamed is not None:
-            sent = self.streamed.contents_before_end
-            produced = sum([len(text.encode("utf-8", "surrogatepass")) for text in sent])
-            self.ticket.settle(self.streamed.usage, produced)
+            usage = self.streamed.usage if not self.streams_uncounted else None
+            self.ticket.settle(usage, self.uncounted + _size(self.streamed.contents_before_end))
+        elif self.streams_uncounted:
+            self.ticket.settle(None, self.uncounted)
         else:
             self.ticket.settle(None)
+
+    def discard(self) -> None:
+        """The answer does not satisfy the policy, and another one is asked for."""
+        streamed, self.streamed = self.streamed, None
+        if streamed is None:
+            return  # what its engine counted was noted
+        if streamed.usage is not None:
+            self.note_usage(streamed.usage)
+        else:
+            self.uncounted += min(_size(streamed.contents), most(self.question, self.order))
+            self.streams_uncounted += 1
 
     def note_caller(self, principal: Principal) -> None:
         self.trace.tenant, self.trace.key = principal.tenant, principal.key
@@ -142,3 +160,8 @@ class Asked:
         if usage is not None:
             self.trace.prompt_tokens = (self.trace.prompt_tokens or 0) + usage.prompt
             self.trace.completion_tokens = (self.trace.completion_tokens or 0) + usage.completion
+
+
+def _size(texts: Sequence[str]) -> int:
+    """Bytes: no text has more tokens."""
+    return sum([len(text.encode("utf-8", "surrogatepass")) for text in texts])

@@ -45,6 +45,7 @@ from router.schemas import Schemas
 from router.shadowing import Shadows
 from router.standing import renew
 from router.surfaces.again import again
+from router.surfaces.engine import usage_of
 from router.surfaces.events import EventReader
 from router.surfaces.surface import Order, Surface
 from router.tokens import Tokens
@@ -157,6 +158,7 @@ class Pipeline:
             except (OutputInvalid, OutputTruncated, OutputRefused):
                 if asked.repeats == retries or asked.exchange.started:
                     raise
+                asked.discard()
                 self._renew(asked)
                 asked.repeats += 1
                 asked.order = again(asked.order)
@@ -238,7 +240,11 @@ class Pipeline:
     async def _whole(self, asked: Asked, order: Order, answer: EngineAnswer) -> bytes:
         data = await read_all(answer, self.limits.answer_bytes)
         asked.moments.first = asked.moments.last = self.ticks()
-        rewritten = asked.whole = asked.surface.whole(data, order, asked.answer_id)
+        try:
+            rewritten = asked.whole = asked.surface.whole(data, order, asked.answer_id)
+        except (OutputInvalid, OutputTruncated, OutputRefused):
+            asked.note_usage(usage_of(data))
+            raise
         asked.note_usage(rewritten.usage)
         asked.trace.finish_reasons = tuple(choice.finish_reason for choice in rewritten.choices)
         for choice in rewritten.choices:

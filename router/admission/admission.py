@@ -101,6 +101,11 @@ class Admission:
 def cost(body: bytes, question: Question, order: Order) -> tuple[int, int]:
     """Bytes of the prompt and tokens of the answers, at most, over all that a policy may ask again."""
     policy = order.policy
-    most = question.max_tokens or policy.policy.sampling.max_tokens
     times = 1 + policy.retries
-    return (len(body) + policy.prompt_bytes) * times, most * order.choices * times
+    return (len(body) + policy.prompt_bytes) * times, most(question, order) * times
+
+
+def most(question: Question, order: Order) -> int:
+    """Tokens of one answer with all its choices, at most."""
+    asked = question.max_tokens  # 0 where nothing is generated
+    return (order.policy.policy.sampling.max_tokens if asked is None else asked) * order.choices

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from router.errors import EngineAnswered, EngineAnswerMismatch, EngineFailed, EngineStopped
+from router.metering import Usage, read_usage
 
 
 def answer(data: bytes, model: str, kind: str) -> dict[str, Any]:
@@ -39,6 +40,11 @@ def read_object(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise EngineFailed
     return value
+
+
+def usage_of(data: bytes) -> Usage | None:
+    """Of an answer that could be read and was found bad: its tokens were made all the same."""
+    return read_usage(read_object(data).get("usage"))
 
 
 def check_model(found: Mapping[str, Any], expected: str) -> None:

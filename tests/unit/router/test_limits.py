@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from registry.models import Quota
+from registry.models import OnInvalid, Quota
 from router.admission import Patience
-from router.testing import FakeAnswer, chunk, stream, usage_chunk
+from router.testing import FakeAnswer, chunk, completion, stream, usage_chunk
 from tests.unit.router.driving import QUESTION, House, until
 
 LIMITED = {"requests_per_minute": 3}
@@ -115,6 +115,80 @@ async def test_a_request_that_can_never_pass_is_told_so(house: House) -> None:
     answer = await house.ask(secret, {"max_tokens": 60, "n": 2, "temperature": 1})
     assert (answer.status, answer.code) == (400, "request_over_limit")
     assert "retry-after" not in answer.headers
+
+
+async def retrying(house: House, **policy: Any) -> str:
+    secret = house.scene.serve("bank_a", on_invalid=OnInvalid.RETRY, **policy)
+    tenant = house.scene.tenants["bank_a"]
+    house.scene.tenants["bank_a"] = tenant.model_copy(update={"quota": Quota(tokens_per_minute=100_000)})
+    await house.publish()
+    return secret
+
+
+def counted(house: House) -> int:
+    return 100_000 - left(house)
+
+
+async def test_a_discarded_stream_counts_by_its_bytes(house: House) -> None:
+    secret = await retrying(house, schema={"type": "array"})
+    house.engines.script = lambda body: FakeAnswer(
+        200, stream(body, ["no ", "list ü"] if len(house.engines.asked) == 1 else "[1]")
+    )
+    found = await house.ask(secret, {"stream": True})
+    assert (found.status, found.text()) == (200, "[1]")
+    assert counted(house) == 2 * 7 + 3 + len("no list ü".encode())
+    assert house.outcome(found).completion_tokens == 3  # records hold what engines counted
+
+
+async def test_a_discarded_stream_counts_no_more_than_it_could_have_been(house: House) -> None:
+    secret = await retrying(house, schema={"type": "array"})
+    house.engines.script = lambda body: FakeAnswer(
+        200, stream(body, ["no list"] if len(house.engines.asked) == 1 else "[1]")
+    )
+    found = await house.ask(secret, {"stream": True, "max_tokens": 4})
+    assert (found.status, counted(house)) == (200, 2 * 7 + 3 + 4)
+
+
+async def test_two_bad_streams_count_by_their_bytes(house: House) -> None:
+    secret = await retrying(house, schema={"type": "array"})
+    house.engines.script = lambda body: FakeAnswer(200, stream(body, ["no ", "list"]))
+    body = orjson.dumps(QUESTION | {"stream": True})
+    assert (await house.call(secret, body).done()).code == "output_invalid"
+    assert counted(house) == 64 + 2 * len(body) + 2 * len("no list")
+
+
+async def test_a_discarded_tool_call_counts_what_its_engine_counted(house: House) -> None:
+    secret = await retrying(house, tools=("*",))
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    function = {"name": "g", "arguments": "{}"}
+
+    def script(body: dict[str, Any]) -> FakeAnswer:
+        said = completion(body)
+        if len(house.engines.asked) == 1:
+            said["choices"][0]["message"]["tool_calls"] = [
+                {"id": "x", "type": "function", "function": function}
+            ]
+        return FakeAnswer(200, [orjson.dumps(said)])
+
+    house.engines.script = script
+    found = await house.ask(secret, {"tools": [tool]})
+    assert (found.status, len(house.engines.asked)) == (200, 2)
+    assert counted(house) == 20
+    assert house.outcome(found).prompt_tokens == 14
+
+
+async def test_what_is_embedded_reserves_no_tokens_of_an_answer(house: House) -> None:
+    secret = await limited(house, tokens_per_minute=4000)
+
+    def script(body: dict[str, Any]) -> FakeAnswer:
+        data = [{"object": "embedding", "index": i, "embedding": [0.1]} for i in range(len(body["input"]))]
+        said = {"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": 5}}
+        return FakeAnswer(200, [orjson.dumps(said)])
+
+    house.engines.script = script
+    call = house.call(secret, {"model": "assistant", "input": ["a"] * 400}, path="/v1/embeddings")
+    assert (await call.done()).status == 200
+    assert left(house) == 3995
 
 
 async def test_the_queue_lets_in_who_waits_and_sends_away_who_waits_too_long(tmp_path: Path) -> None:
