@@ -59,7 +59,7 @@ class Asked:
     def said(self) -> tuple[str, ...]:
         """The answer, for comparing it with a shadow's."""
         if self.whole is not None:
-            return said(self.whole.choices)
+            return said(self.whole)
         return tuple(self.streamed.contents) if self.streamed is not None else ()
 
     def headers(self, error: RouterError | None = None) -> RawHeaders:

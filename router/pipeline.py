@@ -340,6 +340,7 @@ class Pipeline:
         body = asked.surface.refusal(error)
         if exchange.started and asked.streamed is not None:
             asked.note_contents(asked.streamed.contents_before_end)
+            trace.answer_of = "content"  # something was sent, whether a digest of it may be kept or not
         elif isinstance(error, ClientGone):
             trace.answer = trace.answer_of = None
         else:

@@ -7,7 +7,7 @@ counted. They are no request of the tenant's: neither its limits nor its usage k
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -25,7 +25,7 @@ from router.records.record import Trace, content_digest
 from router.resolution import Target
 from router.schemas import ClientSchema
 from router.surfaces.events import EventReader
-from router.surfaces.surface import Choice, Question, Streamed, Surface
+from router.surfaces.surface import Question, Rewritten, Streamed, Surface
 from router.tables import Live
 
 _log = logging.getLogger(__name__)
@@ -165,7 +165,9 @@ class Shadows:
                 _log.exception("shadow of %s: unexpected", copy.primary.id)
         else:
             trace.status = 200
-            if trace.retention is None:  # else no plain digest may be kept, and a copy is given to nobody
+            if (
+                trace.retention is None and trace.answer is None
+            ):  # else no plain digest may be kept, and a copy is given to nobody
                 trace.answer, trace.answer_of = content_digest(answer), "content"
             trace.agrees = answer == copy.said
         finally:
@@ -207,7 +209,9 @@ class Shadows:
                 data = await read_all(answer, self._limits.answer_bytes)
                 whole = copy.surface.whole(data, order, "")
                 usage, reasons = whole.usage, [choice.finish_reason for choice in whole.choices]
-                answered = said(whole.choices)
+                answered = said(whole)
+                if not whole.choices and trace.retention is None:
+                    trace.answer, trace.answer_of = Digest.of(whole.body), "body"
                 for choice in whole.choices:
                     validation.check(
                         order.policy,
@@ -265,9 +269,14 @@ def _trace(copy: _Copy, place: Place, identity: str, started_at: str) -> Trace:
     )
 
 
-def said(choices: Sequence[Choice]) -> tuple[str, ...]:
-    """Of a whole answer, the text of each choice and the tools that it calls: what two answers agree in."""
+def said(whole: Rewritten) -> tuple[str, ...]:
+    """Of a whole answer, the text of each choice and the tools that it calls: what two answers agree in.
+
+    Of one that has no choices (embeddings), the digest of its bytes: they name nothing of one answer alone.
+    """
+    if not whole.choices:
+        return (Digest.of(whole.body),)
     return tuple(
         "\0".join((choice.content or "", *(f"{call.name}\0{call.arguments}" for call in choice.tool_calls)))
-        for choice in choices
+        for choice in whole.choices
     )

@@ -51,7 +51,8 @@ class Record(Document):
     answer: Digest | None
     answer_of: Literal["body", "content"] | None
     """``body``: exactly the bytes of the response body. ``content``: :func:`content_digest` of what was
-    streamed, because event framing is nothing a client keeps."""
+    streamed, because event framing is nothing a client keeps. Told of a stream that broke off also where no
+    digest of it is kept: its client has had something."""
     status: int | None
     """HTTP status of the outcome. A stream that failed under way has the failure's, though 200 was sent."""
     code: str | None

@@ -1,5 +1,6 @@
 """What a router leaves on disk of questions and answers, under each retention a policy may name."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from router.retention.kept import keyed_digest
 from router.retention.sealed import Text, unseal
 from router.retention.texts import find
 from router.testing import FakeAnswer, completion, honest, stream
-from tests.unit.router.driving import QUESTION, House, Response
+from tests.unit.router.driving import QUESTION, House, Response, until
 
 SECRET_KEY = b"the retention key of this router"
 ASKED, ANSWERED = "my PIN is 1234", "your PIN is 1234"
@@ -168,6 +169,31 @@ async def test_no_text_is_kept_of_who_is_sent_away_at_the_door(house: House) -> 
     # Keyed, it tells nothing, and the tenant can show what was refused.
     assert house.outcome(refused).request == keyed_digest(key.mac, "question", BODY)
     assert len(list(find(folder, answered.record))) == 1
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+async def test_a_broken_stream_says_that_something_was_sent(house: House, hangs_up: bool) -> None:
+    """Whoever asks which answers a bug touched must hear of it, though nothing of it is kept."""
+    secret = await opened(house, retention=Retention.NONE)
+    hold = asyncio.Event()
+    house.engines.script = lambda body: FakeAnswer(200, stream(body, "fine")[:3], hold=hold)
+    call = house.call(secret, STREAM)
+    await until(lambda: bool(call.response.pieces))
+    if hangs_up:
+        call.hang_up()
+    else:
+        hold.set()
+    record = house.outcome(await call.done())
+    assert (record.answer, record.answer_of, record.retention) == (None, "content", "none")
+    assert record.status == (499 if hangs_up else 502)
+
+
+async def test_what_reached_nobody_says_so(house: House) -> None:
+    secret = await opened(house, retention=Retention.NONE)
+    house.engines.script = lambda body: FakeAnswer(500, [b"{}"])
+    for body in (BODY, STREAM):
+        record = house.outcome(await answer(house, secret, body))
+        assert (record.answer, record.answer_of, record.status) == (None, None, 502)
 
 
 async def test_without_a_retention_key_such_a_policy_answers_nothing(tmp_path: Path) -> None:

@@ -96,6 +96,26 @@ async def test_another_answer_is_told_apart(shadowed: Shadowed, stream: bool) ->
     assert (record.status, record.agrees) == (200, False)
 
 
+def embedding(number: float) -> Any:
+    def script(body: dict[str, Any]) -> FakeAnswer:
+        data = [{"object": "embedding", "index": 0, "embedding": [number]}]
+        said = {"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": 1}}
+        return FakeAnswer(200, [orjson.dumps(said)])
+
+    return script
+
+
+@pytest.mark.parametrize("number", [1.0, 2.0])
+async def test_embeddings_agree_when_their_numbers_do(shadowed: Shadowed, number: float) -> None:
+    shadowed.replies |= {shadowed.stable: embedding(1.0), shadowed.shadow: embedding(number)}
+    question = {"model": "assistant", "input": ["a"]}
+    primary = await shadowed.house.call(shadowed.secret, question, path="/v1/embeddings").done()
+    record = await shadowed.copy()
+    assert (record.status, record.agrees) == (200, number == 1.0)
+    assert record.answer_of == "body"
+    assert (record.answer == Digest.of(primary.body)) == (number == 1.0)
+
+
 async def test_a_copy_is_no_request_of_the_tenants(shadowed: Shadowed) -> None:
     await shadowed.house.ask(shadowed.secret)
     await shadowed.copy()
