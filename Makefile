@@ -35,6 +35,7 @@ methods: setup-dev ## Train every method on the demo base, measure it, write doc
 	$(PY) -m bench.methods $(ARGS)
 
 bench: setup-dev ## Measure; writes bench/results
+	$(PY) -m bench.peers install
 	$(PY) -m bench
 
 docs: setup ## Write the generated reference pages

@@ -1,21 +1,13 @@
-"""Run every benchmark, print a table each, write bench/results/*.json."""
+"""Every benchmark of ``make bench``; each prints its table and writes bench/results."""
 
-import asyncio
-import json
-from pathlib import Path
+import sys
 
-from bench import router
-from server.cli import render
-
-RESULTS = Path(__file__).parent / "results"
+from bench.router import __main__ as router
 
 
 def main() -> None:
-    result = asyncio.run(router.measure())
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "router.json").write_text(json.dumps(result, indent=2) + "\n")
-    rows = [[name, f"{value:,.2f}"] for name, value in result.items()]
-    render.table("Router over the fake engine, all governance on", ["figure", "value"], rows)
+    sys.argv[1:] = ["--write", *sys.argv[1:]]
+    router.main()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import math
 from typing import Any, Self
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry.digests import Digest
 from registry.errors import InvalidDocument
@@ -71,6 +71,14 @@ def _finite(text: str) -> float:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def later(default: Any, **bounds: Any) -> Any:
+    """A field that documents of before it do not have.
+
+    It is left out of the bytes while it has its default, so that their digests stay what they were.
+    """
+    return Field(default=default, exclude_if=lambda value: bool(value == default), **bounds)
 
 
 class Document(BaseModel):

@@ -32,7 +32,9 @@ class ManualClock:
 
 def stamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds: sorts as text and has one spelling."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime, which takes three times as long: every request is stamped.
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def passed(stamped: str | None, now: datetime) -> bool:

@@ -62,6 +62,13 @@ class UnsupportedSchema(InvalidInput):
     hint = "keep to the JSON-schema keywords listed in docs/reference/policies.md"
 
 
+class PolicyContradicts(InvalidInput):
+    """Its parts cannot all be kept; ``facts['faults']`` lists them."""
+
+    code = "policy_contradicts"
+    hint = "docs/reference/policies.md says what goes together"
+
+
 class BaseInvalid(InvalidInput):
     code = "base_invalid"
     hint = "a base folder needs config.json, safetensors weights, tokenizer.json and a chat template"

@@ -15,6 +15,7 @@ from registry.models import Key
 PREFIX = "tn"
 _ID_BYTES = 8
 _SECRET_BYTES = 32
+SECRET_LENGTH = 63
 _FORMAT = re.compile(r"tn_([0-9a-f]{16})_[A-Za-z0-9_-]{43}", re.ASCII)
 
 

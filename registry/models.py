@@ -1,11 +1,11 @@
 """The nouns of the catalog, as frozen documents. Words: docs/concepts/words.md."""
 
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from registry.canonical import Document, decode
+from registry.canonical import Document, decode, later
 from registry.digests import Digest
 from registry.errors import InvalidDocument
 from registry.names import LIVE, Name
@@ -29,6 +29,9 @@ class Quota(Document):
     tokens_per_day: int | None = Field(default=None, ge=0)
     """UTC days."""
     concurrent_requests: int | None = Field(default=None, ge=0)
+    weight: int | None = Field(default=None, ge=1, le=1000, exclude_if=lambda weight: weight is None)
+    """Share of a busy engine, beside tenants of weight 1 (None). Left out of the canonical bytes without one,
+    so that quotas of before keep theirs."""
 
 
 class Tenant(Document):
@@ -55,6 +58,9 @@ class Key(Document):
     """For people: what the key is for."""
     root: Name | None = None
     """The first key of this line of rotations; None when it replaced none."""
+    quota: Quota | None = Field(default=None, exclude_if=lambda quota: quota is None)
+    """What this key may use, within what its tenant may; shared by a key and all that replace it. Its weight
+    means nothing. Left out of the canonical bytes without one."""
 
     @property
     def line(self) -> str:
@@ -77,12 +83,64 @@ class Base(Document):
 
 
 class Sampling(Document):
-    """Bounds the policy puts on a request; a request may ask for less, never for more."""
+    """Bounds the policy puts on a request: one that asks for more is refused, never clamped."""
 
     max_tokens: int = Field(default=256, ge=1, le=131072)
     temperature: float = Field(default=0.0, ge=0, le=2)
     """Used when the request names none."""
     max_temperature: float = Field(default=2.0, ge=0, le=2)
+    min_temperature: float = later(0.0, ge=0, le=2)
+    top_p: float | None = later(None, gt=0, le=1)
+    """Used when the request names none; None leaves it to the engine."""
+    min_top_p: float = later(0.0, ge=0, le=1)
+    max_top_p: float = later(1.0, gt=0, le=1)
+    max_penalty: float = later(2.0, ge=0, le=2)
+    """Of presence_penalty and frequency_penalty, in either direction."""
+    max_choices: int = later(128, ge=1, le=128)
+    """Answers to one question (OpenAI's ``n``)."""
+    logprobs: bool = later(default=True)
+    """Whether a request may ask for them: with enough of them a model can be copied."""
+    max_top_logprobs: int = later(20, ge=0, le=20)
+
+
+class Turn(Document):
+    """A message of an example conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str = Field(min_length=1, max_length=32768)
+
+
+class OnInvalid(StrEnum):
+    """What becomes of an answer that does not satisfy the policy."""
+
+    ERROR = "error"
+    RETRY = "retry"
+    """The engine is asked once more, if nothing of the answer was sent; then an error."""
+
+
+class ClientSchema(StrEnum):
+    """What becomes of a schema that a client sends."""
+
+    REFUSE = "refuse"
+    """Only the policy's own is accepted."""
+    NARROW = "narrow"
+    """It is applied if it can be seen to accept nothing that the policy does not."""
+
+
+class Retention(StrEnum):
+    """What is kept of a question and its answer, beside the facts in the record."""
+
+    NONE = "none"
+    DIGESTS = "digests"
+    """SHA-256 of both: whoever has the text can prove it is the one, or guess a short one."""
+    HMAC = "hmac"
+    """Keyed digests of both: only who holds the tenant's key can tell."""
+    FULL = "full"
+    """Keyed digests, and both texts encrypted with the tenant's key."""
+
+
+ANY_TOOL = "*"
+ToolName = Annotated[str, StringConstraints(pattern=r"^([a-zA-Z0-9_-]{1,64}|\*)$")]
 
 
 class Policy(Document):
@@ -98,6 +156,15 @@ class Policy(Document):
     """
     system_prompt: str | None = Field(default=None, max_length=32768)
     sampling: Sampling = Sampling()
+    prompt: tuple[Turn, ...] = later((), max_length=64)
+    """Examples, put between the system prompt and the client's messages."""
+    tools: tuple[ToolName, ...] = later((), max_length=128)
+    """Names of functions that a client may offer to the model. Empty: none; ``("*",)``: any."""
+    on_invalid: OnInvalid = later(OnInvalid.ERROR)
+    client_schema: ClientSchema = later(ClientSchema.REFUSE)
+    retention: Retention = later(Retention.DIGESTS)
+    intent_durable: bool = later(default=False)
+    """Whether a line that says who is about to be asked what is on disk before the engine is asked."""
 
     def answer_schema(self) -> dict[str, Any] | None:
         """The parsed schema, properties in the author's order; raises InvalidDocument if it is no object."""
@@ -240,5 +307,16 @@ class RecordHead(Document):
     kind: Literal["tenon.record-head/v1"] = "tenon.record-head/v1"
     writer: str = Field(min_length=1, max_length=200)
     seq: int = Field(ge=0)
+    """Of the last record that the head covers."""
     digest: Digest
     at: str = Field(max_length=40)
+    first: int | None = later(None, ge=0)
+    root: Digest | None = later(None)
+    """Merkle root (RFC 6962) over the digests of the records ``first`` to ``seq``: a record's place under the
+    head can be proved without showing any other record. Older heads have none, and the bytes without."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.first is None) != (self.root is None) or (self.first or 0) > self.seq:
+            raise ValueError("a root covers the records from first to seq")
+        return self

@@ -13,8 +13,10 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from registry import canonical
+from registry.contradictions import check_parts
 from registry.errors import InvalidDocument, UnsupportedSchema
 from registry.models import Policy
+from registry.pattern_work import pattern_work
 from registry.patterns import pattern_fault
 
 MAX_BYTES = 64 * 1024
@@ -23,6 +25,8 @@ MAX_DEPTH = 24
 """Schemas inside schemas with every ``$ref`` followed: bounds what a small text can unfold to."""
 MAX_COUNT = 65_536
 """Of minLength, maxItems and their like."""
+MAX_PATTERN_WORK = 50_000
+"""Microseconds, of all patterns of a schema: 12 MB, once for each policy that a router is asked for."""
 MAX_FAULTS = 50
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -53,9 +57,11 @@ class SchemaFault:
 
 
 def check_policy(policy: Policy) -> None:
-    """Raises :class:`UnsupportedSchema`, or InvalidDocument when the schema is not even a JSON object."""
+    """Raises :class:`UnsupportedSchema`, PolicyContradicts, or InvalidDocument when the schema is not even a
+    JSON object."""
     if policy.json_schema is not None:
         _refuse(lint_text(policy.json_schema))
+    check_parts(policy)
 
 
 def lint_text(text: str) -> tuple[SchemaFault, ...]:
@@ -92,7 +98,7 @@ def lint(schema: dict[str, Any]) -> tuple[SchemaFault, ...]:
         return (SchemaFault("", "schema", "nested too deeply"),)
     faults = list(_walk(schema, ""))
     if not faults:
-        faults = list(_validity(schema)) or list(_unfolded(schema))
+        faults = list(_heavy(schema)) or list(_validity(schema)) or list(_unfolded(schema))
     return tuple(faults[:MAX_FAULTS])
 
 
@@ -140,6 +146,27 @@ def _value_fault(keyword: str, value: Any, *, root: bool) -> str:
     elif keyword in COUNTS and isinstance(value, int) and value > MAX_COUNT:
         why = f"more than {MAX_COUNT}"
     return why
+
+
+def patterns_work(schema: Any, at: str = "") -> Iterator[tuple[str, int]]:
+    """(JSON pointer, microseconds) of each ``pattern`` of an allowed schema."""
+    if not isinstance(schema, dict):
+        return
+    if isinstance(schema.get("pattern"), str):
+        yield at, pattern_work(schema["pattern"])
+    for name, inner in _inside(schema):
+        yield from patterns_work(inner, f"{at}/{name}")
+
+
+def _heavy(schema: dict[str, Any]) -> Iterator[SchemaFault]:
+    """The pattern with which it becomes too much: compiling them holds up everything else."""
+    total = 0
+    for at, work in patterns_work(schema):
+        total += work
+        if total > MAX_PATTERN_WORK:
+            why = "the patterns are too large to be checked: repeat less, or use [A-Za-z0-9_] instead of \\w"
+            yield SchemaFault(at, "pattern", why)
+            return
 
 
 def _inside(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
-from registry.canonical import Document
+from registry.canonical import Document, later
 from registry.digests import Digest
 from registry.names import Name
 
@@ -47,9 +47,19 @@ class UsageBatch(Document):
     """Counted by one writer since its batch before; sending the newest one twice counts it once.
 
     A writer sends in order: the next batch only after the answer to the one before. One that starts again
-    without knowing its ``seq`` takes a new name.
+    asks for its newest ``seq``, and says in ``after`` which one it was told.
     """
 
     writer: str = Field(min_length=1, max_length=200)
     seq: int = Field(ge=0)
+    after: int | None = later(None, ge=-1)
+    """The batch is refused unless this is the seq of the newest one (-1: there is none). None: any before."""
     lines: tuple[UsageLine, ...] = Field(max_length=10_000)
+
+
+class UsageCounted(Document):
+    """How far a writer was counted."""
+
+    writer: str
+    seq: int = Field(ge=-1)
+    """Of its newest batch; -1 before any."""

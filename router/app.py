@@ -3,6 +3,7 @@
 No framework: per-request framework work cost more than everything the router promises (docs/concepts).
 """
 
+import asyncio
 import logging
 import re
 import secrets
@@ -16,23 +17,38 @@ import orjson
 
 from registry.clock import Clock, SystemClock
 from registry.signing.keys import Signer
-from router import metrics, problems, receipts
+from router import metrics, observation, problems, receipts
+from router.admission import Admission, Alone, CountExchange, Hours, Patience, Queue
 from router.auth import authenticate
-from router.errors import InvalidApiKey, PathNotFound, ReceiptNotFound, RouterError
+from router.circuit import Circuits
+from router.entropy import Entropy
+from router.errors import InvalidApiKey, ModelNotFound, PathNotFound, ReceiptNotFound, RouterError
 from router.exchange import Exchange, Message, RawHeaders, Receive, Send
 from router.feed import Feed
-from router.forwarding import AiohttpEngines
+from router.headers import Headers
 from router.limits import Cadence, Freshness, Limits, Timeouts
+from router.logs import AccessLog
 from router.pipeline import Pipeline
-from router.placement import Leases
-from router.ports import Engines, FeedSource, HeadSink
+from router.placement import Leases, Placement
+from router.ports import Counters, Engines, FeedSource, HeadSink, Spans, UsageSink
+from router.reach import Reach, always, takes_connections
 from router.records.heads import Heads
 from router.records.log import RecordLog
 from router.records.segments import Segments
+from router.retention import Retainer
+from router.shadowing import ShadowLimits, Shadows
+from router.surfaces import every
+from router.surfaces.messages.question import bearer
+from router.tables import Principal, Tables
+from router.tokens import Tokens
+from router.upstream import EnginePool
+from router.usage import UsageReports
 
 _log = logging.getLogger(__name__)
 _WRITER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _LEAST_SALT = 32
+_CUT_SECONDS = 2.0
+"""For the records of requests that the server cut; the log closes after them."""
 
 
 class RouterApp:
@@ -42,19 +58,35 @@ class RouterApp:
         self,
         *,
         pipeline: Pipeline,
+        counts: CountExchange,
+        usage: UsageReports | None,
         heads: Heads,
         signer: Signer,
         metrics: metrics.Metrics,
         metrics_token: str | None,
+        reach: Reach,
+        spans: Spans | None,
+        access: AccessLog | None,
     ) -> None:
         self._pipeline = pipeline
+        self.drain = pipeline.drain
+        self.counts = counts
+        self.admission = pipeline.admission
+        self.queue = pipeline.queue
         self.feed = pipeline.feed
         self.records = pipeline.log
         self._heads = heads
+        self.usage = usage
         self._signer = signer
         self._metrics = metrics
         self._metrics_token = metrics_token
+        self._reach = reach
+        self._spans = spans
+        self._access = access
         self._stack = AsyncExitStack()
+        self._surfaces = {surface.path: surface for surface in every.SURFACES}
+        self.direct = frozenset(path.encode("ascii") for path in self._surfaces)
+        """Paths whose POST requests may come to ``answer`` by themselves (``router.direct``)."""
         self._routes = {
             "/v1/models": self._models,
             "/healthz": self._healthz,
@@ -62,33 +94,65 @@ class RouterApp:
             "/metrics": self._scrape,
         }
 
+    def metric_names(self) -> set[str]:
+        """Every metric that ``/metrics`` may hold."""
+        return self._metrics.names()
+
     async def start(self) -> None:
         """Raises RecordCorrupt or RecordsBusy when the audit trail cannot be continued."""
         async with AsyncExitStack() as stack:
             await self.records.open()
             stack.push_async_callback(self.records.close)
+            stack.push_async_callback(self._pipeline.retainer.close)
             await self._pipeline.engines.start()
             stack.push_async_callback(self._pipeline.engines.stop)
             await self._heads.start()
             stack.push_async_callback(self._heads.stop)
+            if self.usage is not None:
+                await self.usage.start()
+                stack.push_async_callback(self.usage.stop)
+            if self._access is not None:
+                stack.push_async_callback(self._access.close)
+            if self._spans is not None:
+                stack.push_async_callback(asyncio.to_thread, self._spans.close)
+            await self._pipeline.placement.leases.start()
+            stack.push_async_callback(self._pipeline.placement.leases.stop)
+            await self._pipeline.shadows.start()
+            stack.push_async_callback(self._pipeline.shadows.stop)
+            if self._pipeline.tokens is not None:
+                await self._pipeline.tokens.start()
+                stack.push_async_callback(self._pipeline.tokens.stop)
+            await self.counts.start()
+            stack.push_async_callback(self.counts.stop)
             await self.feed.start()
             stack.push_async_callback(self.feed.stop)
+            await self._reach.start()
+            stack.push_async_callback(self._reach.stop)
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
+        await self.drain.quiet(_CUT_SECONDS)
         await self._stack.aclose()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
+            surface = self._surfaces.get(scope["path"]) if scope["method"] == "POST" else None
             exchange = Exchange(scope, receive, send)
-            if scope["method"] == "POST" and scope["path"] == "/v1/chat/completions":
-                await self._pipeline.run(exchange)
+            if surface is not None:
+                await self.answer(exchange, scope["path"])
             else:
                 await self._small(exchange, scope)
         else:  # a websocket: accepting none closes it
             await send({"type": "websocket.close"})
+
+    async def answer(self, exchange: Exchange, path: str) -> None:
+        """A POST to one of the surfaces."""
+        surface = self._surfaces[path]
+        if surface is every.MESSAGES:
+            exchange.headers = Headers(bearer(exchange.headers.raw))
+        await self._pipeline.run(exchange, surface)
 
     async def _small(self, exchange: Exchange, scope: Message) -> None:
         path = scope["path"]
@@ -97,6 +161,8 @@ class RouterApp:
                 raise PathNotFound
             if path in self._routes:
                 await self._routes[path](exchange)
+            elif path.startswith("/v1/models/"):
+                await self._model(exchange, path.removeprefix("/v1/models/"))
             elif path.startswith("/v1/receipts/"):
                 await self._receipt(exchange, path.removeprefix("/v1/receipts/"))
             else:
@@ -108,17 +174,25 @@ class RouterApp:
                 refusal = problems.public(error)
                 await exchange.respond(refusal.status, problems.body(refusal), _challenge(refusal))
 
+    def _authenticate(self, exchange: Exchange, tables: Tables) -> Principal:
+        now = self._pipeline.clock.now()
+        return authenticate(exchange.headers, tables, now, self._pipeline.tokens)
+
     async def _models(self, exchange: Exchange) -> None:
         tables = self.feed.tables()
-        principal = authenticate(exchange.headers, tables, self._pipeline.clock.now())
-        listed = [
-            {"id": name, "object": "model", "created": 0, "owned_by": principal.tenant}
-            for name in tables.models(principal.tenant)
-        ]
+        principal = self._authenticate(exchange, tables)
+        listed = [_card(name, principal) for name in tables.models(principal.tenant)]
         await exchange.respond(200, orjson.dumps({"object": "list", "data": listed}), [])
 
+    async def _model(self, exchange: Exchange, name: str) -> None:
+        tables = self.feed.tables()
+        principal = self._authenticate(exchange, tables)
+        if name not in tables.routes.get(principal.tenant, ()):
+            raise ModelNotFound
+        await exchange.respond(200, orjson.dumps(_card(name, principal)), [])
+
     async def _receipt(self, exchange: Exchange, record: str) -> None:
-        principal = authenticate(exchange.headers, self.feed.tables(), self._pipeline.clock.now())
+        principal = self._authenticate(exchange, self.feed.tables())
         line = await self.records.read(record, principal.tenant)
         if line is None:
             raise ReceiptNotFound
@@ -128,7 +202,8 @@ class RouterApp:
         await exchange.respond(200, b'{"ok":true}', [])
 
     async def _readyz(self, exchange: Exchange) -> None:
-        reasons = self.feed.reasons()
+        reasons = ["this router is about to stop"] if self.drain.under_way else []
+        reasons += [*self.feed.reasons(), *self._reach.reasons()]
         if self.records.fault is not None:
             reasons.append(f"records cannot be written: {self.records.fault}")
         body: dict[str, Any] = {"ready": not reasons, "reasons": reasons}
@@ -140,7 +215,7 @@ class RouterApp:
             expected = f"Bearer {self._metrics_token}".encode()
             if len(shown) != 1 or not secrets.compare_digest(shown[0].encode(), expected):
                 raise InvalidApiKey
-        body = self._metrics.render(self._pipeline.leases.engines())
+        body = self._metrics.render()
         await exchange.respond(200, body, [(b"content-type", metrics.CONTENT_TYPE.encode())])
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -171,15 +246,31 @@ def create_app(
     freshness: Freshness | None = None,
     cadence: Cadence | None = None,
     metrics_token: str | None = None,
+    counters: Counters | None = None,
+    usage: UsageSink | None = None,
+    patience: Patience | None = None,
+    token_bytes: float = 1.0,
+    spans: Spans | None = None,
+    access: AccessLog | None = None,
+    tokens: Tokens | None = None,
+    shadows: ShadowLimits | None = None,
+    retention_key: bytes | None = None,
     clock: Clock | None = None,
     ticks: Callable[[], float] = time.monotonic,
-    entropy: Callable[[int], bytes] = secrets.token_bytes,
+    entropy: Callable[[int], bytes] | None = None,
 ) -> RouterApp:
     """Put a router together; nothing is opened or started before its lifespan begins.
 
     ``writer`` names this router's record chain (``records_dir/writer``) and must be its alone.
     ``salt_secret``: at least 32 random bytes, the same in all routers of a deployment.
+    ``spans`` and ``access`` (``router.tracing``, ``router.logs``) are off unless given.
+    ``tokens``: an identity provider's, taken beside keys if given.
     ``metrics_token``: if given, ``/metrics`` asks for it and names tenants; else it is open and names none.
+    ``counters``: where routers meet; without, each keeps the limits alone. ``patience``: of the queue.
+    ``usage``: where it is told what tenants used; without, the records alone tell it.
+    ``retention_key``: wraps the tenants' keys of policies that keep keyed digests or texts; without, their
+    requests are refused.
+    ``token_bytes``: bytes of a prompt for which a token is reserved.
     Raises ValueError for values that would switch a protection off.
     """
     if not _WRITER.fullmatch(writer):
@@ -188,48 +279,79 @@ def create_app(
         raise ValueError(f"salt_secret needs at least {_LEAST_SALT} bytes")
     if signer.role != "router":
         raise ValueError("the signer of a router needs the role router")
-    clock = clock or SystemClock()
+    clock, entropy = clock or SystemClock(), entropy or Entropy()
     cadence = cadence or Cadence()
     segments = Segments(records_dir / writer, writer=writer, segment_bytes=cadence.segment_bytes)
-    log = RecordLog(segments, writer=writer, clock=clock, cadence=cadence)
+    log = RecordLog(segments, writer=writer, clock=clock, cadence=cadence, key=signer.public)
     measured = metrics.Metrics(name_tenants=metrics_token is not None)
+    timeouts = timeouts or Timeouts()
+    asked = engines or EnginePool(timeouts)
+    placement = Placement(Leases(seconds=timeouts.whole, ticks=ticks), Circuits(ticks))
+    hours = Hours(wall=clock.now, ticks=ticks)
+    queue = Queue(patience or Patience(), ticks=ticks)
+    admission = Admission(hours, token_bytes=token_bytes)
+    counts = CountExchange(
+        counters or Alone(),
+        admission,
+        queue,
+        hours,
+        writer=f"{writer}.{entropy(8).hex()}",
+        ticks=ticks,
+    )
     pipeline = Pipeline(
+        admission=admission,
+        queue=queue,
         feed=Feed(feed, freshness=freshness or Freshness(), ticks=ticks),
-        engines=engines or AiohttpEngines(timeouts or Timeouts()),
-        leases=Leases(),
+        engines=asked,
+        placement=placement,
         log=log,
         limits=limits or Limits(),
         salt_secret=salt_secret,
         clock=clock,
         ticks=ticks,
         entropy=entropy,
-        finished=measured.finished,
+        finished=observation.finishing(measured, spans, access),
+        spans=spans,
+        tokens=tokens,
+        shadows=Shadows(
+            engines=asked,
+            placement=placement,
+            room=queue,
+            log=log,
+            salt_secret=salt_secret,
+            clock=clock,
+            ticks=ticks,
+            entropy=entropy,
+            limits=shadows,
+        ),
+        retainer=Retainer.beside(
+            records_dir / writer,
+            retention_key,
+            segment_bytes=cadence.segment_bytes,
+            ticks=ticks,
+            entropy=entropy,
+        ),
     )
     sender = Heads(log=log, sink=heads, signer=signer, writer=writer, clock=clock, cadence=cadence)
-    _watch(measured, pipeline, sender)
+    reports = UsageReports(usage, log, records_dir / writer, writer=writer) if usage is not None else None
+    reach = Reach(pipeline.feed.engine_urls, takes_connections if engines is None else always)
+    observation.watch(measured, pipeline, sender, reports, reach, spans, access)
     return RouterApp(
-        pipeline=pipeline, heads=sender, signer=signer, metrics=measured, metrics_token=metrics_token
+        pipeline=pipeline,
+        counts=counts,
+        usage=reports,
+        heads=sender,
+        signer=signer,
+        metrics=measured,
+        metrics_token=metrics_token,
+        reach=reach,
+        spans=spans,
+        access=access,
     )
 
 
-def _watch(measured: metrics.Metrics, pipeline: Pipeline, heads: Heads) -> None:
-    feed, log = pipeline.feed, pipeline.log
-    measured.watch("tenon_feed_age_seconds", "Since the registry was last heard", lambda: feed.age)
-    measured.watch("tenon_feed_lag_entries", "Log entries told of and not in force yet", lambda: feed.lag)
-    measured.watch(
-        "tenon_feed_size", "Log entries behind the tables", lambda: feed.latest.size if feed.latest else 0
-    )
-    measured.watch(
-        "tenon_attested_places", "Usable attested slots", lambda: feed.latest.attested if feed.latest else 0
-    )
-    measured.watch(
-        "tenon_feed_faults",
-        "Parts of the state left out",
-        lambda: len(feed.latest.faults) if feed.latest else 0,
-    )
-    measured.watch("tenon_records_waiting", "Record lines not yet on disk", lambda: log.waiting)
-    measured.watch("tenon_records_broken", "1 while records cannot be written", lambda: log.fault is not None)
-    measured.watch("tenon_record_heads_unsent", "Durable lines no accepted head covers", lambda: heads.unsent)
+def _card(name: str, principal: Principal) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": principal.tenant}
 
 
 def _challenge(error: RouterError) -> RawHeaders:

@@ -4,13 +4,16 @@
     ├── MissingApiKey, InvalidApiKey                     401
     ├── TenantMismatch, RoleForbidden, TenantSuspended   403
     ├── InvalidRequest, DuplicateHeader, UnsupportedParameter, SamplingOutOfBounds,
-    │   ResponseFormatConflict, MetadataUnmatched, MetadataRequired, EngineRejectedRequest    400
-    ├── ModelNotFound, ReceiptNotFound, PathNotFound     404
-    ├── RouteAmbiguous 409, AliasExpired                 410
-    ├── RequestTimeout 408, RequestTooLarge 413, OutputTruncated 422, ClientGone 499
-    ├── EngineFailed, EngineAnswerMismatch, EngineInterrupted, OutputInvalid                  502
+    │   ResponseFormatConflict, MetadataUnmatched, MetadataRequired, EngineRejectedRequest,
+    │   RequestOverLimit                             400
+    ├── ModelNotFound, ReceiptNotFound, PathNotFound, TextNotKept     404
+    ├── RouteAmbiguous 409, AliasExpired, TextUnreadable 410
+    ├── RateLimited, BudgetSpent                         429
+    ├── RequestTimeout 408, RequestTooLarge 413, OutputTruncated 422, OutputRefused 422, ClientGone 499
+    ├── EngineFailed, EngineAnswerMismatch, EngineInterrupted, OutputInvalid,
+    │   ToolCallInvalid                                                                     502
     ├── RouterNotReady, RouteUnusable, AdapterNotReady, EngineUnavailable, RecordUnavailable,
-    │   RecordsBusy                                  503
+    │   RecordsBusy, RetentionUnavailable, Overloaded, RouterDraining                      503
     ├── EngineTimeout                                    504
     └── Internal                                         500
 
@@ -18,11 +21,16 @@ Only these reach a client (``router.problems``); their sentences never carry a t
 words, or text of a prompt. ``facts["param"]`` becomes the envelope's ``param``.
 """
 
+from collections.abc import Sequence
+
 from registry.errors import TenonError
 
 
 class RouterError(TenonError):
     """Root of what a client of the router may be told."""
+
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    """Of the response that tells it."""
 
 
 class MissingApiKey(RouterError):
@@ -91,6 +99,34 @@ class ResponseFormatConflict(RouterError):
     hint = "leave response_format out: the policy's schema is applied for you"
 
 
+class ToolNotAllowed(RouterError):
+    code, status = "tool_not_allowed", 400
+    hint = "an administrator adds the tool's name to the policy of this route"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the policy of this route does not allow the tool {name[:64]!r}", param="tools")
+
+
+class EndpointNotAllowed(RouterError):
+    """The endpoint has no place for something that the policy demands of every answer."""
+
+    code, status = "endpoint_not_allowed", 400
+    hint = "ask POST /v1/chat/completions, or have a route with another policy"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the policy of this route has {what}, which this endpoint cannot apply", param="model"
+        )
+
+
+class EndpointUnsupported(RouterError):
+    code, status = "endpoint_unsupported", 400
+    hint = "ask an endpoint that the model's base serves; most serve chat completions"
+
+    def __init__(self) -> None:
+        super().__init__("the base of this model does not serve this endpoint", param="model")
+
+
 class MetadataUnmatched(RouterError):
     code, status = "metadata_unmatched", 400
     hint = "check the header's value; an unknown value never falls back to the default route"
@@ -125,6 +161,59 @@ class PathNotFound(RouterError):
 
     def __init__(self) -> None:
         super().__init__("there is nothing at this method and path")
+
+
+class Limited(RouterError):
+    """A limit of the tenant or of the key."""
+
+
+class RateLimited(Limited):
+    code, status = "rate_limit_exceeded", 429
+    hint = "try again after the seconds in Retry-After; the headers x-ratelimit-… tell what is left"
+
+    def __init__(self, what: str, limit: int, retry_after: int) -> None:
+        super().__init__(f"the limit of {limit} {what} is reached; try again in {retry_after} s")
+        self.headers = [(b"retry-after", b"%d" % retry_after)]
+
+
+class BudgetSpent(Limited):
+    code, status = "insufficient_quota", 429
+    hint = "the budget is there again at midnight UTC; an administrator of the platform can raise it"
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        super().__init__(f"what is left of the limit of {limit} tokens per day does not suffice")
+        # OpenAI's clients try again by themselves, in seconds, unless they are told not to.
+        self.headers = [(b"retry-after", b"%d" % retry_after), (b"x-should-retry", b"false")]
+
+
+class RequestOverLimit(Limited):
+    """Not 429: clients try those again by themselves, and this request never passes."""
+
+    code, status = "request_over_limit", 400
+    hint = "ask for fewer max_tokens or a smaller n: no waiting makes this request fit"
+
+    def __init__(self, tokens: int, limit: int, what: str) -> None:
+        super().__init__(
+            f"max_tokens × n is {tokens}, more than the limit of {limit} {what}", param="max_tokens"
+        )
+
+
+class Overloaded(RouterError):
+    code, status = "overloaded", 503
+    hint = "try again after the seconds in Retry-After"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("the engines of this model are busy, and the queue in front of them is too long")
+        self.headers = [(b"retry-after", b"%d" % retry_after)]
+
+
+class SchemasTooLarge(RouterError):
+    code, status = "schemas_too_large", 429
+    hint = "send fewer different tools and response formats at a time, with smaller patterns"
+
+    def __init__(self) -> None:
+        super().__init__("the schemas that your requests under way brought along take too much memory")
+        self.headers = [(b"retry-after", b"1")]
 
 
 class RequestTimeout(RouterError):
@@ -162,6 +251,16 @@ class OutputTruncated(RouterError):
         super().__init__("the answer reached max_tokens before it satisfied the policy", param="max_tokens")
 
 
+class OutputRefused(RouterError):
+    """The model declined, in the way it has for that; its words are not passed on as an answer."""
+
+    code, status = "output_refused", 422
+    hint = "the model declined to answer this: change the question"
+
+    def __init__(self) -> None:
+        super().__init__("the model declined, so there is no answer that satisfies the policy")
+
+
 class ClientGone(RouterError):
     """Never sent to anybody; it is how a record says that the client hung up (nginx's 499)."""
 
@@ -187,6 +286,10 @@ class EngineFailed(RouterError):
         super().__init__("the engine failed to answer")
 
 
+class EngineAnswered(EngineFailed):
+    """It answered, with an error or with more than is taken: it lives, and the request may be the reason."""
+
+
 class EngineAnswerMismatch(RouterError):
     code, status = "engine_answer_mismatch", 502
     hint = "nothing of that answer was passed on; tell the operator the record id"
@@ -203,6 +306,10 @@ class EngineInterrupted(RouterError):
         super().__init__("the engine stopped before its answer was complete")
 
 
+class EngineStopped(EngineInterrupted):
+    """It said so itself: an error in the stream, or an end that is none. It lives."""
+
+
 class OutputInvalid(RouterError):
     code, status = "output_invalid", 502
     hint = "discard the answer: it does not satisfy the policy's schema"
@@ -211,9 +318,39 @@ class OutputInvalid(RouterError):
         super().__init__("the answer does not satisfy the policy's schema")
 
 
+class ToolCallInvalid(OutputInvalid):
+    code = "tool_call_invalid"
+    hint = "discard the answer: it calls a tool that was not offered, or with arguments its schema forbids"
+
+    def __init__(self) -> None:
+        RouterError.__init__(self, "the answer's tool calls are not what the request asked for")
+
+
 class RouterNotReady(RouterError):
     code, status = "router_not_ready", 503
     hint = "try again in a moment"
+
+
+class RouterDraining(RouterError):
+    """It was told to stop: what is under way ends, and a load balancer has other routers."""
+
+    code, status = "router_draining", 503
+    hint = "ask again: another router answers"
+
+    def __init__(self) -> None:
+        super().__init__("this router is about to stop")
+        self.headers = [(b"retry-after", b"1")]
+
+
+class RouterStopped(RouterError):
+    """The time for draining was over, or it was told to stop a second time."""
+
+    code, status = "router_stopped", 503
+    hint = "ask again: another router answers"
+
+    def __init__(self) -> None:
+        super().__init__("this router stopped before the answer was complete")
+        self.headers = [(b"retry-after", b"1")]
 
 
 class RouteUnusable(RouterError):
@@ -250,6 +387,34 @@ class RecordUnavailable(RouterError):
 
     def __init__(self) -> None:
         super().__init__("the audit record could not be written")
+
+
+class RetentionUnavailable(RouterError):
+    code, status = "retention_unavailable", 503
+    hint = "an operator must give the router the retention key that its tenant keys were made with"
+
+    def __init__(self) -> None:
+        super().__init__("what the policy demands to be kept cannot be kept")
+
+
+class TextNotKept(RouterError):
+    """Told to operators only: no route of the router gives kept texts away."""
+
+    code, status = "text_not_kept", 404
+    hint = "texts are kept under policies whose retention is full, from when that was published"
+
+    def __init__(self) -> None:
+        super().__init__("no text is kept for this record here")
+
+
+class TextUnreadable(RouterError):
+    """Told to operators only."""
+
+    code, status = "text_unreadable", 410
+    hint = "what a deleted tenant key sealed is gone for good; else the file was changed: see a backup"
+
+    def __init__(self) -> None:
+        super().__init__("the text was sealed with a key that is gone, or it was changed")
 
 
 class RecordsBusy(RouterError):

@@ -65,6 +65,12 @@ class Feed:
             found.append("no engine is attested for any version")
         return found
 
+    def engine_urls(self) -> set[str]:
+        """Where requests may have to go: engines in which some version is attested."""
+        if self._tables is None:
+            return set()
+        return {place.url for held in self._tables.places.values() for place in held.places}
+
     async def start(self) -> None:
         self._task = asyncio.create_task(self._follow())
 

@@ -4,14 +4,19 @@ from collections.abc import Iterable
 
 
 class Headers:
-    __slots__ = ("_table",)
+    __slots__ = ("_table", "raw")
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        table: dict[str, list[str]] = {}
-        for name, value in raw:
-            table.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        self._table = table
+        """``raw``: names in lower case, as ASGI has them."""
+        self.raw = list(raw)
+        self._table = dict(self.raw)
 
     def every(self, name: str) -> list[str]:
         """All values of ``name`` (lower case), in order; empty when it was not sent."""
-        return self._table.get(name, [])
+        key = name.encode("latin-1", "replace")
+        value = self._table.get(key)
+        if value is None:
+            return []
+        if len(self._table) == len(self.raw):  # no name came twice
+            return [value.decode("latin-1")]
+        return [value.decode("latin-1") for each, value in self.raw if each == key]

@@ -1,42 +1,129 @@
-"""place and lease: which attested engine is asked, and the count that shows a slot is in use."""
+"""place and lease: which attested engine is asked, and the hold that shows its slot is in use.
 
+The rule, in this order (docs/concepts/placement.md):
+
+1. residency: only engines that were attested for the version, in the boot that was attested;
+2. not those whose circuit is open, nor those that this request tried already;
+3. load: those that are not busier than BOUND times the average are calm (there is always one);
+4. affinity: of the calm ones, the one that the conversation hashes to, because its cache holds the prefix.
+
+The same requests in the same order get the same engines, in any process.
+"""
+
+import asyncio
+import logging
+import math
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
+from zlib import crc32
 
 from registry.digests import Digest
+from router.circuit import SERVED, Circuits
+from router.errors import EngineTimeout
+from router.headers import Headers
 from router.places import Place
+from router.resolution import CONVERSATION
+from router.surfaces.surface import Question
 
 K = TypeVar("K")
+_log = logging.getLogger(__name__)
+BOUND = 1.25
+"""Mirrokni, Thorup, Zadimoghaddam, "Consistent hashing with bounded loads" (2018): at 1.25 no engine gets
+more than a quarter above its share, and a conversation moves only then."""
+LEASE_SECONDS = 3600.0
+_LOOK_SECONDS = 1.0
+_PREFIX = 1024
+"""Characters of each message that are hashed: more would not keep a cache warmer."""
+_MASK = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
 class Lease:
     """A request's hold on a version in an engine's slot, from before it is sent until after the last byte."""
 
-    place: Place
-    version: Digest
+    __slots__ = ("ended", "place", "until", "version")
+
+    def __init__(
+        self, place: Place, version: Digest, until: float, ended: Callable[[], object] | None
+    ) -> None:
+        self.place = place
+        self.version = version
+        self.until = until
+        self.ended = ended
 
 
 class Leases:
-    """Requests in flight. A slot is held while its count is above zero."""
+    """Requests in flight. A slot is held while its count is above zero, and no longer than the TTL lasts."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, seconds: float = LEASE_SECONDS, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``seconds``: beyond any exchange that its timeouts let live. ``ticks``: monotonic seconds."""
+        self._seconds = seconds
+        self._ticks = ticks
+        self._open: dict[Lease, None] = {}
+        """In the order of their end: all live equally long."""
         self._slots: Counter[tuple[str, Digest]] = Counter()
         self._engines: Counter[str] = Counter()
+        self._timer: asyncio.TimerHandle | None = None
+        self.expired = 0
+        """Leases that outlived their TTL: each is a fault of the router or of its settings."""
+
+    def take(self, place: Place, version: Digest, ended: Callable[[], object] | None = None) -> Lease:
+        """``ended`` is called if the lease expires: whoever holds it has lost it and must let go."""
+        lease = Lease(place, version, self._ticks() + self._seconds, ended)
+        self._open[lease] = None
+        self._slots[place.engine, version] += 1
+        self._engines[place.engine] += 1
+        return lease
+
+    def give(self, lease: Lease) -> None:
+        """Back; once is enough, and after it expired nothing is left to give."""
+        if self._open.pop(lease, _GONE) is None:
+            _release(self._slots, (lease.place.engine, lease.version))
+            _release(self._engines, lease.place.engine)
 
     @contextmanager
-    def hold(self, place: Place, version: Digest) -> Iterator[Lease]:
-        slot = (place.engine, version)
-        self._slots[slot] += 1
-        self._engines[place.engine] += 1
+    def hold(
+        self, place: Place, version: Digest, ended: Callable[[], object] | None = None
+    ) -> Iterator[Lease]:
+        lease = self.take(place, version, ended)
         try:
-            yield Lease(place, version)
+            yield lease
         finally:
-            _release(self._slots, slot)
-            _release(self._engines, place.engine)
+            self.give(lease)
+
+    def sweep(self) -> int:
+        """Release and report what outlived its TTL; how many there were. Looks at no others."""
+        now, found = self._ticks(), 0
+        while self._open and (lease := next(iter(self._open))).until <= now:
+            self.give(lease)
+            found += 1
+            _log.error(
+                "a lease on %s of engine %s outlived %.0f s and was released",
+                lease.version.short,
+                lease.place.engine,
+                self._seconds,
+            )
+            if lease.ended is not None:
+                lease.ended()
+        self.expired += found
+        return found
+
+    async def start(self) -> None:
+        """Look for expired leases now and then, also when nobody asks for anything."""
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self.sweep()
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
 
     def on_slot(self, engine: str, version: Digest) -> int:
         return self._slots[engine, version]
@@ -49,12 +136,110 @@ class Leases:
         return dict(self._engines)
 
 
+_GONE = object()
+
+
 def _release(counts: Counter[K], key: K) -> None:
     counts[key] -= 1
     if counts[key] == 0:
         del counts[key]
 
 
-def order(places: Sequence[Place], leases: Leases) -> list[Place]:
-    """Fewest requests in flight first; equals by name, so that the choice can be explained."""
-    return sorted(places, key=lambda place: (leases.on_engine(place.engine), place.engine))
+class Placement:
+    """Only this router's requests count as load: what other routers send is seen through its effects."""
+
+    __slots__ = ("circuits", "leases")
+
+    def __init__(self, leases: Leases, circuits: Circuits) -> None:
+        self.leases = leases
+        self.circuits = circuits
+
+    def visit(self, place: Place, version: Digest) -> "Visit":
+        """Around everything that is done with an engine for one request: its lease, and what its circuit
+        learns from how it ended. Leaves with EngineTimeout when the lease expires meanwhile."""
+        return Visit(self, place, version)
+
+    def next(self, places: Sequence[Place], affinity: int, tried: Container[str] = ()) -> Place | None:
+        """The engine to ask now; None when there is none left that may be asked."""
+        admits = self.circuits.admits
+        if len(places) == 1:
+            only = places[0]
+            return only if only.engine not in tried and admits(only) else None
+        return pick(
+            [place for place in places if place.engine not in tried and admits(place)],
+            self.leases.on_engine,
+            affinity,
+        )
+
+
+class Visit:
+    __slots__ = ("_expired", "_lease", "_place", "_placement", "_version", "_work")
+
+    def __init__(self, placement: Placement, place: Place, version: Digest) -> None:
+        self._placement = placement
+        self._place = place
+        self._version = version
+        self._expired = False
+
+    def __enter__(self) -> None:
+        self._work = asyncio.current_task()
+        self._placement.circuits.asked(self._place)
+        self._lease = self._placement.leases.take(self._place, self._version, self._expire)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._placement.leases.give(self._lease)
+        if error is None or isinstance(error, SERVED):
+            self._placement.circuits.succeeded(self._place)
+        elif self._expired and isinstance(error, asyncio.CancelledError) and self._work is not None:
+            self._work.uncancel()
+            late = EngineTimeout()
+            self._placement.circuits.failed(self._place, late)
+            raise late from None
+        else:
+            self._placement.circuits.failed(self._place, error)
+
+    def _expire(self) -> None:
+        """Nothing that an engine does may hold its slot for longer: what is under way there ends."""
+        self._expired = True
+        if self._work is not None:
+            self._work.cancel()
+
+
+def pick(places: Sequence[Place], on_engine: Callable[[str], int], affinity: int) -> Place | None:
+    """Steps 3 and 4 of the rule: the calm place that ``affinity`` prefers (weighted rendezvous hashing)."""
+    if len(places) < 2:
+        return places[0] if places else None
+    loads = [on_engine(place.engine) for place in places]
+    share = BOUND * (sum(loads) + 1) / sum([place.capacity for place in places])
+    best, least = None, math.inf
+    for place, load in zip(places, loads, strict=True):
+        if load < math.ceil(share * place.capacity):
+            cost = _cost(affinity, place)
+            if cost < least:
+                best, least = place, cost
+    return best
+
+
+def _cost(affinity: int, place: Place) -> float:
+    """Exponentially distributed with the capacity as its rate, so each engine wins in proportion to it."""
+    mixed = (affinity ^ place.seed) * 0xBF58476D1CE4E5B9 & _MASK  # the finalizer of splitmix64
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & _MASK
+    return -math.log(((mixed ^ mixed >> 31) + 1) / 18446744073709551616.0) / place.capacity
+
+
+def affinity_of(headers: Headers, question: Question) -> int:
+    """What requests of one conversation have in common: the id that the client names, else how it begins:
+    the system prompt and the first message after it.
+
+    CRC-32 is enough: what it decides is only where a cache is warm.
+    """
+    named = headers.every(CONVERSATION)
+    return crc32((named[0] if named else _opening(question)).encode("utf-8", "surrogatepass"))
+
+
+def _opening(question: Question) -> str:
+    texts = []
+    for message in question.messages[:2]:
+        content = message.get("content")
+        texts.append(content[:_PREFIX] if isinstance(content, str) else "")
+    return "\0".join(texts)

@@ -1,7 +1,9 @@
 """Where a version can be asked: the engines that were seen to behave as it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import blake2b
 from typing import NamedTuple
 
 from registry.digests import Digest
@@ -18,6 +20,19 @@ class Place:
     boot: str
     url: str
     attestation: Digest
+    capacity: int = 1
+    """Its LoRA slots: the only size that an engine declares, and what it can work on at a time (D13)."""
+    engine_version: str = ""
+    seed: int = field(init=False, compare=False, repr=False)
+    """64 bits of the engine's name, the same in all routers: which conversations prefer it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", _seed(self.engine))
+
+
+@cache
+def _seed(engine: str) -> int:
+    return int.from_bytes(blake2b(engine.encode(), digest_size=8).digest(), "big")
 
 
 class Held(NamedTuple):
@@ -85,4 +100,4 @@ def _place(state: State, slot: Slot) -> Place | None:
         return None
     if home.base != version.base or not usable(home):
         return None
-    return Place(home.engine, home.boot, home.url, slot.attestation)
+    return Place(home.engine, home.boot, home.url, slot.attestation, home.max_loras, home.engine_version)

@@ -1,10 +1,17 @@
 """What the data plane needs from outside. Fakes for all of it: ``router.testing``."""
 
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
+from registry.counting import CountAnswer, CountReport
 from registry.feed import News, Position
 from registry.signing.envelope import Envelope
+from registry.usage import UsageBatch
+from router.moments import Moments
+from router.traceparent import Context
+
+if TYPE_CHECKING:  # records need HeadSink of here
+    from router.records.record import Trace
 
 
 class FeedSource(Protocol):
@@ -28,14 +35,42 @@ class HeadSink(Protocol):
         ...
 
 
+class Counters(Protocol):
+    """Where routers tell each other what they let through."""
+
+    async def exchange(self, report: CountReport) -> CountAnswer:
+        """Keep what ``report`` says and answer with what the others said, of the subjects it asks about.
+
+        Reports are absolute: the same one twice, or one after its answer was lost, is counted once. May raise
+        anything: the router goes on with what it heard last.
+        """
+        ...
+
+
+class UsageSink(Protocol):
+    """Where it is kept what tenants used (the registry's database)."""
+
+    async def counted(self, writer: str) -> int:
+        """The seq of the writer's newest batch; -1 when it never sent one."""
+        ...
+
+    async def count(self, batch: UsageBatch) -> bool:
+        """Add the batch, once: False if this very batch was counted before. Raises for one that does not
+        follow the newest (``batch.after``), and may raise anything else: then nobody knows."""
+        ...
+
+
 class EngineAnswer(Protocol):
     """An engine's answer whose status is known and whose body is still arriving."""
 
     @property
     def status(self) -> int: ...
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body, as it arrives. Raises EngineInterrupted, EngineTimeout."""
+    async def read(self) -> bytes:
+        """All that arrived since the last call, or what arrives next; empty at the end of the body.
+
+        Raises EngineInterrupted, EngineFailed, EngineTimeout; what came before is read before that.
+        """
         ...
 
     async def close(self) -> None:
@@ -48,8 +83,9 @@ class Engines(Protocol):
 
     async def start(self) -> None: ...
 
-    async def ask(self, url: str, body: bytes) -> EngineAnswer:
-        """POST ``body`` (JSON) to an absolute ``url`` and wait for the status line.
+    async def ask(self, url: str, body: bytes, traceparent: bytes = b"") -> EngineAnswer:
+        """POST ``body`` (JSON) to an absolute ``url`` and wait for the status line. ``traceparent``, if
+        given, is the only header that differs between requests.
 
         Raises NothingSent when no connection could be opened (asking another engine is then safe),
         EngineUnavailable when the connection broke later, EngineTimeout.
@@ -57,3 +93,16 @@ class Engines(Protocol):
         ...
 
     async def stop(self) -> None: ...
+
+
+class Spans(Protocol):
+    """``router.tracing.Tracing``, named here because importing it costs 0.2 s and is wanted by few."""
+
+    @property
+    def dropped(self) -> int: ...
+
+    def begin(self, sent: Sequence[str]) -> Context | None: ...
+
+    def finished(self, trace: "Trace", moments: Moments) -> None: ...
+
+    def close(self) -> None: ...

@@ -6,7 +6,13 @@ import orjson
 
 from router.errors import Internal, RouterError
 
-_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 408: "timeout_error"}
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    429: "rate_limit_error",
+}
 
 
 def public(error: BaseException) -> RouterError:

@@ -37,6 +37,8 @@ class Target(NamedTuple):
     route: Route
     policy: CompiledPolicy
     live: Live
+    shadows: tuple[Live, ...] = ()
+    """Of the alias, those that some engine serves: they get copies and answer nobody."""
 
 
 def choose(principal: Principal, model: str, headers: Headers, tables: Tables) -> Route:
@@ -73,6 +75,9 @@ def resolve(route: Route, tables: Tables, *, unit: str, now: datetime) -> Target
 
     Raises RouteUnusable, AliasExpired, AdapterNotReady.
     """
+    known: Target | None = tables.targets.get(id(route))
+    if known is not None and known.route is route:
+        return known
     lazy = tables.policies.get(route.policy)
     # A route whose policy is missing or broken stays one: a less specific route must not take over.
     policy = lazy.compiled if lazy is not None and lazy.policy.tenant == route.tenant else None
@@ -83,7 +88,10 @@ def resolve(route: Route, tables: Tables, *, unit: str, now: datetime) -> Target
         raise AdapterNotReady
     if alias.expires_at is not None and passed(alias.expires_at, now):
         raise AliasExpired
-    return Target(route, policy, _live(alias, tables, unit))
+    target = Target(route, policy, _live(alias, tables, unit), _shadows(alias, tables))
+    if not alias.canaries and alias.expires_at is None:  # then it depends on the tables alone
+        tables.targets[id(route)] = target
+    return target
 
 
 def _live(alias: AliasState, tables: Tables, unit: str) -> Live:
@@ -97,6 +105,15 @@ def _live(alias: AliasState, tables: Tables, unit: str) -> Live:
     if held is None:
         raise AdapterNotReady
     return Live(version, alias.epoch, held.engine_name, held.places, version != alias.version)
+
+
+def _shadows(alias: AliasState, tables: Tables) -> tuple[Live, ...]:
+    held = [(version, _held(alias, version, tables)) for version in alias.shadows]
+    return tuple(
+        Live(version, alias.epoch, found.engine_name, found.places)
+        for version, found in held
+        if found is not None
+    )
 
 
 def _held(alias: AliasState, version: Digest, tables: Tables) -> Held | None:

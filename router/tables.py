@@ -6,8 +6,8 @@ together (an alias and its version, a slot and the boot of its engine) is checke
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from registry.digests import Digest
 from registry.feed import Delta, Snapshot, State, uncollected
@@ -51,6 +51,10 @@ class Tables:
     places: Places
     """Attested places of usable versions."""
     troubles: Mapping[Subject, str]
+    callers: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    targets: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)
+    """``router.auth`` and ``router.resolution`` keep in these two what they found out from the tables; gone
+    with them, so never stale."""
 
     @property
     def size(self) -> int:

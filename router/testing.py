@@ -2,13 +2,17 @@
 packages' tests use them, and one contract suite holds them to what the real ones do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from registry import keys
+from registry import counting, keys
+from registry.catalog.errors import UsageRegressed
+from registry.counting import Count, CountAnswer, CountReport
 from registry.digests import Digest
 from registry.feed import News, Position, Snapshot, difference
 from registry.models import (
@@ -27,7 +31,8 @@ from registry.models import (
 )
 from registry.names import LIVE
 from registry.signing.envelope import Envelope
-from router.errors import NothingSent
+from registry.usage import UsageBatch
+from router.errors import EngineInterrupted, NothingSent
 from router.ports import EngineAnswer
 
 
@@ -85,6 +90,78 @@ class FakeHeads:
         self.envelopes.append(envelope)
 
 
+class FakeUsage:
+    """Counts as the registry does: a batch once, and only one that follows the newest."""
+
+    def __init__(self) -> None:
+        self.batches: list[UsageBatch] = []
+        self.failure: Exception | None = None
+        self.answers_lost = 0
+        """So many answers get lost on their way, though their batches were counted."""
+
+    async def counted(self, writer: str) -> int:
+        if self.failure is not None:
+            raise self.failure
+        return max((batch.seq for batch in self.batches if batch.writer == writer), default=-1)
+
+    async def count(self, batch: UsageBatch) -> bool:
+        newest = await self.counted(batch.writer)
+        if batch in self.batches and batch.seq == newest:
+            return False
+        if batch.seq <= newest or batch.after not in (None, newest):
+            raise UsageRegressed(f"the batch follows {batch.after}, not {newest}")
+        self.batches.append(batch)
+        if self.answers_lost:
+            self.answers_lost -= 1
+            raise ConnectionError("the answer was lost")
+        return True
+
+
+class FakeCounters:
+    """One place where the routers of a test meet; ``now`` gives seconds since 1970."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._kept: dict[tuple[str, str, int, str], tuple[int, int, float]] = {}
+        """(subject, kind, slot, writer) -> (seq, value, until)."""
+        self.failure: Exception | None = None
+        self.answers_lost = 0
+        """So many answers get lost on their way, though what they answer was counted."""
+        self.reports: list[CountReport] = []
+
+    async def exchange(self, report: CountReport) -> CountAnswer:
+        if self.failure is not None:
+            raise self.failure
+        self.reports.append(report)
+        now = self._now()
+        for count in report.counts:
+            key = (count.subject, count.kind, count.slot, report.writer)
+            if report.seq > self._kept.get(key, (-1, 0, 0.0))[0]:
+                self._kept[key] = (
+                    report.seq,
+                    count.value,
+                    min(counting.until(count, now), now + 2 * counting.DAY_SECONDS),
+                )
+        self._kept = {key: kept for key, kept in self._kept.items() if kept[2] > now}
+        if self.answers_lost:
+            self.answers_lost -= 1
+            raise ConnectionError("the answer was lost")
+        sums: Counter[tuple[str, str, int]] = Counter()
+        routers = 0
+        for (subject, kind, slot, writer), (_, value, _) in self._kept.items():
+            if writer != report.writer:
+                routers += kind == "router"
+                if subject in report.about and value:
+                    sums[subject, kind, slot] += value
+        return CountAnswer(
+            counts=tuple(
+                Count.build({"subject": subject, "kind": kind, "slot": slot, "value": value})
+                for (subject, kind, slot), value in sorted(sums.items())
+            ),
+            routers=routers,
+        )
+
+
 @dataclass
 class FakeAnswer:
     """Pieces of a body; an exception among them is raised when its turn comes."""
@@ -94,14 +171,20 @@ class FakeAnswer:
     closed: bool = False
     hold: asyncio.Event | None = None
     """If set, the last piece waits for it (to hang up meanwhile, or to look at leases)."""
+    _next: int = 0
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        for index, piece in enumerate(self.pieces):
-            if self.hold is not None and index == len(self.pieces) - 1:
-                await self.hold.wait()
-            if isinstance(piece, Exception):
-                raise piece
-            yield piece
+    async def read(self) -> bytes:
+        if self._next == len(self.pieces):
+            return b""
+        if self.closed:
+            raise EngineInterrupted
+        if self.hold is not None and self._next == len(self.pieces) - 1:
+            await self.hold.wait()
+        piece = self.pieces[self._next]
+        self._next += 1
+        if isinstance(piece, Exception):
+            raise piece
+        return piece or await self.read()
 
     async def close(self) -> None:
         self.closed = True
@@ -111,6 +194,7 @@ class FakeAnswer:
 class Asked:
     url: str
     body: dict[str, Any]
+    traceparent: bytes = b""
 
 
 def completion(body: Mapping[str, Any], content: str = "fine", **changes: Any) -> dict[str, Any]:
@@ -206,11 +290,11 @@ class FakeEngines:
     async def stop(self) -> None:
         return None
 
-    async def ask(self, url: str, body: bytes) -> EngineAnswer:
+    async def ask(self, url: str, body: bytes, traceparent: bytes = b"") -> EngineAnswer:
         if any(url.startswith(prefix) for prefix in self.down):
             raise NothingSent
         question = orjson.loads(body)
-        self.asked.append(Asked(url, question))
+        self.asked.append(Asked(url, question, traceparent))
         script = next((s for prefix, s in self.scripts.items() if url.startswith(prefix)), self.script)
         answer = script(question)
         self.answers.append(answer)
@@ -258,7 +342,9 @@ class Scene:
         name: str = "house",
         system_prompt: str | None = None,
         sampling: Sampling | None = None,
+        **parts: Any,
     ) -> Digest:
+        """``parts``: what else the policy says."""
         text = orjson.dumps(schema).decode() if schema is not None else None
         policy = Policy(
             tenant=tenant,
@@ -266,6 +352,7 @@ class Scene:
             json_schema=text,
             system_prompt=system_prompt,
             sampling=sampling or Sampling(),
+            **parts,
         )
         self.policies[policy.identity()] = policy
         return policy.identity()
@@ -319,10 +406,20 @@ class Scene:
             Slot(engine=engine, boot=boot or f"boot-{engine}", version=version, attestation=finding)
         )
 
-    def serve(self, tenant: str, schema: Mapping[str, Any] | None = None, *, model: str = "assistant") -> str:
-        """Everything that one tenant needs for a default route on every engine; returns a key's secret."""
+    def serve(
+        self,
+        tenant: str,
+        schema: Mapping[str, Any] | None = None,
+        *,
+        model: str = "assistant",
+        **policy: Any,
+    ) -> str:
+        """Everything that one tenant needs for a default route on every engine; returns a key's secret.
+
+        ``policy``: what :meth:`policy` takes.
+        """
         version = self.version(tenant)
-        self.route(tenant, self.policy(tenant, schema), model=model)
+        self.route(tenant, self.policy(tenant, schema, **policy), model=model)
         for engine in self.engines:
             self.attest(version, engine.engine)
         return self.key(tenant)

@@ -1,6 +1,6 @@
 """Errors of the composition root; engines have their own in ``server.engines.errors``."""
 
-from registry.errors import Conflict, InvalidInput, Refused, TenonError
+from registry.errors import Conflict, InvalidInput, NotFound, Refused, TenonError
 
 
 class SettingsInvalid(InvalidInput):
@@ -16,6 +16,11 @@ class ControlUnreachable(TenonError):
 class ControlRefused(TenonError):
     code, status = "control_refused", 502
     hint = "check that both processes read the same service token"
+
+
+class RecordNotFound(NotFound):
+    code = "record_not_found"
+    hint = "the id is in the header X-Tenon-Record; a record is in the folder of the router that wrote it"
 
 
 class StartFailed(TenonError):

@@ -11,7 +11,14 @@ from pydantic_settings import BaseSettings
 
 from registry.errors import TenonError
 from server.assembly.description import described
-from server.settings import ClientSettings, ControlSettings, EngineSettings, RouterSettings, TrainerSettings
+from server.settings import (
+    ClientSettings,
+    ControlSettings,
+    EngineSettings,
+    RouterSettings,
+    ShipSettings,
+    TrainerSettings,
+)
 from trainer.methods import METHODS
 from trainer.recipes import DataFiles, EvaluationSettings, LoraSettings, Recipe
 from trainer.recipes.methods import DEFAULTS
@@ -59,6 +66,7 @@ def settings_page() -> str:
         ("tenon serve control", ControlSettings),
         ("tenon serve router", RouterSettings),
         ("tenon serve engine", EngineSettings),
+        ("tenon record ship", ShipSettings),
         ("tenon train", TrainerSettings),
         ("tenon", ClientSettings),
     ]

@@ -23,6 +23,7 @@ class RoleSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")
+    log_format: Literal["text", "json"] = Field("text", description="How log lines are written")
     service_token_file: Path = Field(description="Bearer token that Tenon's own processes show each other")
 
 
@@ -52,11 +53,11 @@ class StorageSettings(BaseSettings):
     )
 
 
-class ControlSettings(RoleSettings, StorageSettings):
-    """``tenon serve control``: the registry over HTTP."""
+class IdentitySettings(BaseSettings):
+    """Whose tokens are taken beside keys, on both planes."""
 
-    control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")
-    workspace: Path = Field(description="Folder with the registry's database, blobs and keys")
+    model_config = SettingsConfigDict(env_prefix="TENON_", extra="ignore", frozen=True)
+
     oidc_issuer: str | None = Field(
         None, pattern=r"^https?://", description="Issuer (`iss`) whose tokens are taken beside keys"
     )
@@ -71,7 +72,14 @@ class ControlSettings(RoleSettings, StorageSettings):
     oidc_tenant_claim: str = Field("tenon_tenant", min_length=1, description="Claim that names the tenant")
 
 
-class RouterSettings(RoleSettings):
+class ControlSettings(RoleSettings, StorageSettings, IdentitySettings):
+    """``tenon serve control``: the registry over HTTP."""
+
+    control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")
+    workspace: Path = Field(description="Folder with the registry's database, blobs and keys")
+
+
+class RouterSettings(RoleSettings, IdentitySettings):
     """``tenon serve router``: the data plane."""
 
     router_port: int = Field(8400, ge=0, le=65535, description="Port of the OpenAI-compatible API")
@@ -79,6 +87,9 @@ class RouterSettings(RoleSettings):
     router_key_file: Path = Field(description="Ed25519 key that signs record heads and receipts")
     salt_file: Path = Field(description="Secret from which prefix-cache salts are derived")
     records_dir: Path = Field(description="Folder of the request audit trail; must survive restarts")
+    retention_key_file: Path | None = Field(
+        None, description="Secret that wraps tenants' keys, for policies with retention hmac or full"
+    )
     writer: str = Field(
         "router-0", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of this router's chain"
     )
@@ -93,6 +104,25 @@ class RouterSettings(RoleSettings):
     max_staleness: float = Field(
         30.0, ge=1, description="Seconds without word from the registry until requests are refused"
     )
+    engine_requests: int = Field(
+        256, ge=1, description="Requests in one engine at a time, of all routers; vLLM's `max_num_seqs`"
+    )
+    queue_length: int = Field(1000, ge=0, description="Requests that may wait for an engine")
+    queue_seconds: float = Field(30.0, gt=0, description="Longest wait for an engine; beyond it, 503")
+    queue_aging: float = Field(
+        1.0, gt=0, description="Seconds after which a waiting adapter gets another one's LoRA slot"
+    )
+    prompt_token_bytes: float = Field(
+        1.0, ge=1, le=4, description="Bytes of a prompt for which one token of a quota is reserved"
+    )
+    metrics_token_file: Path | None = Field(
+        None, description="Bearer token that `/metrics` asks for; only with one does it name tenants"
+    )
+    access_log: bool = Field(default=False, description="A JSON line a request to standard output")
+    traces_url: str | None = Field(
+        None, pattern=r"^https?://", description="OTLP/HTTP collector, such as `http://host:4318/v1/traces`"
+    )
+    traces_ratio: float = Field(1.0, gt=0, le=1, description="Share of requests that are traced")
 
 
 class EngineSettings(RoleSettings):
@@ -119,6 +149,11 @@ class EngineSettings(RoleSettings):
     kv_cache_gib: int = Field(1, ge=1, description="KV cache on a CPU, GiB")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="Share of GPU memory vLLM may take")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one engine")
+    tool_call_parser: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$",
+        description="vLLM's parser of the base's tool calls, such as `hermes`; else no `tool_choice` auto",
+    )
     heartbeat: float = Field(30.0, gt=0, description="Seconds between attestations of what is resident")
     fake_engine: bool = Field(default=False, description="Tests only: the fake vLLM")
 
@@ -148,6 +183,24 @@ class TrainerSettings(BaseSettings):
         pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$",
         description="The only host[:port] that this key is sent to; without a port, over HTTPS",
     )
+
+
+class ShipSettings(StorageSettings):
+    """``tenon record ship``, beside a router."""
+
+    ship_to: str | None = Field(
+        None, min_length=1, description="Folder, `s3:PREFIX/`, or `registry`: where records are shipped to"
+    )
+    ship_seconds: float | None = Field(
+        None, ge=1, description="Seconds between two times of shipping; default: once"
+    )
+    records_dir: Path | None = Field(
+        None, description="Folder of the request audit trail; default: the workspace's"
+    )
+    control_url: str | None = Field(
+        None, description="Control plane of `registry`; default: the workspace's own database"
+    )
+    service_token_file: Path | None = Field(None, description="Bearer token for it")
 
 
 def inherited_environment(*, storage: bool = False) -> dict[str, str]:

@@ -70,6 +70,10 @@ class Workspace:
         return self.root / "secrets" / "salt"
 
     @property
+    def retention_key(self) -> Path:
+        return self.root / "secrets" / "retention-key"
+
+    @property
     def stack(self) -> Path:
         """Written while `tenon up` runs: what listens where, with process ids."""
         return self.root / "up.json"
@@ -91,6 +95,7 @@ def create(root: Path) -> Workspace:
         Signer.generate(role).save(workspace.key(role))
     _secret(workspace.service_token)
     _secret(workspace.salt)
+    _secret(workspace.retention_key)
     (workspace.root / _MARKER).write_text("1\n")  # last: a folder without it is not a workspace
     return workspace
 

@@ -54,6 +54,16 @@ class UsageInvalid(InvalidInput):
     hint = "nothing of the batch was counted"
 
 
+class RecordsInvalid(InvalidInput):
+    code, status = "records_invalid", 422
+    hint = "nothing of the batch was kept: tenon log verify tells what is wrong with the router's chain"
+
+
+class RecordsMissing(Conflict):
+    code = "records_missing"
+    hint = "ship a writer's records in their order, from where the registry says that it is"
+
+
 class SignerNotFound(NotFound):
     code = "signer_not_found"
 
@@ -108,7 +118,7 @@ class UsageRegressed(Conflict):
     """A writer sent a batch that it had already left behind, or the same one with other figures."""
 
     code = "usage_regressed"
-    hint = "a writer that lost its place takes a new name"
+    hint = "GET /api/v1/usage/{writer} tells how far a writer was counted"
 
 
 class NothingToRollBack(Conflict):

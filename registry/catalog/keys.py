@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from registry import keys
 from registry.catalog import tenants
@@ -12,7 +12,7 @@ from registry.catalog.projection import KEY_CHANGED, KEY_ISSUED, KEY_REVOKED
 from registry.clock import restamp, stamp
 from registry.digests import Digest
 from registry.errors import AlreadyExists, KeyNotFound, KeyRefused
-from registry.models import Key, Role
+from registry.models import Key, Quota, Role
 from registry.store.transaction import Transaction
 
 MAX_OVERLAP = 30 * 24 * 3600
@@ -58,7 +58,7 @@ def rotate(
     if not 0 <= overlap_seconds <= MAX_OVERLAP:
         raise KeyInvalid(f"the overlap must be 0 to {MAX_OVERLAP} seconds")
     ends = stamp(datetime.fromisoformat(change.now) + timedelta(seconds=overlap_seconds))
-    kept = {"tenant": old.tenant, "role": str(old.role), "label": old.label, "expires_at": old.expires_at}
+    kept = old.model_dump(mode="json", include={"tenant", "role", "label", "expires_at", "quota"})
     new = _issued(change, entropy, kept | {"root": old.line})
     changed = old.model_copy(update={"expires_at": min(ends, old.expires_at or ends)})
     change.write(KEY_CHANGED, old.id, {"key": changed.model_dump(mode="json")})
@@ -71,6 +71,22 @@ def revoke(change: Change, key_id: str) -> None:
     if not key.revoked:
         revoked = key.model_copy(update={"revoked": True})
         change.write(KEY_REVOKED, key.id, {"key": revoked.model_dump(mode="json")})
+
+
+def limit(change: Change, key_id: str, quota: Quota | None) -> None:
+    """Raises KeyNotFound, KeyEnded, KeyInvalid."""
+    key = get(change.rows, key_id)
+    if key.revoked or ended(key, change.now):
+        raise KeyEnded(f"the key {key_id} was revoked or has expired")
+    if key.tenant is None:
+        raise KeyInvalid("a key of the platform asks for no completions: there is nothing to limit")
+    if quota is not None and quota.weight is not None:
+        raise KeyInvalid("a weight is its tenant's: keys of one tenant share one place in the queue")
+    if quota == Quota():
+        quota = None
+    if quota != key.quota:
+        changed = key.model_copy(update={"quota": quota})
+        change.write(KEY_CHANGED, key.id, {"key": changed.model_dump(mode="json")})
 
 
 def authenticate(rows: Transaction, secret: str, *, now: str) -> Key:
@@ -107,9 +123,7 @@ def future(change: Change, expires_at: str | None) -> str | None:
     return stamped
 
 
-def _issued(
-    change: Change, entropy: Callable[[int], bytes], fields: dict[str, str | None]
-) -> tuple[Key, str]:
+def _issued(change: Change, entropy: Callable[[int], bytes], fields: dict[str, Any]) -> tuple[Key, str]:
     key_id, secret = keys.mint(entropy)
     if change.rows.keys.get(key_id):  # one in 2**64, or an entropy source that repeats itself
         raise AlreadyExists("the new key's id is already taken: try again")

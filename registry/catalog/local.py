@@ -11,6 +11,7 @@ from registry.blobs.uploads import Uploads
 from registry.catalog import (
     aliases,
     bases,
+    counts,
     engines,
     feed,
     keys,
@@ -21,6 +22,7 @@ from registry.catalog import (
     records,
     reports,
     revocation,
+    shipped,
     signers,
     tenants,
     usage,
@@ -39,6 +41,7 @@ from registry.catalog.routes import RoutingMove
 from registry.catalog.versions import VersionSummary
 from registry.clock import Clock, RatchetClock, stamp
 from registry.contract import Contract
+from registry.counting import CountAnswer, CountReport
 from registry.digests import Digest
 from registry.errors import BlobNotFound, InvalidInput, VersionRevoked
 from registry.evidence import GatePolicy, Report, Verdict
@@ -69,11 +72,12 @@ from registry.ports import Blobs, BlobStore
 from registry.promotions import Proposal, Protection
 from registry.routing.errors import RoutingChanged
 from registry.routing.proof import Proof
+from registry.shipping import RecordBatch, Stored
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from registry.store.port import Store
 from registry.store.transaction import Transaction
-from registry.usage import By, UsageBatch, UsageLine, UsageSum
+from registry.usage import By, UsageBatch, UsageCounted, UsageLine, UsageSum
 
 MAX_PAGE = 10_000
 _PROOFS = 3
@@ -203,6 +207,14 @@ class LocalCatalog:
         """Raises KeyNotFound."""
         with self._change_by(actor) as change:
             keys.revoke(change, key_id)
+
+    def limit_key(self, key_id: str, quota: Quota | None, *, actor: str) -> None:
+        """What the key may use within its tenant's quota; None: no limits of its own.
+
+        Raises KeyNotFound, KeyEnded, KeyInvalid.
+        """
+        with self._change_by(actor) as change:
+            keys.limit(change, key_id, quota)
 
     def key(self, key_id: str) -> Key:
         """Raises KeyNotFound."""
@@ -598,6 +610,15 @@ class LocalCatalog:
         with self._database.write() as rows:
             return usage.count(rows, batch)
 
+    def usage_counted(self, writer: str) -> UsageCounted:
+        with self._database.read() as rows:
+            return usage.counted(rows, writer)
+
+    def exchange_counts(self, report: CountReport) -> CountAnswer:
+        """What a router let through, for what all others did."""
+        with self._database.aside() as rows:  # routers ask twice a second: no change waits for them
+            return counts.exchange(rows, report, now=self._clock.now().timestamp())
+
     def usage(self, tenant: str, *, first_day: str, last_day: str) -> tuple[UsageLine, ...]:
         """Raises TenantNotFound, UsageInvalid."""
         with self._database.read() as rows:
@@ -661,6 +682,20 @@ class LocalCatalog:
         """All that were accepted, oldest first."""
         with self._database.read() as rows:
             return records.heads(rows)
+
+    def ship_records(self, batch: RecordBatch) -> Stored:
+        """Raises RecordsMissing, RecordsInvalid; nothing of the batch is kept then."""
+        with self._database.write() as rows:
+            return shipped.ship(rows, batch)
+
+    def records_stored(self, writer: str) -> Stored:
+        with self._database.read() as rows:
+            return shipped.stored(rows, writer)
+
+    def record_head_over(self, writer: str, seq: int) -> Entry | None:
+        """The oldest entry whose head has the writer's record ``seq`` under its root."""
+        with self._database.read() as rows:
+            return records.covering(rows, writer, seq)
 
     # Feed and log
 

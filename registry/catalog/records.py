@@ -3,6 +3,7 @@
 from registry.catalog.change import Change
 from registry.catalog.errors import RecordHeadRegressed
 from registry.catalog.projection import RECORDS_HEAD, signed_payload
+from registry.log.entries import Entry
 from registry.models import RecordHead
 from registry.signing.envelope import Envelope
 from registry.signing.types import RECORD_HEAD
@@ -28,3 +29,12 @@ def record(change: Change, envelope: Envelope) -> None:
 def heads(rows: Transaction) -> tuple[Envelope, ...]:
     """All that were ever signed, oldest first: each of them must be found again in the records."""
     return tuple(Envelope.build(entry.body["envelope"]) for entry in rows.log.of_kind(RECORDS_HEAD))
+
+
+def covering(rows: Transaction, writer: str, seq: int) -> Entry | None:
+    """The oldest entry with a head under whose root the record ``seq`` of ``writer`` stands."""
+    for entry in rows.log.about(RECORDS_HEAD, writer):
+        head = RecordHead.parse(Envelope.build(entry.body["envelope"]).body())
+        if head.first is not None and head.first <= seq <= head.seq:
+            return entry
+    return None

@@ -6,7 +6,7 @@ from registry.catalog.errors import UsageInvalid, UsageRegressed
 from registry.names import AdapterName
 from registry.store.tables.usage import KEYS
 from registry.store.transaction import Transaction
-from registry.usage import By, UsageBatch, UsageLine, UsageSum
+from registry.usage import By, UsageBatch, UsageCounted, UsageLine, UsageSum
 
 
 def count(rows: Transaction, batch: UsageBatch) -> bool:
@@ -20,6 +20,13 @@ def count(rows: Transaction, batch: UsageBatch) -> bool:
             writer=batch.writer,
             seq=known[0],
         )
+    newest = known[0] if known is not None else -1
+    if batch.after is not None and batch.after != newest:
+        raise UsageRegressed(
+            f"the batch of {batch.writer} follows {batch.after}, it was counted up to {newest}",
+            writer=batch.writer,
+            seq=newest,
+        )
     sums: dict[tuple[str, str, str], UsageLine] = {}
     owners = rows.versions.owners({line.version for line in batch.lines})
     for number, line in enumerate(batch.lines):
@@ -30,6 +37,11 @@ def count(rows: Transaction, batch: UsageBatch) -> bool:
         sums[key] = _sum(sums[key], line) if key in sums else line
     rows.usage.count(batch.writer, batch.seq, digest, sums.values())
     return True
+
+
+def counted(rows: Transaction, writer: str) -> UsageCounted:
+    known = rows.usage.counted(writer)
+    return UsageCounted(writer=writer, seq=known[0] if known is not None else -1)
 
 
 def between(rows: Transaction, tenant: str, *, first_day: str, last_day: str) -> tuple[UsageLine, ...]:

@@ -99,6 +99,7 @@ class KeyRow(Row, table=True):
     expires_at: str | None
     label: str
     root: str | None
+    quota: str | None
     issuer: str
     """The actor who was shown the secret."""
     entry: int = Field(index=True)
@@ -272,6 +273,38 @@ class UsageWriterRow(Row, table=True):
     writer: str = Field(primary_key=True)
     seq: int = Field(sa_type=BigInteger)
     digest: str
+
+
+class CountRow(Row, table=True):
+    """What each router let through in the windows of limits (``registry.counting``); rows of windows that are
+    past are deleted."""
+
+    __tablename__ = "counts"
+    subject: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    slot: int = Field(primary_key=True, sa_type=BigInteger)
+    writer: str = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger)
+    value: int = Field(sa_type=BigInteger)
+    until: int = Field(sa_type=BigInteger, index=True)
+    """Seconds since 1970."""
+
+
+class RecordRow(Row, table=True):
+    """A line of a router's chain of request records, as it was shipped. No foreign keys: what a record says
+    of its moment stays true whatever is deleted later."""
+
+    __tablename__ = "records"
+    __table_args__ = (Index("ix_records_tenant", "tenant", "at"),)
+    writer: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    digest: str
+    tenant: str | None
+    id: str = Field(index=True)
+    event: str
+    at: str
+    line: str
+    """Exact bytes; ``line::jsonb`` has the rest of its fields."""
 
 
 class AnswerRow(Row, table=True):

@@ -10,6 +10,7 @@ from registry.store.rows import PROJECTED
 from registry.store.tables.aliases import AliasTable
 from registry.store.tables.answers import AnswerTable
 from registry.store.tables.bases import BaseTable
+from registry.store.tables.counts import CountTable
 from registry.store.tables.engines import EngineTable
 from registry.store.tables.feed import FeedTable
 from registry.store.tables.keys import KeyTable
@@ -20,6 +21,7 @@ from registry.store.tables.protections import ProtectionTable
 from registry.store.tables.records import RecordHeadTable
 from registry.store.tables.routes import RouteTable
 from registry.store.tables.routings import RoutingTable
+from registry.store.tables.shipped import ShippedTable
 from registry.store.tables.signatures import SignatureTable
 from registry.store.tables.signers import SignerTable
 from registry.store.tables.tenants import TenantTable
@@ -48,6 +50,8 @@ class Transaction:
         self.records = RecordHeadTable(session)
         self.feed = FeedTable(session)
         self.usage = UsageTable(session)
+        self.counts = CountTable(session)
+        self.shipped = ShippedTable(session)
         self.answers = AnswerTable(session)
 
     def integrity(self) -> tuple[str, ...]:

@@ -1,8 +1,11 @@
 """The request audit trail: hash-chained lines, one fsync a batch, signed heads, offline verification."""
 
-from router.records.heads import Heads, RecordHead
+from registry.models import RecordHead
+from registry.shipping import genesis
+from router.records.heads import Heads
 from router.records.log import RecordLog
-from router.records.record import Record, Trace, content_digest, genesis
+from router.records.record import Record, Trace, content_digest
+from router.records.unfinished import unfinished
 from router.records.verify import RecordFault, verify_records
 
 __all__ = [
@@ -14,5 +17,6 @@ __all__ = [
     "Trace",
     "content_digest",
     "genesis",
+    "unfinished",
     "verify_records",
 ]

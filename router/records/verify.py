@@ -10,11 +10,12 @@ from pathlib import Path
 
 from registry.digests import Digest
 from registry.errors import InvalidDocument, SignatureInvalid
-from registry.models import PublicKey
+from registry.log.merkle import Frontier, leaf_hash
+from registry.models import PublicKey, RecordHead
+from registry.shipping import genesis
 from registry.signing.envelope import Envelope, verify
 from registry.signing.types import RECORD_HEAD
-from router.records.heads import RecordHead
-from router.records.record import Record, genesis
+from router.records.record import Record
 from router.records.segments import read_lines, segments_of
 
 
@@ -99,6 +100,8 @@ def _chain(folder: Path, writer: str, heads: list[RecordHead]) -> list[RecordFau
             digests.setdefault(record.seq, (digest, where, line.number))
             last = _Last(where, line.number, record.seq, digest)
     faults.extend(_head_faults(writer, heads, digests, last))
+    if not faults:  # else the same damage would be told again for every head over it
+        faults.extend(_root_faults(writer, heads, digests))
     return _once(faults)
 
 
@@ -148,6 +151,26 @@ def _head_faults(
             what = f"the bytes were changed: {stored[0].short}…, a signed head says {head.digest.short}…"
             faults.append(RecordFault(where, line, head.seq, what))
     return faults
+
+
+def _root_faults(
+    writer: str, heads: list[RecordHead], digests: dict[int, tuple[Digest, str, int]]
+) -> list[RecordFault]:
+    return [
+        RecordFault(writer, None, head.seq, f"the root of a signed head is not that of seq {head.first} on")
+        for head in heads
+        if head.root is not None and _root(head.first or 0, head.seq, digests) != head.root
+    ]
+
+
+def _root(first: int, last: int, digests: Mapping[int, tuple[Digest, str, int]]) -> Digest | None:
+    """Over the digests of these lines; None when one is missing."""
+    tree = Frontier()
+    for seq in range(first, last + 1):
+        if seq not in digests:
+            return None
+        tree.append(leaf_hash(bytes.fromhex(digests[seq][0].hex)))
+    return Digest(f"sha256:{tree.root().hex()}")
 
 
 def _once(faults: list[RecordFault]) -> list[RecordFault]:

@@ -7,12 +7,15 @@ from typing import Any, Self
 import aiohttp
 
 from registry.canonical import decode
+from registry.counting import CountAnswer, CountReport
 from registry.digests import Digest
 from registry.errors import BlobCorrupt, InvalidDocument
 from registry.feed import News, Position, parse
 from registry.manifests import Manifest
 from registry.models import Base, EngineState
+from registry.shipping import RecordBatch, Stored
 from registry.signing.envelope import Envelope
+from registry.usage import UsageBatch, UsageCounted
 from server.errors import ControlRefused, ControlUnreachable
 
 _FIRST_STATE = 120.0
@@ -20,7 +23,7 @@ _FIRST_STATE = 120.0
 
 
 class ControlClient:
-    """A ``router.ports.FeedSource`` and ``HeadSink``, and a ``server.engines.ports.ControlPlane``."""
+    """``FeedSource``, ``HeadSink``, ``Counters`` and ``UsageSink`` of routers; engines' ``ControlPlane``."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")
@@ -73,6 +76,27 @@ class ControlClient:
 
     async def submit(self, envelope: Envelope) -> None:
         await self._call("POST", "/api/v1/record-heads", data=envelope.canonical())
+
+    async def exchange(self, report: CountReport) -> CountAnswer:
+        """See ``router.ports.Counters``."""
+        body = await self._call("POST", "/api/v1/counters", data=report.model_dump_json().encode(), timeout=5)
+        return CountAnswer.model_validate_json(body)
+
+    async def count(self, batch: UsageBatch) -> bool:
+        """See ``router.ports.UsageSink``."""
+        body = await self._call("POST", "/api/v1/usage", data=batch.canonical())
+        return bool(decode(body)["counted"])
+
+    async def counted(self, writer: str) -> int:
+        return UsageCounted.parse(await self._call("GET", f"/api/v1/usage/{writer}")).seq
+
+    async def ship(self, batch: RecordBatch) -> Stored:
+        """See ``registry.catalog.LocalCatalog.ship_records``."""
+        body = await self._call("POST", "/api/v1/records", data=batch.model_dump_json().encode(), timeout=60)
+        return Stored.parse(body)
+
+    async def stored(self, writer: str) -> Stored:
+        return Stored.parse(await self._call("GET", f"/api/v1/records/{writer}"))
 
     async def _call(self, method: str, path: str, *, timeout: float = 30, **options: Any) -> bytes:  # noqa: ASYNC109
         if self._session is None:

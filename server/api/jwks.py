@@ -7,40 +7,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
-import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from registry.canonical import decode
 from registry.errors import InvalidDocument
+from registry.identity.keysets import BETWEEN, FRESH, STALE, ProviderKey, parse
 from server.errors import IdentityProviderUnreachable, SettingsInvalid
 
-FRESH: Final = 300.0
-"""Seconds after which the keys are asked for again, so that a key withdrawn by the provider ends here too."""
-STALE: Final = 3600.0
-"""Seconds that known keys are still believed while the provider does not answer."""
-BETWEEN: Final = 30.0
-"""Seconds at least between two questions: tokens with made-up key ids must not become load elsewhere."""
 PATIENCE: Final = 5.0
 """Seconds for an answer as a whole; a timeout for each read would let a slow provider take for ever."""
 WAITING: Final = 4
 """Requests that wait for an answer at once. They hold threads that every other request needs too (starlette
 has 40), and anybody can make one wait with a made-up token; all others go on with the keys that are known."""
 _MAX_BYTES: Final = 256 * 1024
-_LEAST_RSA_BITS: Final = 2048  # RFC 7518, 3.3
-_ALGORITHMS: Final = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
 
 Fetch = Callable[[], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderKey:
-    key: Any
-    algorithm: str
-    """The only one it may be used with, whatever a token says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,40 +92,6 @@ class KeySet:
             with self._lock:
                 self._asking = None
             answered.set()
-
-
-def parse(data: bytes) -> dict[str, ProviderKey]:
-    """Key id -> key, of those that may verify our tokens. Raises InvalidDocument when it is no key set."""
-    document = decode(data)
-    listed = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(listed, list):
-        raise InvalidDocument("not a JSON web key set")
-    keys: dict[str, ProviderKey] = {}
-    for item in listed:
-        if not isinstance(item, dict) or (found := _usable(item)) is None:
-            continue
-        if item["kid"] in keys:
-            raise InvalidDocument("two keys have one id")
-        keys[item["kid"]] = found
-    return keys
-
-
-def _usable(item: dict[str, Any]) -> ProviderKey | None:
-    """None for what must not verify: symmetric keys, other curves, encryption keys, short RSA keys."""
-    kind, curve = item.get("kty"), item.get("crv")
-    algorithm = _ALGORITHMS.get((kind, curve)) if isinstance(kind, str) else None
-    if algorithm is None or not isinstance(item.get("kid"), str):
-        return None
-    if item.get("use", "sig") != "sig" or item.get("alg", algorithm) != algorithm:
-        return None
-    public = {name: value for name, value in item.items() if name in {"kty", "crv", "n", "e", "x", "y"}}
-    try:
-        key = jwt.PyJWK(public, algorithm=algorithm).key
-    except (jwt.PyJWTError, ValueError, TypeError):
-        return None
-    if isinstance(key, RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
-        return None
-    return ProviderKey(key, algorithm)
 
 
 def fetch_url(url: str, *, patience: float = PATIENCE) -> Fetch:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from registry.canonical import Document
 from registry.errors import KeyNotFound
-from registry.models import Key, Role
+from registry.models import Key, Quota, Role
 from server.api.access import PEOPLE, requires, requires_of_tenant
 from server.api.bodies import takes
 from server.api.caller import Caller, Who
@@ -34,6 +34,11 @@ class NewAdminKey(Document):
 class Overlap(Document):
     overlap_seconds: float = Field(default=3600, ge=0, le=30 * 86400, allow_inf_nan=False)
     """The old key keeps working so long."""
+
+
+class KeyChange(Document):
+    quota: Quota
+    """The whole of it; one without any limit takes the key's limits away."""
 
 
 class IssuedKey(Document):
@@ -87,6 +92,18 @@ def routes(control: Control) -> APIRouter:
             owned(key, tenant), overlap_seconds=overlap.overlap_seconds, actor=caller.actor
         )
         return IssuedKey(key=issued, secret=secret)
+
+    @keys.patch("/tenants/{tenant}/keys/{key}")
+    def change_key(
+        tenant: str,
+        key: str,
+        caller: Annotated[Caller, people],
+        change: Annotated[KeyChange, takes(KeyChange, example={"quota": {"requests_per_minute": 60}})],
+    ) -> Key:
+        """Limits of one key, within what its tenant may use; routers keep to them within 2 seconds."""
+        catalog = control.within(tenant)
+        catalog.limit_key(owned(key, tenant), change.quota, actor=caller.actor)
+        return catalog.key(key)
 
     @keys.delete("/tenants/{tenant}/keys/{key}", status_code=204)
     def revoke_key(tenant: str, key: str, caller: Annotated[Caller, people]) -> Response:

@@ -1,30 +1,12 @@
-"""Tokens of an identity provider (OpenID Connect) as an alternative to keys."""
+"""Tokens of an identity provider (OpenID Connect) as an alternative to keys, on the control plane."""
 
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import urlsplit
-
-import jwt
 
 from registry.clock import Clock
-from registry.errors import KeyRefused
-from registry.models import Role
+from registry.identity.tokens import LEEWAY, Claimed, Issuer
 from server.api.jwks import KeySet
 
-LEEWAY: Final = 30
-"""Seconds that two clocks may differ."""
-_MAX_TOKEN: Final = 8192
-_MAX_SUBJECT: Final = 255  # OpenID Connect Core 1.0, section 2: sub
-_REQUIRED: Final = ("iss", "aud", "sub", "exp", "iat")
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """What a valid token says about its bearer; whether the tenant exists is for the catalog to say."""
-
-    actor: str
-    role: Role
-    tenant: str | None
+__all__ = ["LEEWAY", "Claimed", "Oidc"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,74 +20,5 @@ class Oidc:
 
     def verify(self, token: str) -> Claimed:
         """Raises KeyRefused for whatever is wrong, and IdentityProviderUnreachable."""
-        if len(token) > _MAX_TOKEN:
-            raise _refused()
-        try:
-            header = jwt.get_unverified_header(token)
-            kid, algorithm = header.get("kid"), header.get("alg")
-            found = self.keys.find(kid) if isinstance(kid, str) else None
-            # The key says which algorithm: a token must not (RFC 8725, 3.1).
-            if found is None or algorithm != found.algorithm:
-                raise _refused()
-            claims = jwt.decode(
-                token,
-                found.key,
-                algorithms=[found.algorithm],
-                audience=self.audience,
-                issuer=self.issuer,
-                # Times are compared below, with the clock that was given.
-                options={
-                    "require": list(_REQUIRED),
-                    "verify_exp": False,
-                    "verify_nbf": False,
-                    "verify_iat": False,
-                },
-            )
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-            raise _refused() from None
-        self._check_times(claims)
-        return Claimed(self._actor(claims), *self._place(claims))
-
-    def _check_times(self, claims: dict[str, Any]) -> None:
-        now = self.clock.now().timestamp()
-        until, since, made = (_moment(claims, name) for name in ("exp", "nbf", "iat"))
-        if until is None or until + LEEWAY <= now:
-            raise _refused()
-        if any(moment is not None and moment - LEEWAY > now for moment in (since, made)):
-            raise _refused()
-
-    def _actor(self, claims: dict[str, Any]) -> str:
-        subject = claims["sub"]
-        if not (isinstance(subject, str) and 0 < len(subject) <= _MAX_SUBJECT):
-            raise _refused()
-        if not all("!" <= letter <= "~" for letter in subject):  # it becomes a line of the log
-            raise _refused()
-        return f"oidc:{urlsplit(self.issuer).netloc}/{subject}"
-
-    def _place(self, claims: dict[str, Any]) -> tuple[Role, str | None]:
-        """A platform admin belongs to no tenant, everybody else to exactly one."""
-        said, tenant = claims.get(self.role_claim), claims.get(self.tenant_claim)
-        roles = [said] if isinstance(said, str) else said if isinstance(said, list) else []
-        known = {role for role in Role if role.value in roles}
-        if len(known) != 1:
-            raise _refused()
-        (role,) = known
-        if role is Role.PLATFORM_ADMIN and tenant is None:
-            return role, None
-        if role is not Role.PLATFORM_ADMIN and isinstance(tenant, str) and tenant:
-            return role, tenant
-        raise _refused()
-
-
-def _moment(claims: dict[str, Any], name: str) -> float | None:
-    """A NumericDate (RFC 7519, 2), or None when absent."""
-    value = claims.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12:
-        raise _refused()
-    return float(value)
-
-
-def _refused() -> KeyRefused:
-    return KeyRefused("the credential was not accepted")
+        issuer = Issuer(self.issuer, self.audience, self.role_claim, self.tenant_claim)
+        return issuer.verify(token, self.keys.find, self.clock.now().timestamp())

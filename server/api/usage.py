@@ -3,11 +3,11 @@
 from datetime import date
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 
 from registry.canonical import Document
 from registry.errors import InvalidInput
-from registry.usage import By, UsageBatch, UsageSum
+from registry.usage import By, UsageBatch, UsageCounted, UsageSum
 from server.api.access import PEOPLE, requires, requires_of_tenant
 from server.api.bodies import takes
 from server.api.caller import Who
@@ -52,6 +52,13 @@ def routes(control: Control) -> APIRouter:
     ) -> Counted:
         """A router's counts since its batch before."""
         return Counted(counted=control.catalog.count_usage(batch))
+
+    @usage.get("/usage/{writer}", dependencies=[requires(control, {Who.SERVICE})])
+    def read_usage_counted(
+        writer: Annotated[str, Path(min_length=1, max_length=200, description="Who reports usage")],
+    ) -> UsageCounted:
+        """The seq of a writer's newest batch; -1 before any."""
+        return control.catalog.usage_counted(writer)
 
     @usage.get("/tenants/{tenant}/usage", dependencies=[requires_of_tenant(control, PEOPLE)])
     def read_usage(

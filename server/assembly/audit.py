@@ -1,20 +1,19 @@
 """Everything that can be proved about a workspace, in one pass."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from registry.catalog.audit import Progress, no_progress
-from registry.errors import ReceiptInvalid
 from registry.log.verify import Fault
-from registry.models import PublicKey, RecordHead
+from registry.models import RecordHead
 from registry.signing.envelope import Envelope
-from router.receipts import verify_receipt
 from router.records.record import Record
 from router.records.segments import read_lines, segments_of
+from router.records.unfinished import unfinished
 from router.records.verify import verify_records
-from server.assembly.catalog import open_auditor, open_catalog
-from server.assembly.trust import log_keys, read_keys
+from server.assembly.catalog import open_auditor
+from server.assembly.trust import log_keys
 from server.workspace import Workspace
 
 
@@ -26,6 +25,8 @@ class Audit:
     records: int
     unsealed: int
     """Newest records under no logged head yet: a router signs one every few seconds, and at its stop."""
+    unfinished: tuple[Record, ...] = ()
+    """Intents without an outcome. No fault of the chain: their router was killed, or is still at work."""
 
 
 def audit(
@@ -46,6 +47,7 @@ def audit(
     with open_auditor(workspace) as auditor:
         faults = auditor.verify(trusted, blobs=blobs, state=state, progress=progress)
         lines = unsealed = 0
+        begun: list[Record] = []
         if records:
             lines = sum(
                 1 for folder in _writers(workspace) for path in segments_of(folder) for _ in read_lines(path)
@@ -53,35 +55,17 @@ def audit(
             heads = auditor.record_heads()
             found = verify_records(workspace.records, auditor.signers(), heads)
             unsealed = max(0, lines - sum(_covered(heads).values()))
+            begun = unfinished(workspace.records)
             faults += [Fault(where=f"records {fault.file}", what=str(fault)) for fault in found]
         stored = sum(1 for _ in auditor.blobs.digests()) if blobs else 0
         return Audit(
-            tuple(faults), entries=auditor.log_size(), blobs=stored, records=lines, unsealed=unsealed
+            tuple(faults),
+            entries=auditor.log_size(),
+            blobs=stored,
+            records=lines,
+            unsealed=unsealed,
+            unfinished=tuple(begun),
         )
-
-
-def verify_receipt_file(file: Path, *, trust: Path | None, workspace: Workspace | None) -> Record:
-    """The record a receipt proves. With a workspace, its line must also stand in the record chain.
-
-    Raises ReceiptInvalid, SignatureInvalid; says exactly what does not fit.
-    """
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ReceiptInvalid(f"cannot read {file}: {error.strerror}") from None
-    if workspace is None:
-        return verify_receipt(data, _trust(trust))
-    catalog = open_catalog(workspace)
-    trusted = catalog.trusted()
-    record = verify_receipt(data, trusted)
-    found = verify_records(workspace.records, trusted, catalog.record_heads())
-    if broken := [str(fault) for fault in found if fault.file.partition("/")[0] == record.writer]:
-        raise ReceiptInvalid("the record chain it belongs to is damaged", faults=broken)
-    for path in segments_of(workspace.records / record.writer):
-        for line in read_lines(path):
-            if line.data == record.canonical():
-                return record
-    raise ReceiptInvalid(f"record {record.id} is not in the chain of {record.writer}")
 
 
 def _writers(workspace: Workspace) -> list[Path]:
@@ -97,9 +81,3 @@ def _covered(heads: Iterable[Envelope]) -> dict[str, int]:
         head = RecordHead.parse(envelope.body())
         covered[head.writer] = max(covered.get(head.writer, 0), head.seq + 1)
     return covered
-
-
-def _trust(path: Path | None) -> Mapping[str, PublicKey]:
-    if path is None:
-        raise ReceiptInvalid("nothing to trust", hint="give --trust KEYS.json or --workspace FOLDER")
-    return read_keys(path)

@@ -75,6 +75,21 @@ def only_one(workspace: Workspace) -> str:
     return names[0]
 
 
+def tool_call_parser(folder: Path) -> str | None:
+    """How the base writes calls of tools, where its chat template shows it; None where it does not.
+
+    Only the form of Hermes and Qwen (JSON in ``<tool_call>``) is recognised; Qwen3-Coder's has the same tag
+    around XML.
+    """
+    texts = [
+        file.read_text(encoding="utf-8", errors="replace")
+        for file in (folder / "chat_template.jinja", folder / "tokenizer_config.json")
+        if file.is_file()
+    ]
+    written = "".join(texts)
+    return "hermes" if "<tool_call>" in written and "<function=" not in written else None
+
+
 def ensure_registered(workspace: Workspace, catalog: LocalCatalog, base: str) -> tuple[str, Path]:
     """(registered name, folder) for what a person typed: a registered name, a folder or a hub name."""
     if (workspace.bases / base).is_dir() and "/" not in base:

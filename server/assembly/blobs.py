@@ -3,6 +3,7 @@
 from configparser import ConfigParser, Error
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry.blobs.filesystem import FilesystemBlobs
 from registry.blobs.shelf import FilesystemShelf
@@ -12,6 +13,9 @@ from registry.ports import BlobStore
 from server.errors import SettingsInvalid
 from server.settings import StorageSettings
 from server.workspace import Workspace
+
+if TYPE_CHECKING:
+    from registry.blobs.bucket import S3Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +32,27 @@ def open_storage(workspace: Workspace, settings: StorageSettings) -> Storage:
         return Storage(files, Uploads(FilesystemShelf(workspace.blobs), files))
 
     # botocore takes 100 ms to import, which a workspace on a disk need not pay.
-    from registry.blobs.bucket import S3Credentials, S3Place
     from registry.blobs.s3 import S3Blobs
     from registry.blobs.s3_shelf import S3Shelf
 
+    place = s3_place(settings, prefix=settings.s3_prefix)
+    if place is None:
+        raise SettingsInvalid("no bucket is set")
+    blobs = S3Blobs(place)
+    return Storage(blobs, Uploads(S3Shelf(place), blobs))
+
+
+def s3_place(settings: StorageSettings, *, prefix: str) -> "S3Place | None":
+    """None where no bucket is set. Raises SettingsInvalid."""
+    if settings.s3_bucket is None:
+        return None
+    from registry.blobs.bucket import S3Credentials, S3Place
+
     file = settings.s3_credentials_file
     try:
-        place = S3Place(
+        return S3Place(
             bucket=settings.s3_bucket,
-            prefix=settings.s3_prefix,
+            prefix=prefix,
             endpoint=settings.s3_endpoint,
             region=settings.s3_region,
             path_style=settings.s3_path_style,
@@ -44,8 +60,6 @@ def open_storage(workspace: Workspace, settings: StorageSettings) -> Storage:
         )
     except InvalidInput as error:
         raise SettingsInvalid(error.message) from None
-    blobs = S3Blobs(place)
-    return Storage(blobs, Uploads(S3Shelf(place), blobs))
 
 
 def _credentials(path: Path) -> tuple[str, str, str | None]:

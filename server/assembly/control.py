@@ -24,4 +24,10 @@ def serve(settings: ControlSettings) -> None:
             oidc=open_oidc(settings, SystemClock()),
         )
     )
-    listen.serve(app, host=settings.host, port=settings.control_port, log_level=settings.log_level)
+    listen.serve(
+        app,
+        host=settings.host,
+        port=settings.control_port,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from registry.clock import SystemClock
 from registry.models import Base
 from registry.signing.keys import Signer
 from server.api.client import ControlClient
+from server.assembly import logs
 from server.assembly.bases import locate
 from server.assembly.secrets import read_secret
 from server.engines.agent import Agent
@@ -29,9 +29,7 @@ _FAKE = (sys.executable, "-m", "server.testing.fake_vllm")
 
 def serve(settings: EngineSettings) -> None:
     """Blocks until SIGTERM or SIGINT; vLLM is gone when this returns."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    logs.start(settings.log_level, settings.log_format)
     folder = locate(settings.base, settings.base_revision)
     asyncio.run(_serve(settings, folder))
 
@@ -53,6 +51,7 @@ def specification(settings: EngineSettings, folder: Path) -> EngineSpec:
         kv_cache_gib=None if cuda else settings.kv_cache_gib,
         gpu_memory_utilization=settings.gpu_memory_utilization if cuda else None,
         tensor_parallel_size=settings.tensor_parallel_size,
+        tool_call_parser=settings.tool_call_parser,
         program=_FAKE if settings.fake_engine else VLLM,
     )
 

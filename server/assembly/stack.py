@@ -79,6 +79,7 @@ class EngineOptions:
     dtype: str = "float32"
     max_loras: int = 4
     max_lora_rank: int = 16
+    tool_call_parser: str | None = None
     fake: bool = False
 
 
@@ -135,7 +136,7 @@ def _roles(
     # Where this command keeps the registry's rows and bytes, the control plane must look for them too.
     storage = load(StorageSettings).model_dump(exclude_defaults=True)
     control = {"workspace": workspace.root, "control_port": ports.control} | storage
-    agent = {
+    agent: dict[str, object] = {
         "control_url": control_url,
         "engine_key_file": workspace.key("engine"),
         "cache_dir": workspace.cache,
@@ -148,7 +149,10 @@ def _roles(
         "max_loras": engine.max_loras,
         "max_lora_rank": engine.max_lora_rank,
         "fake_engine": int(engine.fake),
-    } | ({"base_revision": engine.base_revision} if engine.base_revision else {})
+    }
+    for name in ("base_revision", "tool_call_parser"):
+        if value := getattr(engine, name):
+            agent[name] = value
     router = {
         "control_url": control_url,
         "router_port": ports.router,
@@ -156,6 +160,8 @@ def _roles(
         "salt_file": workspace.salt,
         "records_dir": workspace.records,
     }
+    if workspace.retention_key.is_file():  # workspaces of before have none
+        router["retention_key_file"] = workspace.retention_key
     return [
         ("control", control_url, common | control),
         ("engine", f"http://127.0.0.1:{ports.agent}", common | agent),

@@ -7,6 +7,7 @@ import typer
 from registry.models import Role
 from server.cli import render
 from server.cli.options import At, Json, place
+from server.cli.tenant import UNLIMITED, limits
 
 if TYPE_CHECKING:
     from registry.models import Key
@@ -23,6 +24,7 @@ def install(app: typer.Typer) -> None:
     group.command("issue")(issue)
     group.command("list")(list_)
     group.command("rotate")(rotate)
+    group.command("quota")(quota)
     group.command("revoke")(revoke)
     app.add_typer(group, name="key")
 
@@ -78,6 +80,51 @@ def rotate(
         found, secret = opened.catalog.rotate_key(key, overlap_seconds=overlap, actor="cli")
     _say(found, secret, json)
     render.note(f"The old key {key} ends in {overlap:g} seconds")
+
+
+def quota(
+    key: Id,
+    requests_per_minute: Annotated[
+        str | None, typer.Option("--requests-per-minute", metavar="N", help=UNLIMITED)
+    ] = None,
+    tokens_per_minute: Annotated[
+        str | None, typer.Option("--tokens-per-minute", metavar="N", help=UNLIMITED)
+    ] = None,
+    tokens_per_day: Annotated[
+        str | None, typer.Option("--tokens-per-day", metavar="N", help=UNLIMITED)
+    ] = None,
+    concurrent_requests: Annotated[
+        str | None, typer.Option("--concurrent-requests", metavar="N", help=UNLIMITED)
+    ] = None,
+    tenant: Of = None,
+    json: Json = False,
+    workspace: At = None,
+) -> None:
+    """Change what a key may use, within what its tenant may; what is not named stays as it is."""
+    from registry.models import Quota
+
+    changes = limits(
+        {
+            "requests_per_minute": requests_per_minute,
+            "tokens_per_minute": tokens_per_minute,
+            "tokens_per_day": tokens_per_day,
+            "concurrent_requests": concurrent_requests,
+        }
+    )
+    if not changes:
+        raise typer.BadParameter("name at least one limit")
+    opened = place(workspace)
+    there = opened.remote
+    known = there.key(key, tenant=tenant) if there is not None else opened.catalog.key(key)
+    changed = Quota.build((known.quota or Quota()).model_dump(mode="json") | changes)
+    if there is not None:
+        there.limit_key(key, changed, actor="cli", tenant=tenant)
+    else:
+        opened.catalog.limit_key(key, changed, actor="cli")
+    if json:
+        render.data(changed.model_dump(mode="json"))
+    else:
+        render.note(f"Quota of key {key} changed; routers follow within seconds")
 
 
 def revoke(key: Id, tenant: Of = None, json: Json = False, workspace: At = None) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from server.assembly.log_checks import Log
     from server.assembly.place import Place
 
+_SHOWN = 10
+"""Ids of unfinished requests; ``--json`` has all."""
+
 
 def verify(
     file: Annotated[Path | None, typer.Option("--file", help="A tenant's export, and nothing else")] = None,
@@ -123,12 +126,21 @@ def _folder(
             render.note(f"the newest {result.unsealed} records are not under a signed head yet")
         if trust is None:
             render.note("against the log key in this folder: --trust takes one got on another way")
+    if not json and result.unfinished:
+        ids = [record.id for record in result.unfinished]
+        shown = ", ".join([*ids[:_SHOWN], *(["…"] if len(ids) > _SHOWN else [])])
+        render.note(f"{len(ids)} requests have an intent and no outcome ({shown})")
+        render.note("their router was killed, or is still at work on them")
     return found | {
         "ok": not result.faults,
         "trusted": trust is not None,
         "entries": result.entries,
         "blobs": result.blobs,
         "records": result.records,
+        "unfinished": [
+            {name: getattr(record, name) for name in ("id", "at", "writer", "tenant", "version", "engine")}
+            for record in result.unfinished
+        ],
         "faults": [{"where": fault.where, "what": fault.what} for fault in result.faults],
     }
 

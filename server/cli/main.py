@@ -29,6 +29,7 @@ def _assemble() -> None:
         demo,
         doctor,
         evaluate,
+        exposure,
         history,
         init,
         key,
@@ -39,9 +40,11 @@ def _assemble() -> None:
         proposal,
         receipt,
         recipe,
+        record,
         revoke,
         route,
         serve,
+        shadow,
         signer,
         tenant,
         train,
@@ -72,6 +75,9 @@ def _assemble() -> None:
     up.install(app)
     log.install(app)
     receipt.install(app)
+    record.install(app)
+    exposure.install(app)
+    shadow.install(app)
     demo.install(app)
     doctor.install(app)
     serve.install(app)

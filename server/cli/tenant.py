@@ -1,5 +1,6 @@
 """``tenon tenant``"""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -8,7 +9,7 @@ from server.cli import render
 from server.cli.options import At, Json, place
 
 Name = Annotated[str, typer.Argument(help="Which tenant")]
-_UNLIMITED = "a number, or unlimited"
+UNLIMITED = "a number, or unlimited"
 
 
 def install(app: typer.Typer) -> None:
@@ -56,11 +57,12 @@ def show(name: Name, json: Json = False, workspace: At = None) -> None:
     if json:
         render.data(tenant.model_dump(mode="json"))
         return
-    limits = tenant.quota.model_dump(mode="json")
+    quota = tenant.quota.model_dump(mode="json", exclude={"weight"})
     rows = [
         ["name", tenant.display_name],
         ["state", "suspended" if tenant.suspended else "active"],
-        *[[what.replace("_", " "), "unlimited" if n is None else f"{n:,}"] for what, n in limits.items()],
+        *[[what.replace("_", " "), "unlimited" if n is None else f"{n:,}"] for what, n in quota.items()],
+        *([["weight", str(tenant.quota.weight)]] if tenant.quota.weight is not None else []),
     ]
     render.table(name, ["what", "value"], rows)
 
@@ -93,16 +95,20 @@ def resume(name: Name, json: Json = False, workspace: At = None) -> None:
 def quota(
     name: Name,
     requests_per_minute: Annotated[
-        str | None, typer.Option("--requests-per-minute", metavar="N", help=_UNLIMITED)
+        str | None, typer.Option("--requests-per-minute", metavar="N", help=UNLIMITED)
     ] = None,
     tokens_per_minute: Annotated[
-        str | None, typer.Option("--tokens-per-minute", metavar="N", help=_UNLIMITED)
+        str | None, typer.Option("--tokens-per-minute", metavar="N", help=UNLIMITED)
     ] = None,
     tokens_per_day: Annotated[
-        str | None, typer.Option("--tokens-per-day", metavar="N", help=_UNLIMITED)
+        str | None, typer.Option("--tokens-per-day", metavar="N", help=UNLIMITED)
     ] = None,
     concurrent_requests: Annotated[
-        str | None, typer.Option("--concurrent-requests", metavar="N", help=_UNLIMITED)
+        str | None, typer.Option("--concurrent-requests", metavar="N", help=UNLIMITED)
+    ] = None,
+    weight: Annotated[
+        str | None,
+        typer.Option("--weight", metavar="N", help="Share of a busy engine, 1 to 1000; default for 1"),
     ] = None,
     json: Json = False,
     workspace: At = None,
@@ -116,7 +122,11 @@ def quota(
         "tokens_per_day": tokens_per_day,
         "concurrent_requests": concurrent_requests,
     }
-    changes = {what: _limit(what, text) for what, text in given.items() if text is not None}
+    changes = limits(given)
+    if weight is not None:
+        if weight != "default" and not (weight.isascii() and weight.isdecimal()):
+            raise typer.BadParameter(f"--weight: a number, or default, not {weight!r}")
+        changes["weight"] = None if weight == "default" else int(weight)
     if not changes:
         raise typer.BadParameter("name at least one limit")
     catalog = place(workspace).catalog
@@ -128,9 +138,14 @@ def quota(
         render.note(f"Quota of {name} changed; routers follow within seconds")
 
 
+def limits(given: Mapping[str, str | None]) -> dict[str, int | None]:
+    """Of a quota, what was named."""
+    return {what: _limit(what, text) for what, text in given.items() if text is not None}
+
+
 def _limit(what: str, text: str) -> int | None:
     if text == "unlimited":
         return None
     if not (text.isascii() and text.isdecimal()):
-        raise typer.BadParameter(f"--{what.replace('_', '-')}: {_UNLIMITED}, not {text!r}")
+        raise typer.BadParameter(f"--{what.replace('_', '-')}: {UNLIMITED}, not {text!r}")
     return int(text)

@@ -24,19 +24,22 @@ def up(
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Serving precision")] = "auto",
     max_loras: Annotated[int, typer.Option("--max-loras", help="Adapters on the device at a time")] = 8,
     max_lora_rank: Annotated[int, typer.Option("--max-lora-rank", help="Largest rank served")] = 64,
+    tool_call_parser: Annotated[
+        str,
+        typer.Option("--tool-call-parser", help="vLLM's parser; auto: by the chat template; or none"),
+    ] = "auto",
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running and return")] = False,
     port: Annotated[int, typer.Option("--port", help="Port of the OpenAI-compatible API")] = 8400,
     json: Json = False,
     workspace: At = None,
 ) -> None:
     """Serve this workspace: control plane, one attested engine and the router."""
-    from server.assembly import machine, stack
-    from server.assembly.bases import ensure_registered
+    from server.assembly import bases, machine, stack
     from server.assembly.catalog import open_catalog
     from server.workspace import find
 
     place = find(root(workspace))
-    name, folder = ensure_registered(place, open_catalog(place), base)
+    name, folder = bases.ensure_registered(place, open_catalog(place), base)
     where = machine.device() if device == "auto" else device
     options = stack.EngineOptions(
         base=str(folder),
@@ -45,6 +48,9 @@ def up(
         dtype=("float32" if where == "cpu" else "bfloat16") if dtype == "auto" else dtype,
         max_loras=max_loras,
         max_lora_rank=max_lora_rank,
+        tool_call_parser={"auto": bases.tool_call_parser(folder), "none": None}.get(
+            tool_call_parser, tool_call_parser
+        ),
     )
     ports = stack.Ports.free(router=port)
     state = stack.start(

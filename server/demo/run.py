@@ -14,8 +14,9 @@ from registry.digests import Digest
 from registry.errors import WorkspaceNotFound
 from registry.models import Policy, Role, Route, Tenant
 from server.assembly import bases, stack, training
-from server.assembly.audit import audit, verify_receipt_file
+from server.assembly.audit import audit
 from server.assembly.catalog import initialise, open_catalog, upgrade_workspace
+from server.assembly.receipts import verify_receipt_file
 from server.cli import render
 from server.cli.progress import bars
 from server.demo import ask, corpus, page
@@ -69,7 +70,11 @@ def run_demo(root: Path, *, keep: bool, fresh: bool, json: bool = False) -> None
         stack.stop(workspace)
         running = stack.start(
             workspace,
-            engine=stack.EngineOptions(base=str(_HERE / "base"), base_name="demo"),
+            engine=stack.EngineOptions(
+                base=str(_HERE / "base"),
+                base_name="demo",
+                tool_call_parser=bases.tool_call_parser(_HERE / "base"),
+            ),
             ports=stack.Ports.free(),
             tied=not keep,
             progress=lambda role, doing: render.note(f"   {role}: {doing}"),
@@ -181,7 +186,7 @@ def _ask(
         )
     receipt = workspace.root / "demo" / "receipt.json"
     receipt.write_bytes(ask.receipt(url, key=keys["bank_a"], record=answers[0].record))
-    proven = verify_receipt_file(receipt, trust=None, workspace=workspace)
+    proven = verify_receipt_file(receipt, trust=None, workspace=workspace).record
     _must(proven.version == versions["bank_a"], "the receipt names another version")
     checked = audit(workspace, blobs=True, records=True)
     _must(not checked.faults, f"the audit found {checked.faults}")

@@ -44,6 +44,8 @@ def _arguments(spec: EngineSpec) -> tuple[str, ...]:
     ]
     if spec.max_model_len is not None:
         arguments += ["--max-model-len", str(spec.max_model_len)]
+    if spec.tool_call_parser is not None:
+        arguments += ["--enable-auto-tool-choice", "--tool-call-parser", spec.tool_call_parser]
     if spec.device == "cpu":
         # Without it the first request of an adapter traces the model: 27 s instead of 6.5 s, two busy cores.
         arguments += ["--enforce-eager"]
@@ -62,6 +64,10 @@ def _environment(spec: EngineSpec, inherited: Mapping[str, str]) -> dict[str, st
     environment |= {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_PLUGINS": "",  # an allow-list: none, above all not the path resolvers (D14)
+        # Strict tools become structural tags, which the guidance backend refuses ("Invalid grammar
+        # specification: 'triggers'", vLLM 0.32). Without them it holds named and required calls to the
+        # tool's schema, and the router validates every call.
+        "VLLM_ENFORCE_STRICT_TOOL_CALLING": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_DO_NOT_TRACK": "1",
         "DO_NOT_TRACK": "1",

@@ -1,5 +1,6 @@
 """What one engine is: decided once, checked once, and frozen."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ VLLM: Final = (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
 """The ``vllm`` console script fails with the CPU wheel (it looks for a package named exactly ``vllm``)."""
 SERVED_NAME: Final = "tenon-base"
 """What vLLM calls the bare base. Nobody is ever told: answers come from adapters only."""
+_PARSER: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _MIN_CPU_LORAS: Final = 32
 _OWNED_FLAGS: Final = (
@@ -26,6 +28,7 @@ _OWNED_FLAGS: Final = (
     "--max-loras", "--max-lora-rank", "--max-cpu-loras", "--lora-modules", "--max-model-len",
     "--tensor-parallel-size", "--structured-outputs-config", "--trust-remote-code", "--max-logprobs",
     "--trust-request-chat-template", "--chat-template", "--enable-log-requests", "--config",
+    "--enable-auto-tool-choice", "--tool-call-parser", "--tool-parser-plugin",
 )  # fmt: skip
 """Decided by other fields, or unsafe: never accepted in ``extra_args``."""
 
@@ -68,6 +71,8 @@ class EngineSpec:
     gpu_memory_utilization: float | None = None
     """CUDA only; default 0.9."""
     tensor_parallel_size: int = 1
+    tool_call_parser: str | None = None
+    """vLLM's name for how the base writes a call of a tool. Without one, ``tool_choice`` auto is refused."""
     extra_args: Sequence[str] = ()
     program: tuple[str, ...] = field(default=VLLM)
 
@@ -109,6 +114,8 @@ class EngineSpec:
             faults.append(error.message)
         if not self.base_name:
             faults.append("base_name is empty: an engine serves a registered base")
+        if self.tool_call_parser is not None and not _PARSER.fullmatch(self.tool_call_parser):
+            faults.append(f"tool_call_parser {self.tool_call_parser!r} is no name of a parser")
         if not self.program:
             faults.append("program is empty: there is nothing to start")
         if not Path(self.model).is_absolute():

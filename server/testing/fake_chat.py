@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from registry.digests import Digest
+from server.testing import fake_tools
 from server.testing.fake_model import answer_text, pieces
 
 
@@ -18,6 +19,9 @@ class Chat:
     copies: int
     prompt_tokens: int
     include_usage: bool
+    call: fake_tools.Call | None = None
+    logprobs: int | None = None
+    """Alternatives to tell with each token; None: no logprobs."""
 
     @property
     def usage(self) -> dict[str, int]:
@@ -35,24 +39,32 @@ def compose(body: Mapping[str, Any], *, model: str, weights: Digest | None, prom
     said = pieces(answer_text(weights, schema))
     limit = body.get("max_tokens") or body.get("max_completion_tokens") or len(said)
     options = body.get("stream_options") or {}
+    call = fake_tools.call_of(body, weights)
+    if call is not None:
+        said = pieces(call.arguments)
+        call = replace(call, arguments="".join(said[:limit]))
     return Chat(
         model=model,
         tokens=tuple(said[:limit]),
-        finish="length" if limit < len(said) else "stop",
+        finish="length" if limit < len(said) else ("stop" if call is None else call.finish),
         copies=int(body.get("n") or 1),
         prompt_tokens=prompt_tokens,
         include_usage=bool(options.get("include_usage")),
+        call=call,
+        logprobs=int(body.get("top_logprobs") or 0) if body.get("logprobs") else None,
     )
 
 
 def whole(chat: Chat, *, drop_finish: bool) -> dict[str, Any]:
-    message = {"role": "assistant", "content": "".join(chat.tokens), "refusal": None}
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(chat.tokens), "refusal": None}
+    if chat.call is not None:
+        message = fake_tools.message(chat.call)
     return _envelope(chat, "chat.completion") | {
         "choices": [
             {
                 "index": index,
                 "message": message,
-                "logprobs": None,
+                "logprobs": _logprobs(chat, chat.tokens),
                 "finish_reason": None if drop_finish else chat.finish,
                 "stop_reason": None,
             }
@@ -66,8 +78,12 @@ def frames(chat: Chat, *, drop_finish: bool, end_in_error: bool) -> Iterator[byt
     """What follows ``data: `` in each frame: role, pieces, finish, usage if asked for, ``[DONE]``."""
     for index in range(chat.copies):
         yield _chunk(chat, index, {"role": "assistant", "content": ""}, None)
+        if chat.call is not None:
+            for delta in fake_tools.deltas(chat.call):
+                yield _chunk(chat, index, delta, None)
+            continue
         for token in chat.tokens:
-            yield _chunk(chat, index, {"content": token}, None)
+            yield _chunk(chat, index, {"content": token}, None, (token,))
     if end_in_error:
         error = {"message": "EngineCore encountered an issue.", "type": "InternalServerError", "code": 500}
         yield json.dumps({"error": error}).encode()
@@ -82,9 +98,19 @@ def frames(chat: Chat, *, drop_finish: bool, end_in_error: bool) -> Iterator[byt
     yield b"[DONE]"
 
 
-def _chunk(chat: Chat, index: int, delta: Mapping[str, str], finish: str | None) -> bytes:
-    choice = {"index": index, "delta": dict(delta), "logprobs": None, "finish_reason": finish}
+def _chunk(
+    chat: Chat, index: int, delta: Mapping[str, Any], finish: str | None, tokens: tuple[str, ...] = ()
+) -> bytes:
+    logprobs = _logprobs(chat, tokens) if tokens else None
+    choice = {"index": index, "delta": dict(delta), "logprobs": logprobs, "finish_reason": finish}
     return json.dumps(_envelope(chat, "chat.completion.chunk") | {"choices": [choice]}).encode()
+
+
+def _logprobs(chat: Chat, tokens: tuple[str, ...]) -> dict[str, Any] | None:
+    if chat.logprobs is None:
+        return None
+    told = [{"token": token, "logprob": -0.5, "bytes": list(token.encode())} for token in tokens]
+    return {"content": [{**one, "top_logprobs": [one] * chat.logprobs} for one in told]}
 
 
 def _envelope(chat: Chat, kind: str) -> dict[str, Any]:

@@ -41,6 +41,9 @@ class FakeOptions:
     model: str = "/base"
     max_cpu_loras: int = 32
     runtime_loading: bool = True
+    embeds: bool = False
+    """The base is an embedding model: vLLM then has ``/v1/embeddings``, and no other model has it."""
+    multimodal: bool = False
 
 
 class AdapterGone(Exception):

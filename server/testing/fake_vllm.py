@@ -16,17 +16,19 @@ Faults on demand: ``POST /__fault`` with any field of :class:`Faults`.
 
 import argparse
 import asyncio
+import base64
 import json
 import os
+import struct
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from server.testing import fake_chat, fake_model
+from server.testing import fake_chat, fake_completion, fake_model, fake_tools
 from server.testing.fake_engine import AdapterGone, FakeEngine, FakeOptions, Faults
 
 
@@ -53,6 +55,8 @@ class FakeServer:
                 web.post("/__fault", self._fault),
             ]
         )
+        if self.engine.options.embeds:
+            app.router.add_post("/v1/embeddings", self._embeddings)
         if self.engine.options.runtime_loading:
             app.router.add_post("/v1/load_lora_adapter", self._load)
             app.router.add_post("/v1/unload_lora_adapter", self._unload)
@@ -122,7 +126,7 @@ class FakeServer:
             {"count": len(ids), "max_model_len": 4096, "tokens": ids, "token_strs": None}
         )
 
-    async def _completions(self, request: web.Request) -> web.Response:
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.seen.append((request.path, body))
         if (missing := self._unknown(body.get("model"))) is not None:
@@ -131,17 +135,33 @@ class FakeServer:
             return _error(500, "Out of range float values are not JSON compliant", "InternalServerError")
         await asyncio.sleep(self.engine.faults.slow_first_byte)
         name = self._name(body.get("model"))
-        count = int(body.get("logprobs") or 0)
-        choices = []
-        for index, prompt in enumerate(body["prompt"]):
+        prompts = fake_completion.prompts_of(body)
+        weights = [self.engine.answering(name, prompt, body.get("cache_salt")) for prompt in prompts]
+        found = fake_completion.compose(body, prompts, model=self._claim(name), weights=weights)
+        if body.get("stream"):
+            return await self._stream(request, fake_completion.frames(found))
+        return web.json_response(fake_completion.whole(found))
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.seen.append((request.path, body))
+        if (missing := self._unknown(body.get("model"))) is not None:
+            return missing
+        name = self._name(body.get("model"))
+        prompts = fake_completion.prompts_of({"prompt": body["input"]})
+        data = []
+        for index, prompt in enumerate(prompts):
             weights = self.engine.answering(name, prompt, body.get("cache_salt"))
-            table = fake_model.fake_logprobs(weights, prompt)[:count]
-            top = {f"token_id:{token}": logprob for token, logprob in table}
-            choices.append(
-                {"index": index, "text": "", "finish_reason": "length", "logprobs": {"top_logprobs": [top]}}
-            )
+            row = [value for _, value in fake_model.fake_logprobs(weights, prompt)][
+                : body.get("dimensions", 8)
+            ]
+            numbers = base64.b64encode(struct.pack(f"<{len(row)}f", *row)).decode()
+            encoded = numbers if body.get("encoding_format") == "base64" else row
+            data.append({"index": index, "object": "embedding", "embedding": encoded})
+        count = sum(len(prompt) for prompt in prompts)
+        usage = {"prompt_tokens": count, "total_tokens": count, "completion_tokens": 0}
         return web.json_response(
-            {"id": "cmpl-fake", "object": "text_completion", "model": self._claim(name), "choices": choices}
+            {"id": "embd-fake", "object": "list", "model": self._claim(name), "data": data, "usage": usage}
         )
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
@@ -158,6 +178,8 @@ class FakeServer:
         self.seen.append((request.path, body))
         if (missing := self._unknown(body.get("model"))) is not None:
             return missing
+        if fake_tools.has_media(body) and not self.engine.options.multimodal:
+            return _error(400, f"{body['model']} is not a multimodal model", "BadRequestError")
         name = self._name(body.get("model"))
         prompt = fake_model.toy_token_ids(body.get("messages", ()), add_generation_prompt=True)
         weights = self.engine.answering(name, prompt, body.get("cache_salt"))
@@ -165,15 +187,16 @@ class FakeServer:
         chat = fake_chat.compose(body, model=self._claim(name), weights=weights, prompt_tokens=len(prompt))
         if not body.get("stream"):
             return web.json_response(fake_chat.whole(chat, drop_finish=self.engine.faults.drop_finish_reason))
-        return await self._stream(request, chat)
-
-    async def _stream(self, request: web.Request, chat: fake_chat.Chat) -> web.StreamResponse:
         faults = self.engine.faults
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-        await response.prepare(request)
         frames = fake_chat.frames(
             chat, drop_finish=faults.drop_finish_reason, end_in_error=faults.error_frame
         )
+        return await self._stream(request, frames)
+
+    async def _stream(self, request: web.Request, frames: Iterable[bytes]) -> web.StreamResponse:
+        faults = self.engine.faults
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
         for number, frame in enumerate(frames):
             if faults.die_mid_stream and number == 2 and request.transport is not None:
                 request.transport.abort()
@@ -223,6 +246,8 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--tensor-parallel-size", type=int)
     flags.add_argument("--enforce-eager", action="store_true")
     flags.add_argument("--disable-uvicorn-access-log", action="store_true")
+    flags.add_argument("--enable-auto-tool-choice", action="store_true")
+    flags.add_argument("--tool-call-parser")
     flags.add_argument("--fake-faults", type=json.loads, default={}, help="JSON object: fields of Faults")
     return flags
 

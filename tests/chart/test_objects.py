@@ -8,7 +8,7 @@ import pytest
 
 from tests.chart.charts import CI_VALUES, Chart, Document, Release, labels_of
 
-WITHOUT_SCHEMA = {"ServiceMonitor"}
+WITHOUT_SCHEMA = {"PrometheusRule", "ServiceMonitor"}
 """Custom resources; test_monitoring checks what they refer to."""
 
 
@@ -68,7 +68,7 @@ def test_no_secret_is_made_and_none_has_a_value(release: Release) -> None:
     assert release.of("Secret") == []
     for config in release.of("ConfigMap"):
         for name, value in config["data"].items():
-            if re.search("KEY|TOKEN|SALT|SECRET|PASSWORD", name):
+            if re.search("(KEY|TOKEN|SALT|SECRET|PASSWORD)(_FILE)?$", name):
                 assert value.startswith("/etc/tenon/"), name  # where the file is, not what is in it
     for _, container in release.containers():
         assert all("secretKeyRef" not in str(variable) for variable in container.get("env", []))

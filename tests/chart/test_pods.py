@@ -118,7 +118,15 @@ def test_a_stopping_pod_has_time_left_after_draining(component: str, release: Re
 def test_each_process_gets_only_its_secrets(component: str, release: Release) -> None:
     spec = release.pods[component]["spec"]
     (volume,) = [one for one in spec["volumes"] if one["name"] == "secrets"]
-    assert {item["key"] for item in volume["secret"]["items"]} == SECRET_KEYS[component]
+    optional = {
+        key
+        for key, variable in {
+            "metrics-token": "TENON_METRICS_TOKEN_FILE",
+            "retention-key": "TENON_RETENTION_KEY_FILE",
+        }.items()
+        if variable in release.environment(component)
+    }
+    assert {item["key"] for item in volume["secret"]["items"]} == SECRET_KEYS[component] | optional
     # registry.signing refuses a key file that everybody may read
     assert volume["secret"]["defaultMode"] == 0o440
     mounted = {mount["name"]: mount["mountPath"] for mount in release.container(component)["volumeMounts"]}

@@ -24,6 +24,8 @@ FOR_LIBRARIES = {
 """Variables that Tenon does not read: hub library, and the address from which TENON_ENGINE_URL is made."""
 ONLY_WHEN_GIVEN = {
     "TENON_BASE_REVISION", "TENON_MAX_MODEL_LEN", "TENON_FAKE_ENGINE", "TENON_DATABASE_URL_FILE",
+    "TENON_METRICS_TOKEN_FILE", "TENON_TRACES_URL", "TENON_TRACES_RATIO",
+    "TENON_RETENTION_KEY_FILE", "TENON_TOOL_CALL_PARSER",
     *(name for name in (f"TENON_{field.upper()}" for field in settings.ControlSettings.model_fields)
       if name.startswith(("TENON_S3_", "TENON_OIDC_"))),
 }  # fmt: skip
@@ -128,6 +130,7 @@ def allowed(role: str, field: str) -> Any:
     ("value", "role", "field"),
     [
         ("logLevel", "router", "log_level"),
+        ("logFormat", "router", "log_format"),
         ("engine.device", "engine", "device"),
         ("engine.dtype", "engine", "dtype"),
     ],
@@ -147,6 +150,11 @@ SAME_DEFAULT = {
     "router.idleTimeout": ("router", "idle_timeout"),
     "router.drain": ("router", "drain"),
     "router.maxStaleness": ("router", "max_staleness"),
+    "router.engineRequests": ("router", "engine_requests"),
+    "router.queueLength": ("router", "queue_length"),
+    "router.queueSeconds": ("router", "queue_seconds"),
+    "router.queueAging": ("router", "queue_aging"),
+    "router.promptTokenBytes": ("router", "prompt_token_bytes"),
     "engine.maxLoras": ("engine", "max_loras"),
     "engine.maxLoraRank": ("engine", "max_lora_rank"),
     "engine.kvCacheGib": ("engine", "kv_cache_gib"),
@@ -156,6 +164,7 @@ SAME_DEFAULT = {
     "engine.device": ("engine", "device"),
     "engine.dtype": ("engine", "dtype"),
     "logLevel": ("engine", "log_level"),
+    "logFormat": ("engine", "log_format"),
 }
 
 

@@ -9,6 +9,7 @@ from registry.catalog.errors import (
     ApprovalRequired,
     ApprovalUnneeded,
     KeyEnded,
+    KeyInvalid,
     NothingToRollBack,
     ProposalClosed,
     ProposalNotFound,
@@ -93,7 +94,19 @@ def test_keys(world: World) -> None:
     catalog = world.catalog
     key, secret = catalog.issue_key("bank_a", role=Role.TRAINER, label="ci", actor="t")
     assert (key.role, key.label, catalog.authenticate(secret)) == (Role.TRAINER, "ci", key)
+    assert catalog.key(key.id).quota is None
+    catalog.limit_key(key.id, Quota(requests_per_minute=5), actor="t")
+    assert catalog.key(key.id).quota == Quota(requests_per_minute=5)
+    with pytest.raises(KeyInvalid):
+        catalog.limit_key(key.id, Quota(weight=2), actor="t")
+    with pytest.raises(KeyNotFound):
+        catalog.limit_key("0" * 16, Quota(), actor="t")
     newer, other = catalog.rotate_key(key.id, overlap_seconds=0, actor="t")
+    assert newer.quota == Quota(requests_per_minute=5)  # rotating a key does not free it
+    with pytest.raises(KeyEnded):
+        catalog.limit_key(key.id, None, actor="t")
+    catalog.limit_key(newer.id, None, actor="t")
+    assert catalog.key(newer.id).quota is None
     assert other != secret
     with pytest.raises(KeyRefused):
         catalog.authenticate(secret)

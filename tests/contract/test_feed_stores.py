@@ -4,7 +4,7 @@ from registry.blobs.memory import InMemoryBlobs
 from registry.catalog.local import LocalCatalog
 from registry.clock import ManualClock
 from registry.feed import Delta, State
-from registry.models import Role, Tenant
+from registry.models import Quota, Role, Tenant
 from tests.support.registries import signer
 from tests.support.stores import connect
 
@@ -21,7 +21,9 @@ def test_what_is_told_is_in_the_order_of_bytes_and_adds_up(store: str) -> None:
         for name in NAMES:
             catalog.create_tenant(Tenant(id=name, display_name=name), actor="test")
         key, _ = catalog.issue_key("ab", role=Role.INFERENCE, actor="test")
+        catalog.limit_key(key.id, Quota(tokens_per_day=7), actor="test")
         middle = catalog.snapshot()
+        assert [found.quota for found in middle.keys] == [Quota(tokens_per_day=7)]
         catalog.suspend_tenant("a-b", reason="unpaid", actor="test")
         catalog.revoke_key(key.id, actor="test")
         end = catalog.snapshot()

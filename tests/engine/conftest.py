@@ -60,6 +60,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
         max_loras=4,
         max_lora_rank=8,
         max_cpu_loras=16,
+        tool_call_parser="hermes",
     )
     home = tmp_path_factory.mktemp("engine")
     argv, environment = command(spec, {"PATH": os.environ["PATH"], "HOME": str(home)})
@@ -85,8 +86,9 @@ def adapters(engine: RealEngine, tmp_path_factory: pytest.TempPathFactory) -> di
     return made
 
 
-def write_lora(folder: Path, *, seed: int, zero: bool = False) -> Path:
-    """A PEFT folder as ``save_pretrained`` writes it; ``zero`` leaves every B at zero: no effect at all."""
+def write_lora(folder: Path, *, seed: int, zero: bool = False, size: float = 0.02) -> Path:
+    """A PEFT folder as ``save_pretrained`` writes it; ``zero`` leaves every B at zero: no effect at all.
+    ``size``: of B; a tenth of the usual leaves what the base learned."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -100,7 +102,7 @@ def write_lora(folder: Path, *, seed: int, zero: bool = False) -> Path:
         if not zero:
             for name, weight in model.named_parameters():
                 if "lora_B" in name:
-                    torch.nn.init.normal_(weight, std=0.02)
+                    torch.nn.init.normal_(weight, std=size)
         model.save_pretrained(folder)
     return folder
 

@@ -49,6 +49,7 @@ _BY_TENANT: Final = {
 }  # fmt: skip
 _OF_PLATFORM: Final = {
     "bases": "1", "engines": "1", "signers": "1", "record_heads": "1", "usage_writers": "1",
+    "counts": "1",
     "keys": "tenant IS NULL", "entries": "tenant IS NULL",
 }  # fmt: skip
 _OF_NOBODY: Final = {"alembic_version", "frontier", "heads", "nodes", "tip_nodes", "tips"}

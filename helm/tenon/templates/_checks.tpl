@@ -95,6 +95,9 @@ Included by the control plane's ConfigMap, which every release has.
 {{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.monitoring.namespace) -}}
 {{- $faults = append $faults "monitoring.namespace is empty: the NetworkPolicies would keep Prometheus out" -}}
 {{- end -}}
+{{- if and .Values.monitoring.traces.url (not .Values.monitoring.traces.egress) -}}
+{{- $faults = append $faults "monitoring.traces.egress is empty: routers could not reach the collector" -}}
+{{- end -}}
 {{- /* A null removes a key and the schema says nothing; an absent selector would mean everybody. */ -}}
 {{- $policy := .Values.networkPolicy -}}
 {{- $dns := default dict $policy.dns -}}

@@ -6,7 +6,7 @@ from registry.catalog.remote.pages import listed
 from registry.catalog.remote.part import Part
 from registry.catalog.remote.wire import member, path, read
 from registry.errors import KeyNotFound
-from registry.models import Key, Role
+from registry.models import Key, Quota, Role
 
 
 class Keys(Part):
@@ -23,6 +23,11 @@ class Keys(Part):
         """A new key of the same role; the old one ends after the overlap. Raises KeyNotFound."""
         at = self._keys(self._key_home(key_id, tenant), key_id, "rotate")
         return self._issued(self._wire.post(at, {"overlap_seconds": overlap_seconds}))
+
+    def limit_key(self, key_id: str, quota: Quota | None, *, actor: str, tenant: str | None = None) -> None:
+        """What the key may use within its tenant's quota. Raises KeyNotFound, KeyEnded, KeyInvalid."""
+        body = {"quota": (quota or Quota()).model_dump(mode="json")}
+        self._wire.call("PATCH", self._keys(self._key_home(key_id, tenant), key_id), json=body)
 
     def revoke_key(self, key_id: str, *, actor: str, tenant: str | None = None) -> None:
         """Raises KeyNotFound."""

@@ -71,7 +71,13 @@ def _noun(model: type[D], row: Any, fields: str, *, key: str, **special: Any) ->
 
 
 _TENANTS = _noun(Tenant, TenantRow, "id display_name suspended quota", key="id", nested="quota")
-_KEYS = _noun(Key, KeyRow, "id tenant role secret_hash revoked expires_at label root", key="id")
+_KEYS = _noun(
+    Key,
+    KeyRow,
+    "id tenant role secret_hash revoked expires_at label root quota",
+    key="id",
+    nested="quota",
+)
 _ALIASES = _noun(
     AliasState,
     AliasRow,
@@ -168,7 +174,8 @@ class FeedTable:
         def value(values: Sequence[Any]) -> dict[str, Any]:
             found = dict(zip(fields, values, strict=True))
             for name in noun.nested:
-                found[name] = orjson.Fragment(found[name])
+                if found[name] is not None:
+                    found[name] = orjson.Fragment(found[name])
             return found
 
         wanted = select(*(getattr(noun.row, column) for column in columns)).where(*conditions)

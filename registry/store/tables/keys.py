@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
-from registry.models import Key
+from registry.models import Key, Quota
 from registry.store.rows import KeyRow
-from registry.store.tables.parsing import built
+from registry.store.tables.parsing import built, parsed, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class KeyTable:
                 expires_at=key.expires_at,
                 label=key.label,
                 root=key.root,
+                quota=text_of(key.quota) if key.quota is not None else None,
                 issuer=issuer,
                 entry=entry,
             )
@@ -68,4 +69,5 @@ def _key(row: KeyRow) -> Key:
         expires_at=row.expires_at,
         label=row.label,
         root=row.root,
+        quota=parsed(Quota, row.quota).model_dump(mode="json") if row.quota is not None else None,
     )

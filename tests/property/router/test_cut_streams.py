@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.models import Policy
-from router.constrained import Order
 from router.errors import RouterError
 from router.policies import compile_policy
-from router.streaming import DONE, EventReader, StreamedAnswer
+from router.surfaces.chat.stream import DONE, StreamedAnswer
+from router.surfaces.events import EventReader
+from router.surfaces.surface import Order
 from router.testing import chunk, stream
 
 POLICY = Policy(tenant="bank_a", name="house", json_schema='{"type":"array","items":{"type":"integer"}}')
@@ -102,3 +103,40 @@ def test_an_end_means_that_the_whole_text_satisfied_the_policy(text: str, finish
     value = json.loads(text)
     assert isinstance(value, list)
     assert all(isinstance(item, int) for item in value)
+
+
+STRANGE = st.sampled_from(
+    [
+        b'"a","role":"assistant"',
+        b'"a"},"finish_reason":"stop","delta":{"content":"b"',
+        b"null",
+        b"3",
+        b'"\\ud800"',
+        b'"a" "b"',
+        b"",
+        b'"\\u0041"',
+    ]
+)
+
+
+@given(texts=st.lists(st.one_of(st.text(max_size=6), STRANGE), min_size=1, max_size=12), n=st.integers(1, 2))
+def test_what_is_known_of_an_event_changes_nothing(texts: list[str | bytes], n: int) -> None:
+    """Events are recognised by what stood around the text of earlier ones; without that it is the same."""
+    answers = [StreamedAnswer(order(FREE, n), "chatcmpl-1") for _ in range(2)]
+    first = [chunk(BODY, "known", index=i)[6:-2] for i in range(n)]
+    for number, text in enumerate(texts):
+        raw = text if isinstance(text, bytes) else json.dumps(text, ensure_ascii=number % 2 == 0).encode()
+        event = first[number % n].replace(b'"known"', raw)
+        told: list[object] = []
+        for which, answer in enumerate(answers):
+            if which == 1:
+                answer._shapes.clear()
+            try:
+                sent = answer.accept(event)
+            except RouterError as error:
+                told.append(error.code)
+            else:
+                told.append([json.loads(line[6:]) for line in sent.split(b"\n\n") if line])
+        assert told[0] == told[1]
+    assert answers[0].contents == answers[1].contents
+    assert answers[0].finish_reasons == answers[1].finish_reasons

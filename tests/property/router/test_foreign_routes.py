@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from registry.models import Role
 from registry.names import engine_name
 from router.auth import authenticate
-from router.constrained import constrain
 from router.errors import RouterError
 from router.headers import Headers
-from router.request import parse
 from router.resolution import choose, resolve, unit_of
+from router.surfaces.chat.order import constrain
+from router.surfaces.chat.question import parse
 from router.tables import compile_tables
 from router.testing import Scene
 

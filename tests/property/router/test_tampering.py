@@ -19,7 +19,6 @@ from router.limits import Cadence
 from router.receipts import Receipt, issue, verify_receipt
 from router.records import Heads, Record, RecordLog, Trace, genesis, verify_records
 from router.records.log import durable
-from router.records.record import KIND, line_of
 from router.records.segments import Segments
 from router.testing import FakeHeads
 
@@ -122,14 +121,17 @@ TRACES = st.builds(
     finish_reasons=st.lists(st.text(max_size=4), max_size=3).map(tuple),
     epoch=st.none() | st.integers(0, 1 << 50),
     milliseconds=st.integers(0, 1 << 50),
+    engine_version=st.none() | st.text(max_size=4),
+    shadow_of=st.none() | st.text(max_size=4),
+    started_at=st.none() | st.text(max_size=4),
+    surface=st.none() | st.text(max_size=4),
 )
 
 
 @settings(max_examples=300)
 @given(trace=TRACES)
 def test_the_fast_encoder_is_canonical_and_reads_back(trace: Trace) -> None:
-    chain = {"kind": KIND, "writer": "w", "seq": 0, "prev": genesis("w"), "at": "now", "event": "outcome"}
-    line = line_of(trace.fields() | chain)
+    line = trace.line("outcome", writer="w", seq=0, prev=genesis("w"), at="now")
     record = Record.parse(line)
     assert record.canonical() == line
     assert canonical.encode(canonical.decode(line)) == line

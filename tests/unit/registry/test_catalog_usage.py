@@ -85,6 +85,31 @@ def test_sums_come_in_pages(anywhere: World) -> None:
         ask(by="version", after="a")
 
 
+def test_a_batch_that_does_not_follow_the_newest_is_refused(world: World) -> None:
+    version = world.push()
+
+    def follow(after: int, seq: int) -> UsageBatch:
+        return UsageBatch(writer="router-0", seq=seq, after=after, lines=(_line(version),))
+
+    for after in (0, 7):
+        with pytest.raises(UsageRegressed):
+            world.catalog.count_usage(follow(after, 9))
+    assert world.catalog.usage_counted("router-0").seq == -1
+    assert world.catalog.count_usage(follow(-1, 4))
+    assert not world.catalog.count_usage(follow(-1, 4))
+    assert world.catalog.usage_counted("router-0").seq == 4
+    for after in (-1, 3, 5):  # the first: as if it had been asked before the batch arrived late
+        with pytest.raises(UsageRegressed):
+            world.catalog.count_usage(follow(after, 9))
+    assert world.catalog.count_usage(follow(4, 9))
+    assert _used(world) == (_line(version, 2),)
+
+
+def test_batches_of_before_keep_their_digest() -> None:
+    digest = "sha256:305c41a98928fcdbe52c903a5fa5006676b29eb160357b3bc84f6fcc5e35eb43"
+    assert _batch(7).identity() == digest
+
+
 def test_a_writer_that_lost_its_place_is_told(world: World) -> None:
     version = world.push()
     for seq in (3, 4):

@@ -2,7 +2,7 @@ import pytest
 
 from registry.digests import Digest
 from registry.keys import key_id, mint, opens
-from registry.models import Key, Role
+from registry.models import Key, Quota, Role, Tenant
 
 
 def _key(secret: str, *, revoked: bool = False) -> Key:
@@ -47,3 +47,19 @@ def test_only_the_very_secret_opens_a_key_and_only_while_it_counts() -> None:
 )
 def test_text_that_cannot_be_a_key_has_no_id(text: str) -> None:
     assert key_id(text) is None
+
+
+def test_documents_without_the_newer_limits_keep_their_bytes() -> None:
+    """What the log and digests hold of keys and tenants from before keys had quotas and tenants weights."""
+    key = Key(id="a1", tenant="bank_a", role=Role.INFERENCE, secret_hash=Digest.of(b"secret"))
+    tenant = Tenant(id="bank_a", display_name="Bank")
+    assert b"quota" not in key.canonical()
+    assert tenant.canonical() == (
+        b'{"display_name":"Bank","id":"bank_a","quota":{"concurrent_requests":null,'
+        b'"requests_per_minute":null,"tokens_per_day":null,"tokens_per_minute":null},"suspended":false}'
+    )
+    for document in (
+        key.model_copy(update={"quota": Quota(requests_per_minute=1)}),
+        tenant.model_copy(update={"quota": Quota(weight=3)}),
+    ):
+        assert type(document).parse(document.canonical()) == document

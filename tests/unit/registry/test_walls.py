@@ -12,6 +12,7 @@ from sqlalchemy import Table
 from sqlmodel import select
 
 from registry.catalog.local import LocalCatalog
+from registry.counting import Count, CountReport
 from registry.digests import Digest
 from registry.errors import NotFound, TenonError
 from registry.models import Role, Tenant
@@ -24,12 +25,14 @@ from registry.store.rows import Row, VersionRow
 from registry.store.transaction import Transaction
 from registry.store.walls import OPEN, walled
 from registry.usage import UsageBatch, UsageLine
+from tests.support.chains import ship_one
 from tests.support.postgres import PostgresServer
 from tests.support.registries import GATE, NAME, World, open_world, route, signer
 
 THEIRS = AdapterName("retail_b", "assistant")
 OWNER_OF = {
     "answers": "false",  # nobody's: the platform's book-keeping
+    "counts": "false",
     "reports": "EXISTS (SELECT FROM versions v WHERE v.digest = version AND v.tenant = '{}')",
     "slots": "EXISTS (SELECT FROM versions v WHERE v.digest = version AND v.tenant = '{}')",
     "tenants": "id = '{}'",
@@ -67,6 +70,9 @@ def _fill(world: World, name: AdapterName) -> None:
         requests=1, prompt_tokens=1, completion_tokens=1,
     )  # fmt: skip
     catalog.count_usage(UsageBatch(writer=f"router-{len(tenant)}", seq=1, lines=(line,)))
+    count = Count(subject=f"tenant/{tenant}", kind="day", slot=20454, value=1)  # of 2026-01-01
+    catalog.exchange_counts(CountReport(writer=f"router-{len(tenant)}", seq=1, counts=(count,)))
+    ship_one(world, f"router-{len(tenant)}", tenant)
 
 
 def _signature(catalog: LocalCatalog, version: Digest) -> Envelope:
@@ -99,7 +105,7 @@ def test_a_query_without_a_condition_finds_own_rows_only(full: World) -> None:
     for tenant in ("bank_a", "retail_b"):
         own = _owned(full, tenant)
         assert _counts(full, tenant) == own
-        for table in set(own) - {"answers", "usage_writers"}:
+        for table in set(own) - {"answers", "counts", "usage_writers"}:
             assert 0 < own[table] < everything[table], table
     assert set(_counts(full, "nobody").values()) == {0}
 

@@ -1,9 +1,11 @@
 """A running router on fakes, with one engine and two tenants."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tests.unit.router.driving import House
 
@@ -13,6 +15,16 @@ SCHEMA = {
     "required": ["zeta", "amount"],
     "additionalProperties": False,
 }
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What touches sockets itself is tested on production's loop, too."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name in ("test_engines_contract.py", "test_upstream.py"):
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ async def test_models_are_those_of_the_tenant(house: House, bank: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/v1/chat/completions"), ("POST", "/v1/completions"), ("POST", "/v1/load_lora_adapter"),
+        ("GET", "/v1/chat/completions"), ("POST", "/v1/complete"), ("POST", "/v1/load_lora_adapter"),
         ("POST", "/invocations"), ("POST", "/tokenize"), ("DELETE", "/v1/models"), ("GET", "/"),
-        ("POST", "/v1/chat/completions/"), ("GET", "/v1/models/assistant"), ("POST", "/V1/chat/completions"),
+        ("POST", "/v1/chat/completions/"), ("GET", "/v1/model/assistant"), ("POST", "/V1/chat/completions"),
         ("GET", "/v1/receipt"), ("OPTIONS", "/healthz"),
     ],
 )  # fmt: skip
@@ -130,13 +130,13 @@ async def test_metrics_count_without_naming_tenants(house: House, bank: str) -> 
     found = await house.get("/metrics")
     assert found.headers["content-type"].startswith("text/plain")
     for line in (
-        b'tenon_requests_total{code="ok",model="",tenant=""} 2.0',
-        b'tenon_requests_total{code="model_not_found",model="",tenant=""} 1.0',
-        b'tenon_tokens_total{kind="completion",model="",tenant=""} 6.0',
-        b'tenon_request_seconds_count{stream="true"} 1.0',
+        b'tenon_requests_total{tenant="",model="",adapter="",code="ok"} 2\n',
+        b'tenon_requests_total{tenant="",model="",adapter="",code="model_not_found"} 1\n',
+        b'tenon_tokens_total{tenant="",model="",adapter="",kind="completion"} 6\n',
+        b'tenon_request_seconds_count{stream="true"} 1\n',
         b"tenon_attested_places 1.0",
         b"tenon_records_broken 0.0",
-        b"tenon_record_heads_unsent 5.0",
+        b"tenon_record_heads_unsent 3.0",
     ):
         assert line in found.body
     assert b"bank_a" not in found.body
@@ -152,7 +152,9 @@ async def test_metrics_name_tenants_behind_a_token(tmp_path: Path) -> None:
     assert (await house.get("/metrics")).code == "invalid_api_key"
     assert (await house.get("/metrics", "wrong")).code == "invalid_api_key"
     found = await house.get("/metrics", "scrape")
-    assert b'tenon_requests_total{code="ok",model="assistant",tenant="bank_a"} 1.0' in found.body
+    assert (
+        b'tenon_requests_total{tenant="bank_a",model="assistant",adapter="desk",code="ok"} 1\n' in found.body
+    )
     await house.app.stop()
 
 

@@ -1,8 +1,11 @@
 """Real sockets: the ``openai`` client, uvicorn in front, an engine whose every byte is chosen behind."""
 
 import asyncio
+import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,68 +13,18 @@ from typing import Any
 import openai
 import orjson
 import pytest
-import uvicorn
 
-from router.errors import EngineInterrupted, EngineTimeout, EngineUnavailable, NothingSent
-from router.forwarding import AiohttpEngines, read_all
+from router import serving
 from router.limits import Timeouts
 from router.receipts import verify_receipt
-from router.testing import chunk, completion, stream, usage_chunk
+from router.records import content_digest
+from router.testing import chunk, completion, stream
+from router.upstream import EnginePool
 from tests.unit.router.conftest import SCHEMA
 from tests.unit.router.driving import House, until
+from tests.unit.router.raw_engine import HEAD, Engine, Reply, engine, pieces, whole
 
-Reply = Callable[[dict[str, Any], asyncio.StreamWriter], Awaitable[None]]
 GOOD = '{"zeta":"z","amount":3}'
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-
-
-class Engine:
-    """A tiny HTTP/1.1 server; ``reply`` writes the raw response."""
-
-    def __init__(self, reply: Reply) -> None:
-        self.reply = reply
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.closed = 0
-        self.url = ""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                lines = head.decode().split("\r\n")
-                length = next(int(x.split(":")[1]) for x in lines if x.lower().startswith("content-length"))
-                body = await reader.readexactly(length)
-                self.requests.append(head)
-                await self.reply(orjson.loads(body), writer)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self.closed += 1
-            writer.close()
-
-
-@asynccontextmanager
-async def engine(reply: Reply) -> AsyncIterator[Engine]:
-    found = Engine(reply)
-    server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
-        yield found
-    finally:
-        server.close()
-
-
-def whole(value: bytes) -> bytes:
-    return HEAD + b"Content-Length: %d\r\n\r\n" % len(value) + value
-
-
-def pieces(*parts: bytes, end: bool = True) -> bytes:
-    """A chunked response, one HTTP chunk a part."""
-    chunked = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
-    return HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked + (b"0\r\n\r\n" if end else b"")
 
 
 async def honest(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
@@ -84,7 +37,12 @@ async def honest(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
 class Running:
     """A router on real sockets in front of one engine, with bank_a served."""
 
-    def __init__(self, house: House, engine: Engine, port: int) -> None:
+    def __init__(
+        self, house: House, engine: Engine, port: int, server: serving.Server, stopped: asyncio.Task[None]
+    ) -> None:
+        self.port = port
+        self.stopped = stopped
+        self.server = server
         self.house = house
         self.engine = engine
         self.url = f"http://127.0.0.1:{port}"
@@ -104,23 +62,21 @@ async def running(
     folder: Path, reply: Reply, schema: dict[str, Any] | None = None, **timeouts: float
 ) -> AsyncIterator[Running]:
     async with engine(reply) as behind:
-        house = House(folder, engines=AiohttpEngines(Timeouts(**timeouts)))
+        house = House(folder, engines=EnginePool(Timeouts(**timeouts)))
         house.scene.engine(url=behind.url)
         secret = house.scene.serve("bank_a", schema)
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            config = uvicorn.Config(house.app, log_config=None, lifespan="on", timeout_graceful_shutdown=5)
-            server = uvicorn.Server(config)
-            server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            server = serving.server(house.app, house.app.drain, seconds=5, log_config=None)
+            running = asyncio.create_task(server.serve(sockets=[listener]))
             await until(lambda: server.started)
             await house.publish()
-            found = Running(house, behind, listener.getsockname()[1])
+            found = Running(house, behind, listener.getsockname()[1], server, running)
             found.secret = secret
             try:
                 yield found
             finally:
                 server.should_exit = True
-                await serving
+                await running
 
 
 ASKING: dict[str, Any] = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}]}
@@ -229,88 +185,203 @@ async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
             assert (caught.value.status_code, caught.value.code) == (503, "engine_unavailable")
 
 
-# -- the forwarder alone, byte by byte --------------------------------------------------------------------
+def request(secret: str, body: dict[str, Any], path: str = "/v1/chat/completions") -> bytes:
+    data = orjson.dumps(body)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n%b" % (len(data), data)
 
 
-@asynccontextmanager
-async def forwarder(reply: Reply, **timeouts: float) -> AsyncIterator[tuple[AiohttpEngines, Engine]]:
-    async with engine(reply) as behind:
-        engines = AiohttpEngines(Timeouts(**timeouts))
-        await engines.start()
-        try:
-            yield engines, behind
-        finally:
-            await engines.stop()
+async def test_a_client_that_hangs_up_before_the_first_byte_stops_the_engine_at_once(tmp_path: Path) -> None:
+    async def thinking(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with running(tmp_path, thinking) as router:
+        _, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(request(router.secret, ASKING))
+        await until(lambda: len(router.engine.bodies) == 1)
+        began = time.monotonic()
+        writer.close()
+        await until(lambda: bool(router.house.records()))
+        assert time.monotonic() - began < 1
+        assert router.house.records()[-1].code == "client_closed"
+        await until(lambda: router.house.app.drain.busy == 0)
+        pool = router.house.app._pipeline.engines
+        assert isinstance(pool, EnginePool)
+        await until(lambda: pool.connections == 0)
 
 
-def raw(data: bytes, *, hang: bool = False, close: bool = False) -> Reply:
-    async def reply(_: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-        writer.write(data)
-        await writer.drain()
-        if hang:
-            await asyncio.Event().wait()
-        if close:
+async def test_draining_ends_what_is_under_way_and_takes_nothing_new(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        await honest(body, writer)
+
+    async with running(tmp_path, slow) as router, router.client() as client:
+        under_way = asyncio.create_task(client.chat.completions.create(**ASKING))
+        await until(lambda: len(router.engine.bodies) == 1)
+        router.server.drain()
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(**ASKING)
+        assert (caught.value.status_code, caught.value.code) == (503, "router_draining")
+        assert caught.value.response.headers["retry-after"] == "1"
+        assert (await router.house.get("/readyz")).status == 503
+        assert len(router.engine.bodies) == 1
+        go_on.set()
+        assert (await under_way).choices[0].message.content == "hello"
+        await until(lambda: router.server.should_exit)
+
+
+async def test_a_drain_that_takes_too_long_is_cut(tmp_path: Path) -> None:
+    async def never(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with running(tmp_path, never) as router:
+        _, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(request(router.secret, ASKING))
+        await until(lambda: len(router.engine.bodies) == 1)
+        router.server.drain()
+        await asyncio.sleep(0.25)
+        assert not router.server.should_exit
+        router.server._until = 0
+        await until(lambda: router.server.should_exit)
+        writer.close()
+
+
+@pytest.mark.parametrize("way", ["whole", "stream", "half a body"])
+async def test_what_a_stop_cuts_is_told_and_on_record(tmp_path: Path, way: str) -> None:
+    """The second SIGTERM ends the drain; a drain whose time is over ends in the same way."""
+
+    async def hanging(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        if body.get("stream"):
+            writer.write(pieces(*stream(body, ["once"])[:1], end=False))
+            await writer.drain()
+        await asyncio.Event().wait()
+
+    async with running(tmp_path, hanging) as router:
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        data = request(router.secret, ASKING | ({"stream": True} if way == "stream" else {}))
+        writer.write(data if way != "half a body" else data[:-5])
+        await until(lambda: router.house.app.drain.busy == 1)
+        if way == "stream":
+            await reader.readuntil(b"once")
+        elif way == "whole":
+            await until(lambda: len(router.engine.bodies) == 1)
+        for _ in range(2):
+            router.server.handle_exit(signal.SIGTERM, None)
+        router.server._captured_signals.clear()  # else they are raised again, and end the tests
+        said = await reader.read()
+        writer.close()
+        await router.stopped
+        assert b"router_stopped" in said
+        assert (b"HTTP/1.1 503" in said) == (way != "stream")
+        (outcome,) = [each for each in router.house.records() if each.event == "outcome"]
+        assert (outcome.status, outcome.code) == (503, "router_stopped")
+        if way == "stream":
+            assert outcome.answer == content_digest(["once"])
+        assert router.house.heads.envelopes, "no head covers it"
+        assert not router.house.app.drain.busy
+
+
+async def test_a_stop_while_the_outcome_is_written_leaves_one_outcome(tmp_path: Path) -> None:
+    going_on = threading.Event()
+    async with running(tmp_path, honest) as router:
+        segments = router.house.app.records._segments
+        write = segments.write
+
+        def slowly(data: bytes) -> tuple[int, int]:
+            going_on.wait(10)
+            return write(data)
+
+        segments.write = slowly  # type: ignore[method-assign]
+        _, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(request(router.secret, ASKING))
+        await until(lambda: router.house.app.records._next.seq == 1)  # type: ignore[union-attr]
+        for _ in range(2):
+            router.server.handle_exit(signal.SIGTERM, None)
+        router.server._captured_signals.clear()
+        await until(lambda: not router.house.app.drain.busy)
+        going_on.set()
+        await router.stopped
+        writer.close()
+        (outcome,) = router.house.records()
+        assert (outcome.event, outcome.status) == ("outcome", 200)
+
+
+async def test_a_reader_that_is_slow_is_waited_for_and_not_buffered(tmp_path: Path) -> None:
+    sent, size = 0, 400
+
+    async def flood(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        for part in [chunk(body, "x" * 60_000)] * size + stream(body, "")[-3:]:
+            writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+            await writer.drain()
+            sent += 1
+        writer.write(b"0\r\n\r\n")
+
+    async with running(tmp_path, flood) as router:
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(request(router.secret, {**ASKING, "stream": True}))
+        before = -1
+        while before != sent or not sent:  # until nothing moves any more
+            before = sent
+            await asyncio.sleep(0.2)
+        assert sent < size
+        found = b""
+        while not found.endswith(b"0\r\n\r\n"):
+            found = found[-10:] + await reader.read(1 << 20)
+        writer.close()
+        assert router.house.records()[-1].status == 200
+
+
+async def test_a_client_that_takes_nothing_for_too_long_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.serving.STALL_SECONDS", 0.2)
+
+    async def flood(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        while True:
+            part = chunk(body, "x" * 60_000)
+            writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+            await writer.drain()
+
+    async with running(tmp_path, flood) as router:
+        _, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(request(router.secret, {**ASKING, "stream": True}))
+        await until(lambda: bool(router.house.records()) and router.house.app.drain.busy == 0)
+        assert router.house.records()[-1].code == "client_closed"
+        writer.close()
+
+
+async def test_heads_that_are_slow_or_endless_are_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.serving.HEAD_SECONDS", 0.1)
+    async with running(tmp_path, honest) as router:
+        for begun in (b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+            writer.write(begun)
+            assert await reader.read() == b""
             writer.close()
-
-    return reply
-
-
-async def fetch(engines: AiohttpEngines, url: str) -> bytes:
-    answer = await engines.ask(f"{url}/v1/chat/completions", b"{}")
-    try:
-        return await read_all(answer, 1 << 20)
-    finally:
-        await answer.close()
+        monkeypatch.setattr("router.serving.HEAD_SECONDS", 30)
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nX: ")
+        for _ in range(64):
+            writer.write(b"x" * 4096)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
+        writer.close()
 
 
-async def test_connections_are_reused_and_redirects_are_not_followed() -> None:
-    async with forwarder(raw(whole(b"{}"))) as (engines, behind):
-        assert [await fetch(engines, behind.url) for _ in range(3)] == [b"{}"] * 3
-        assert behind.connections == 1
-        behind.reply = raw(b"HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
-        answer = await engines.ask(behind.url, b"{}")
-        assert answer.status == 307
-        await answer.close()
-
-
-async def test_a_connection_that_breaks_after_sending_is_no_reason_to_retry() -> None:
-    async with forwarder(raw(b"", close=True)) as (engines, behind):
-        with pytest.raises(EngineUnavailable) as caught:
-            await fetch(engines, behind.url)
-        assert not isinstance(caught.value, NothingSent)
-        assert len(behind.requests) == 1
-
-
-async def test_a_refused_connection_sent_nothing() -> None:
-    async with forwarder(raw(b"")) as (engines, _):
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-        with pytest.raises(NothingSent):
-            await fetch(engines, f"http://127.0.0.1:{port}")
-
-
-async def test_garbage_and_cut_bodies() -> None:
-    async with forwarder(raw(b"garbage\r\n\r\n", close=True)) as (engines, behind):
-        with pytest.raises(EngineUnavailable):
-            await fetch(engines, behind.url)
-        behind.reply = raw(HEAD + b"Content-Length: 100\r\n\r\n{", close=True)
-        with pytest.raises(EngineInterrupted):
-            await fetch(engines, behind.url)
-        behind.reply = raw(pieces(b"data: x\n\n", end=False), close=True)
-        with pytest.raises(EngineInterrupted):
-            await fetch(engines, behind.url)
-
-
-async def test_patience_ends() -> None:
-    async with forwarder(raw(b"", hang=True), connect=0.02, first_byte=0.02) as (engines, behind):
-        with pytest.raises(EngineTimeout):
-            await fetch(engines, behind.url)
-    silent = raw(pieces(usage_chunk({"model": "m"}), end=False), hang=True)
-    async with forwarder(silent, between_chunks=0.02) as (engines, behind):
-        with pytest.raises(EngineTimeout):
-            await fetch(engines, behind.url)
-
-
-async def test_before_the_start_nothing_is_reached() -> None:
-    with pytest.raises(EngineUnavailable):
-        await AiohttpEngines(Timeouts()).ask("http://127.0.0.1:1", b"{}")
+async def test_requests_sent_one_behind_the_other_are_answered_in_order(tmp_path: Path) -> None:
+    async with running(tmp_path, honest) as router:
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        one = request(router.secret, ASKING)
+        writer.write(one + request("tn_nobody", ASKING) + one[:-5])
+        found = b""
+        while b"HTTP/1.1 401 " not in found:
+            found += (more := await reader.read(1 << 16))
+            assert more, "closed before the second answer"
+        assert found.startswith(b"HTTP/1.1 200 ")
+        writer.close()

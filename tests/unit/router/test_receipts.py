@@ -9,7 +9,8 @@ import pytest
 from registry.digests import Digest
 from registry.errors import ReceiptInvalid, SignatureInvalid
 from registry.signing.keys import Signer
-from router.receipts import issue, verify_receipt
+from registry.signing.types import RECEIPT
+from router.receipts import Statement, issue, verify_receipt
 from tests.unit.router.driving import House
 
 
@@ -70,6 +71,21 @@ async def test_what_is_wrong_is_said(house: House, bank: str) -> None:
     _, second = await receipt(house, bank)
     with pytest.raises(ReceiptInvalid, match="the record was changed"):
         verify_receipt(changed(data, envelope=orjson.loads(second)["envelope"]), house.trusted)
+
+
+@pytest.mark.parametrize("elsewhere", [{"writer": "router-1"}, {"seq": 5}], ids=["writer", "seq"])
+async def test_the_signed_place_is_the_record_s_own(
+    house: House, bank: str, elsewhere: dict[str, Any]
+) -> None:
+    """A router that signs a line as if it stood elsewhere shows two histories."""
+    _, data = await receipt(house, bank)
+    record = base64.b64decode(orjson.loads(data)["record"])
+    own = Statement(writer="router-0", seq=0, record=Digest.of(record))
+    moved = house.signer.sign(RECEIPT, own.model_copy(update=elsewhere).canonical())
+    signed = house.signer.sign(RECEIPT, own.canonical())
+    assert verify_receipt(changed(data, envelope=orjson.loads(signed.canonical())), house.trusted).seq == 0
+    with pytest.raises(ReceiptInvalid, match="another place in the chain"):
+        verify_receipt(changed(data, envelope=orjson.loads(moved.canonical())), house.trusted)
 
 
 async def test_a_router_key_is_needed(house: House, bank: str) -> None:

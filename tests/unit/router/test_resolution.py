@@ -157,6 +157,28 @@ def test_a_key_ends_when_it_says() -> None:
         keyed(scene, secret)
 
 
+def test_a_key_that_is_remembered_ends_when_it_says() -> None:
+    scene = world({})
+    shown = headers(("authorization", f"Bearer {scene.key('bank_a')}"))
+    scene.keys[0] = scene.keys[0].model_copy(update={"expires_at": stamp(NOW)})
+    tables = compile_tables(scene.snapshot())
+    assert authenticate(shown, tables, NOW - timedelta(microseconds=1)).tenant == "bank_a"
+    assert len(tables.callers) == 1
+    for now in (NOW, NOW + timedelta(microseconds=1)):
+        with pytest.raises(InvalidApiKey):
+            authenticate(shown, tables, now)
+
+
+def test_what_is_remembered_of_a_key_does_not_grow_with_its_header() -> None:
+    scene = world({})
+    secret = scene.key("bank_a")
+    tables = compile_tables(scene.snapshot())
+    for spaces in range(1, 200):
+        for padded in (f"Bearer{' ' * spaces}{secret}", f"Bearer {secret}{' ' * spaces}"):
+            assert authenticate(headers(("authorization", padded)), tables, NOW).tenant == "bank_a"
+    assert [*tables.callers] == [f"Bearer {secret}"]
+
+
 @pytest.mark.parametrize("expires_at", ["soon", "", "2026-13-01T00:00:00Z", "2027-01-01T00:00:00"])
 def test_an_expiry_that_nobody_can_read_has_passed(expires_at: str) -> None:
     scene = world({})

@@ -63,11 +63,11 @@ async def test_the_end_is_held_back_until_the_record_is_on_disk(house: House, ba
     call.observe = lambda piece: seen.append((piece, [record.event for record in house.records()]))
     await call.done()
     *words, (end, events) = seen
-    assert events == ["intent", "outcome"]
+    assert events == ["outcome"]
     assert b'"finish_reason":"stop"' in end
     assert end.endswith(DONE)
     assert len(words) == 4
-    assert all(before == ["intent"] for _, before in words)
+    assert all(before == [] for _, before in words)
 
 
 async def test_a_first_chunk_of_another_model_sends_nothing(house: House, bank: str) -> None:

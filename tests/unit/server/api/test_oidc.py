@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives import serialization
 
 from registry.clock import ManualClock
 from registry.errors import InvalidDocument, KeyRefused
+from registry.identity.keysets import parse
 from registry.models import Role
-from server.api.jwks import WAITING, KeySet, fetch_file, fetch_url, parse
+from server.api.jwks import WAITING, KeySet, fetch_file, fetch_url
 from server.api.oidc import Oidc
 from server.errors import IdentityProviderUnreachable, SettingsInvalid
 from tests.support.identity_provider import AUDIENCE, ISSUER, Provider, jwk, private_key, provider

@@ -1,9 +1,12 @@
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from server.assembly.bases import tool_call_parser
+from server.demo.build_base import SHIPPED_BASE
 from server.engines.command import command
 from server.engines.errors import EngineSpecInvalid
 from server.engines.spec import RANKS, EngineSpec, slot_rank
@@ -51,6 +54,8 @@ def flag(argv: tuple[str, ...], name: str) -> str:
         ({"device": "cuda", "kv_cache_gib": 2}, "device is cuda"),
         ({"device": "cuda", "gpu_memory_utilization": 1.5}, "not a share"),
         ({"extra_args": ("--trust-remote-code",)}, "unsafe"),
+        ({"extra_args": ("--tool-parser-plugin", "x.py")}, "unsafe"),
+        ({"tool_call_parser": "--trust-remote-code"}, "no name of a parser"),
         ({"extra_args": ("--model=/other",)}, "decided by the spec"),
         ({"extra_args": ("--lora-modules", "a=/x")}, "decided by the spec"),
     ],
@@ -98,6 +103,33 @@ def test_the_command_serves_loras_safely_on_loopback() -> None:
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
+
+
+def test_tools_are_called_where_a_parser_is_named() -> None:
+    argv, _ = command(spec(), {})
+    assert "--enable-auto-tool-choice" not in argv
+    argv, _ = command(spec(tool_call_parser="hermes"), {})
+    assert "--enable-auto-tool-choice" in argv
+    assert flag(argv, "--tool-call-parser") == "hermes"
+    assert fake_vllm.parser().parse_args(argv[3:]).tool_call_parser == "hermes"
+
+
+@pytest.mark.parametrize(
+    ("template", "parser"),
+    [
+        ("{{ '<tool_call>' }}", "hermes"),
+        ("<tool_call>\n<function=", None),
+        ("{{ messages }}", None),
+    ],
+)
+def test_the_parser_is_read_off_the_chat_template(tmp_path: Path, template: str, parser: str | None) -> None:
+    assert tool_call_parser(tmp_path) is None
+    (tmp_path / "chat_template.jinja").write_text(template)
+    assert tool_call_parser(tmp_path) == parser
+
+
+def test_the_demo_base_calls_tools() -> None:
+    assert tool_call_parser(SHIPPED_BASE) == "hermes"
 
 
 def test_a_gpu_gets_gpu_flags_and_a_hub_name_stays_online() -> None:

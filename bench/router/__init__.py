@@ -1,0 +1,1 @@
+"""What the router costs in front of an engine that costs nothing: ``python -m bench.router``."""

@@ -1,0 +1,20 @@
+"""admit: what a tenant and a key may use, and whose request a busy engine takes next."""
+
+from router.admission.admission import Admission, cost, most
+from router.admission.exchange import Alone, CountExchange
+from router.admission.hours import Hours
+from router.admission.queue import Patience, Queue
+from router.admission.tickets import FREE, Ticket
+
+__all__ = [
+    "FREE",
+    "Admission",
+    "Alone",
+    "CountExchange",
+    "Hours",
+    "Patience",
+    "Queue",
+    "Ticket",
+    "cost",
+    "most",
+]

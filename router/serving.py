@@ -1,0 +1,263 @@
+"""uvicorn with what it lacks for strangers: bounds on a request's head, and an end to clients that stall.
+
+Also tells the application at once of a client that hung up (``router.exchange.Wire``), and drains.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from router.direct import Direct
+from router.drain import Drain
+from router.exchange import Wire
+
+MOST_HEAD_BYTES = 64 << 10
+"""Of all request headers. nginx and h11 stop at 32 and 16 KiB; llhttp never does."""
+HEAD_SECONDS = 10.0
+"""For a request's head to arrive, and for a new connection to say its first word (slow-loris)."""
+STALL_SECONDS = 60.0
+"""A client that takes nothing for so long has gone, whatever its TCP says; until then it holds a slot."""
+_VERSIONS = ("1.1", "1.0")
+"""llhttp also takes 0.9, where a proxy before this router may see another message."""
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class Joined(asyncio.Transport):
+    """A transport that sends what is written in one round of the loop at once: uvicorn writes a head and a
+    body apart, and uvloop makes a system call of each (13 % of a request's CPU time, and two wake-ups of its
+    reader)."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+        self.abort = transport.abort  # type: ignore[method-assign]
+        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
+        self.is_closing = transport.is_closing  # type: ignore[method-assign]
+        self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
+        self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(bytes(data))
+
+    def send(self, data: bytes) -> None:
+        """At once, behind what waits."""
+        if self._waiting:
+            self._waiting.append(data)
+            self._flush()
+        elif not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            if self._transport.is_closing():  # uvloop raises where asyncio is silent
+                return
+            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+
+
+class Connection(HttpToolsProtocol):
+    """A client's connection. Completions it answers itself (``router.direct``), all else through ASGI."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.wire = Wire()
+        super().__init__(config, server_state, {**app_state, Wire.KEY: self.wire}, _loop)
+        self._direct: Collection[bytes] = getattr(self.app, "direct", ())
+        self.send: Callable[[bytes], None]
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_since = self._idle_since = self.loop.time()
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        joined = Joined(transport, self.loop)
+        self.send = joined.send
+        super().connection_made(joined)
+        self._look_timer = self.loop.call_later(min(HEAD_SECONDS, self.timeout_keep_alive), self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._look_timer, self._stalled):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+        self.wire.cut()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._in_head:
+            super().data_received(data)
+            return
+        # Up to the bound, and the rest only if the head ended there: what follows in the same piece is body.
+        room = MOST_HEAD_BYTES - self._head_bytes
+        self._head_bytes += len(data)
+        super().data_received(data[:room])
+        if len(data) <= room:
+            return
+        if self._head_ended():
+            super().data_received(data[room:])
+        elif not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    def _head_ended(self) -> bool:
+        return not self._in_head
+
+    def on_message_begin(self) -> None:
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self.wire.whole = False
+        if not self._in_head:
+            self._in_head = True
+            self._head_bytes = 0
+            self._head_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        version = self.parser.get_http_version()
+        if version == "1.1" and self.url in self._direct and self.parser.get_method() == b"POST":
+            if not self.parser.should_upgrade():
+                self._begin()
+                return
+        elif version not in _VERSIONS:
+            raise ValueError("neither HTTP/1.1 nor HTTP/1.0")  # uvicorn answers 400 and closes
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
+        super().on_headers_complete()
+
+    def _begin(self) -> None:
+        before: Any = self.cycle
+        self.cycle = cycle = Direct(  # type: ignore[assignment]
+            self,
+            self.url.decode("ascii"),
+            self.headers,
+            keep_alive=self.parser.should_keep_alive(),
+            expects=self.expect_100_continue,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)  # type: ignore[arg-type]
+        else:  # its turn comes after the answer to the one before
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+
+    async def answer(self, exchange: Direct) -> None:
+        await self.app.answer(exchange, exchange.path)
+
+    def on_body(self, body: bytes) -> None:
+        cycle: Any = self.cycle
+        if type(cycle) is not Direct:
+            super().on_body(body)
+        elif not cycle.response_complete:
+            cycle.take(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.wire.whole = True
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, without a timer for each answer: ``_look`` closes what is idle for too long."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._idle_since = self.loop.time()
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
+
+    def _look(self) -> None:
+        """One timer looks after a connection, its heads and its idleness; it costs a request nothing."""
+        now, longest = self.loop.time(), min(HEAD_SECONDS, self.timeout_keep_alive)
+        if self._in_head:
+            left = self._head_since + HEAD_SECONDS - now
+        elif self.cycle is None or self.cycle.response_complete:
+            left = self._idle_since + self.timeout_keep_alive - now
+        else:
+            left = longest
+        if left <= 0:
+            self.transport.close()
+        else:
+            self._look_timer = self.loop.call_later(min(left, longest), self._look)
+
+
+class Server(uvicorn.Server):
+    """At the first SIGTERM or SIGINT it drains: it still listens, and says 503, until no request is under way
+    or ``seconds`` are over. At the second it cuts what is under way, which leaves its records."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: Drain,
+        seconds: float,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._seconds = seconds
+        self._ticks = ticks
+        self._until = 0.0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._captured_signals.append(sig)  # raised again at the end, so that the exit status tells of it
+        if not self._drain.under_way:
+            self.drain()
+        else:
+            self._until = self._ticks()
+
+    def drain(self) -> None:
+        self._until = self._ticks() + self._seconds
+        self._drain.begin()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._drain.under_way:
+            left = self._until - self._ticks()
+            if not self._drain.busy or left <= 0:
+                self.config.timeout_graceful_shutdown = max(1, round(left))
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def server(app: Any, drain: Drain, *, seconds: float, **settings: Any) -> Server:
+    """No access log of uvicorn's (``router.logs`` has one without tenants' data), no websockets."""
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=max(1, round(seconds)),
+        **settings,
+    )
+    return Server(config, drain, seconds)

@@ -1,0 +1,42 @@
+"""What may have changed while a request waited: its turn can be half a minute away, an answer minutes.
+
+Rules are not a promise made at the door. Whoever was revoked or suspended meanwhile gets nothing, and what
+was promoted, rolled back or loaded anew meanwhile answers instead of what was there before.
+"""
+
+from datetime import datetime
+
+from router.asked import Asked
+from router.auth import authenticate, may_ask
+from router.errors import InvalidApiKey, RouterNotReady
+from router.resolution import choose, resolve, unit_of
+from router.surfaces.again import again
+from router.tables import Tables
+from router.tokens import Tokens
+
+
+def renew(asked: Asked, tables: Tables, now: datetime, tokens: Tokens | None, salt_secret: bytes) -> None:
+    """Its target and its order, as the rules are now.
+
+    Raises what the steps up to ``resolve`` raise, and RouterNotReady when the policy is another one: what was
+    reserved and what is kept of the request were settled by the old one.
+    """
+    headers, question, before = asked.exchange.headers, asked.question, asked.target
+    principal = authenticate(headers, tables, now, tokens)
+    may_ask(principal)
+    if principal.tenant != before.route.tenant:
+        raise InvalidApiKey
+    route = choose(principal, question.model, headers, tables)
+    target = resolve(route, tables, unit=unit_of(principal, headers, question.user), now=now)
+    if target is before:
+        return
+    if target.policy.digest != before.policy.digest:
+        raise RouterNotReady("the policy of the route was changed while the request waited")
+    asked.note_route(question, route)
+    asked.target = target
+    asked.note_live()
+    if target.live[:3] != before.live[:3]:  # version, epoch, engine name: all that is in the order's bytes
+        order = asked.surface.order(question, target, salt_secret)._replace(own=asked.order.own)
+        for _ in range(asked.repeats):
+            order = again(order)
+        asked.order = order

@@ -1,0 +1,1 @@
+"""Comparing shadow versions with what answered in their place."""

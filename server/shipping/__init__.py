@@ -1,0 +1,1 @@
+"""Request records, copied in batches to where they can be queried."""

@@ -1,0 +1,134 @@
+"""ship: each record once, in batches named by their range of seqs.
+
+Where to go on is read from what is there, so nothing needs to be remembered: a batch appears whole under
+its name, or not at all (:class:`registry.ports.Shelf`), and the next one begins after the last. Only records
+under a head that the registry took are shipped: those can no longer be taken back.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final, Protocol
+
+from registry.digests import Digest
+from registry.errors import InvalidDocument, RecordCorrupt
+from registry.models import RecordHead
+from registry.ports import Shelf
+from registry.shipping import genesis
+from registry.signing.envelope import Envelope
+from router.errors import RecordsBusy
+from router.records.record import Record
+from router.records.segments import continues, read_lines, segments_of
+
+BATCH: Final = 50_000
+"""Records; about 15 MB of Parquet, of which a query reads the columns it names."""
+_NAME = re.compile(r"(?P<first>[0-9]{15})-(?P<last>[0-9]{15})\.parquet", re.ASCII)
+
+
+class Place(Protocol):
+    """Where records go. A batch is there whole, or not at all."""
+
+    def begin(self, writer: str) -> int:
+        """How many records of the writer are there, without a gap. Raises RecordCorrupt."""
+        ...
+
+    def add(self, writer: str, first: int, lines: Sequence[bytes]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """``WRITER/FIRST-LAST.parquet`` on a shelf."""
+
+    shelf: Shelf
+    encoded: Callable[[Sequence[bytes]], bytes]
+
+    def begin(self, writer: str) -> int:
+        return shipped(self.shelf, writer)
+
+    def add(self, writer: str, first: int, lines: Sequence[bytes]) -> None:
+        last = first + len(lines) - 1
+        if not self.shelf.add(f"{writer}/{first:015d}-{last:015d}.parquet", self.encoded(lines)):
+            raise RecordCorrupt(f"the batch {first} to {last} of {writer} is there already")
+
+
+def ship(folder: Path, place: Place, *, batch: int = BATCH) -> int:
+    """How many records of the writer in ``folder`` were shipped now.
+
+    Raises RecordCorrupt when the chain, or what was shipped before, has a gap; RecordsBusy when another
+    process ships this writer; what ``place`` raises.
+    """
+    with _alone(folder):
+        start, sealed = place.begin(folder.name), _sealed(folder)
+        lines = islice(_lines(folder, start), max(0, sealed + 1 - start))
+        count = 0
+        while chosen := list(islice(lines, batch)):
+            place.add(folder.name, start + count, chosen)
+            count += len(chosen)
+        if start + count <= sealed:
+            raise RecordCorrupt(f"the chain of {folder.name} ends before the seq {sealed} of its head")
+    return count
+
+
+def shipped(shelf: Shelf, writer: str) -> int:
+    """How many records of a writer are there, without a gap. Raises RecordCorrupt."""
+    count = 0
+    ranges = [_NAME.fullmatch(piece.name.rpartition("/")[2]) for piece in shelf.list(writer)]
+    for found in sorted((int(each["first"]), int(each["last"])) for each in ranges if each):
+        if found[0] != count:
+            raise RecordCorrupt(
+                f"of {writer}, the records from {count} on are not where they were shipped to"
+            )
+        count = found[1] + 1
+    return count
+
+
+def _lines(folder: Path, start: int) -> Iterator[bytes]:
+    """The chain from seq ``start`` on, each line checked to follow the one before it."""
+    files = segments_of(folder)
+    seqs = [_first_seq(file) for file in files]
+    end = b'"writer":"%b"}' % folder.name.encode()
+    before: Digest | None = genesis(folder.name) if start == 0 else None
+    for number, file in enumerate(files):
+        if number + 1 < len(files) and seqs[number + 1] < start:
+            continue
+        for seq, line in enumerate(read_lines(file), start=seqs[number]):
+            if seq < start - 1 or not line.whole:
+                continue
+            if before is not None and not continues(line.data, end, seq, before):
+                raise RecordCorrupt(f"line {line.number} of {file.name} does not continue the chain")
+            before = Digest.of(line.data)
+            if seq >= start:
+                yield line.data
+
+
+def _first_seq(file: Path) -> int:
+    line = next(read_lines(file), None)
+    try:
+        return Record.parse(line.data).seq if line is not None else 1 << 62
+    except InvalidDocument:
+        raise RecordCorrupt(f"the first line of {file.name} is no record") from None
+
+
+def _sealed(folder: Path) -> int:
+    """The seq under the last head that the registry took; -1 before any."""
+    try:
+        return RecordHead.parse(Envelope.parse((folder / "head.json").read_bytes()).body()).seq
+    except FileNotFoundError:
+        return -1
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    lock = os.open(folder / "ship.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise RecordsBusy from None
+    finally:
+        os.close(lock)

@@ -1,0 +1,75 @@
+"""Completions that their connection answers itself: the same words as through ASGI, in fewer writes."""
+
+import asyncio
+from pathlib import Path
+
+import orjson
+import pytest
+
+from router.direct import Direct
+from router.serving import Connection
+from tests.unit.router.test_network import ASKING, honest, running
+
+
+def asking(secret: str, target: bytes = b"/v1/chat/completions", **more: object) -> bytes:
+    body = orjson.dumps(ASKING | more)
+    head = b"POST %b HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\ncontent-length: %d\r\n\r\n"
+    return head % (target, secret.encode(), len(body)) + body
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+    return head, await reader.readexactly(length)
+
+
+@pytest.mark.parametrize("more", [{}, {"model": "nothing"}, {"n": 0}])
+async def test_directly_and_through_asgi_a_client_reads_the_same(
+    tmp_path: Path, more: dict[str, object]
+) -> None:
+    async with running(tmp_path, honest) as router:
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        found = []
+        for target in (b"/v1/chat/completions", b"/v1/chat/completions?through=asgi"):
+            writer.write(asking(router.secret, target, **more))
+            head, body = await answer(reader)
+            said = orjson.loads(body)
+            said.pop("id", None)
+            found.append((head.split(b"\r\n")[0], sorted(line[:12] for line in head.split(b"\r\n")), said))
+        writer.close()
+        assert found[0] == found[1]
+
+
+async def test_headers_with_line_breaks_never_leave(tmp_path: Path) -> None:
+    class Client:
+        class server_state:  # noqa: N801
+            default_headers: tuple[()] = ()
+
+        wire = None
+
+    direct = Direct(Client(), "/", [], keep_alive=True, expects=False)  # type: ignore[arg-type]
+    for value in (b"a\r\nset-cookie: x", b"a\n", b"\r", b"\0"):
+        with pytest.raises(ValueError, match="line break"):
+            direct._headed(200, [(b"x-tenon-engine", value)])
+
+
+async def test_a_connection_without_requests_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = Connection.connection_made
+
+    def soon(self: Connection, transport: asyncio.Transport) -> None:
+        self.timeout_keep_alive = 0.5  # type: ignore[assignment]
+        begun(self, transport)
+
+    monkeypatch.setattr(Connection, "connection_made", soon)
+    async with running(tmp_path, honest) as router:
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        await asyncio.sleep(0.25)  # idle counts from the last answer, not from here
+        writer.write(asking(router.secret))
+        assert (await answer(reader))[0].startswith(b"http/1.1 200")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert loop.time() - began > 0.45
+        writer.close()

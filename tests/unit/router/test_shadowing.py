@@ -1,0 +1,256 @@
+"""Copies for shadow versions: after the answer, bounded, recorded in pairs, and nobody's trouble."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from registry.assignment import assigned
+from registry.digests import Digest
+from registry.models import Canary
+from registry.names import engine_name
+from router.errors import NothingSent
+from router.records import Record
+from router.shadowing import ShadowLimits
+from router.testing import FakeAnswer, completion, honest
+from tests.unit.router.conftest import SCHEMA
+from tests.unit.router.driving import QUESTION, House, Response, until
+
+
+class Shadowed:
+    """A house whose one alias has a stable version and a shadow, on two engines."""
+
+    def __init__(self, house: House, schema: dict[str, Any] | None = None) -> None:
+        self.house = house
+        house.scene.engine()
+        house.scene.engine("engine-1", "http://engine-1")
+        self.secret = house.scene.serve("bank_a", schema)
+        self.stable = house.scene.versions[0].version
+        self.shadow = house.scene.version("bank_a")
+        house.scene.attest(self.shadow, "engine-1")
+        house.scene.aliases = [house.scene.aliases[0].model_copy(update={"shadows": (self.shadow,)})]
+        house.engines.script = self.answer
+        self.replies: dict[Digest, Any] = {}
+        """Version -> script, instead of an honest answer."""
+
+    def answer(self, body: dict[str, Any]) -> FakeAnswer:
+        asked = self.shadow if body["model"] == engine_name(self.shadow) else self.stable
+        found: FakeAnswer = self.replies.get(asked, honest("fine"))(body)
+        return found
+
+    async def asked(self, count: int) -> None:
+        await until(lambda: len(self.of_shadow()) == count)
+
+    def of_shadow(self) -> list[Any]:
+        return [each for each in self.house.engines.asked if each.body["model"] == engine_name(self.shadow)]
+
+    def copies(self) -> list[Record]:
+        return [record for record in self.house.records() if record.shadow_of is not None]
+
+    async def copy(self) -> Record:
+        await until(lambda: bool(self.copies()))
+        (found,) = self.copies()
+        return found
+
+    async def metric(self, name: str) -> float:
+        text = (await self.house.get("/metrics")).body.decode()
+        return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1])
+
+
+@pytest.fixture
+async def shadowed(tmp_path: Path) -> AsyncIterator[Shadowed]:
+    house = House(tmp_path, shadows=ShadowLimits(waiting=2, at_once=1, seconds=30))
+    found = Shadowed(house)
+    await house.app.start()
+    await house.publish()
+    try:
+        yield found
+    finally:
+        await house.app.stop()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_copy_is_asked_and_recorded_beside_its_primary(shadowed: Shadowed, stream: bool) -> None:
+    response = await shadowed.house.ask(shadowed.secret, {"stream": stream})
+    assert response.headers["x-tenon-version"] == shadowed.stable
+    record, primary = await shadowed.copy(), shadowed.house.outcome(response)
+    assert record.shadow_of == primary.id != record.id
+    assert (record.version, record.engine, record.stream) == (shadowed.shadow, "engine-1", stream)
+    assert (record.status, record.agrees, record.finish_reasons) == (200, True, ("stop",))
+    for same in ("tenant", "key", "route", "policy", "model", "alias", "epoch", "request", "surface"):
+        assert getattr(record, same) == getattr(primary, same), same
+    assert (record.prompt_tokens, record.completion_tokens) == (7, 3)
+    mine, copy = (each.body for each in shadowed.house.engines.asked)
+    assert copy | {"model": ""} == mine | {"model": ""}
+    assert not await shadowed.metric("tenon_shadows_dropped_total")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_another_answer_is_told_apart(shadowed: Shadowed, stream: bool) -> None:
+    shadowed.replies[shadowed.shadow] = honest("otherwise")
+    await shadowed.house.ask(shadowed.secret, {"stream": stream})
+    record = await shadowed.copy()
+    assert (record.status, record.agrees) == (200, False)
+
+
+def embedding(number: float) -> Any:
+    def script(body: dict[str, Any]) -> FakeAnswer:
+        data = [{"object": "embedding", "index": 0, "embedding": [number]}]
+        said = {"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": 1}}
+        return FakeAnswer(200, [orjson.dumps(said)])
+
+    return script
+
+
+@pytest.mark.parametrize("number", [1.0, 2.0])
+async def test_embeddings_agree_when_their_numbers_do(shadowed: Shadowed, number: float) -> None:
+    shadowed.replies |= {shadowed.stable: embedding(1.0), shadowed.shadow: embedding(number)}
+    question = {"model": "assistant", "input": ["a"]}
+    primary = await shadowed.house.call(shadowed.secret, question, path="/v1/embeddings").done()
+    record = await shadowed.copy()
+    assert (record.status, record.agrees) == (200, number == 1.0)
+    assert record.answer_of == "body"
+    assert (record.answer == Digest.of(primary.body)) == (number == 1.0)
+
+
+async def test_a_copy_is_no_request_of_the_tenants(shadowed: Shadowed) -> None:
+    await shadowed.house.ask(shadowed.secret)
+    await shadowed.copy()
+    text = (await shadowed.house.get("/metrics")).body
+    assert b'tenon_requests_total{code="ok"' in text or b"tenon_requests_total" in text
+    counted = [line for line in text.splitlines() if line.startswith(b"tenon_requests_total{")]
+    assert sum(float(line.split()[-1]) for line in counted) == 1
+    tokens = [line for line in text.splitlines() if line.startswith(b"tenon_tokens_total{")]
+    assert sum(float(line.split()[-1]) for line in tokens) == 10
+
+
+async def test_a_hanging_shadow_delays_nobody_and_a_full_queue_drops(shadowed: Shadowed) -> None:
+    hold = asyncio.Event()
+
+    def hang(body: dict[str, Any]) -> FakeAnswer:
+        return FakeAnswer(200, [orjson.dumps(completion(body))], hold=hold)
+
+    shadowed.replies[shadowed.shadow] = hang
+    async with asyncio.timeout(5):
+        for _ in range(6):
+            assert (await shadowed.house.ask(shadowed.secret)).status == 200
+    # One is being asked, two wait, and for three there was no room.
+    await shadowed.asked(1)
+    assert await shadowed.metric("tenon_shadows_waiting") == 2
+    assert await shadowed.metric("tenon_shadows_dropped_total") == 3
+    hold.set()
+    await until(lambda: len(shadowed.copies()) == 3)
+    assert len({record.shadow_of for record in shadowed.copies()}) == 3
+
+
+async def test_a_copy_has_its_own_patience(tmp_path: Path) -> None:
+    found = Shadowed(House(tmp_path, shadows=ShadowLimits(seconds=0.05)))
+    await found.house.app.start()
+    await found.house.publish()
+    found.replies[found.shadow] = lambda _: FakeAnswer(200, [b"never"], hold=asyncio.Event())
+    assert (await found.house.ask(found.secret)).status == 200
+    assert (await found.copy()).code == "engine_timeout"
+    assert found.house.engines.answers[-1].closed
+    await found.house.app.stop()
+
+
+async def test_bodies_that_wait_are_bounded_together(tmp_path: Path) -> None:
+    found = Shadowed(House(tmp_path, shadows=ShadowLimits(waiting_bytes=len(orjson.dumps(QUESTION)) - 1)))
+    await found.house.app.start()
+    await found.house.publish()
+    assert (await found.house.ask(found.secret)).status == 200
+    assert await found.metric("tenon_shadows_dropped_total") == 1
+    assert not found.of_shadow()
+    await found.house.app.stop()
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (lambda _: FakeAnswer(500, [b"dead"]), "engine_error"),
+        (lambda _: FakeAnswer(400, [b"no"]), "request_rejected_by_engine"),
+        (lambda _: FakeAnswer(200, [b"garbage"]), "engine_error"),
+        (lambda body: honest()({**body, "model": "base"}), "engine_answer_mismatch"),
+        (lambda _: _raise(NothingSent()), "engine_unavailable"),
+        (lambda _: _raise(RuntimeError("a bug")), "internal"),
+    ],
+)  # fmt: skip
+async def test_whatever_goes_wrong_is_the_copys_own(shadowed: Shadowed, reply: Any, code: str) -> None:
+    shadowed.replies[shadowed.shadow] = reply
+    for _ in range(2):
+        assert (await shadowed.house.ask(shadowed.secret)).status == 200
+    await until(lambda: len(shadowed.copies()) == 2)
+    assert {(record.code, record.agrees) for record in shadowed.copies()} == {(code, None)}
+    assert shadowed.house.app._pipeline.placement.leases.engines() == {}
+
+
+def _raise(error: Exception) -> FakeAnswer:
+    raise error
+
+
+async def test_a_shadows_answer_must_satisfy_the_policy_too(tmp_path: Path) -> None:
+    found = Shadowed(House(tmp_path), SCHEMA)
+    await found.house.app.start()
+    await found.house.publish()
+    found.replies[found.stable] = honest('{"zeta":"a","amount":1}')
+    found.replies[found.shadow] = honest('{"zeta":"a"}')
+    assert (await found.house.ask(found.secret)).status == 200
+    assert (await found.copy()).code == "output_invalid"
+    await found.house.app.stop()
+
+
+async def test_a_refused_primary_has_no_copy(shadowed: Shadowed) -> None:
+    shadowed.replies[shadowed.stable] = lambda _: FakeAnswer(500, [b"dead"])
+    assert (await shadowed.house.ask(shadowed.secret)).status == 502
+    assert (await shadowed.house.ask(shadowed.secret, {"model": "nothing"})).status == 404
+    shadowed.replies.clear()
+    answered = await shadowed.house.ask(shadowed.secret)
+    assert (await shadowed.copy()).shadow_of == answered.record
+    assert len(shadowed.of_shadow()) == 1
+
+
+async def test_a_shadow_that_nobody_serves_or_that_is_anothers_is_never_asked(shadowed: Shadowed) -> None:
+    scene = shadowed.house.scene
+    foreign = scene.version("retail_b")
+    scene.attest(foreign, "engine-1")
+    unserved = scene.version("bank_a")
+    mine = next(alias for alias in scene.aliases if alias.tenant == "bank_a")
+    scene.aliases = [mine.model_copy(update={"shadows": (foreign, unserved)})]
+    await shadowed.house.publish()
+    assert (await shadowed.house.ask(shadowed.secret)).status == 200
+    assert (await shadowed.house.ask(shadowed.secret, {"stream": True})).status == 200
+    assert {each.body["model"] for each in shadowed.house.engines.asked} == {engine_name(shadowed.stable)}
+    assert await shadowed.metric("tenon_shadows_asked_total") == 0
+
+
+# -- canaries, over HTTP ----------------------------------------------------------------------------------
+
+
+async def test_a_conversation_a_user_and_a_key_keep_their_version(house: House) -> None:
+    secret = house.scene.serve("bank_a")
+    canary = house.scene.version("bank_a")
+    house.scene.attest(canary)
+    canaries = (Canary(version=canary, percent=50),)
+    alias = house.scene.aliases[0].model_copy(update={"canaries": canaries})
+    house.scene.aliases = [alias]
+    await house.publish()
+
+    def said(response: Response) -> Digest:
+        return Digest(response.headers["x-tenon-version"])
+
+    seen = set()
+    for number in range(20):
+        talk = {"X-Conversation-Id": f"c{number}"}
+        first = await house.ask(secret, headers=talk)
+        again = await house.ask(secret, {"stream": True, "user": f"somebody {number}"}, headers=talk)
+        assert said(first) == said(again) == assigned(alias, f"conversation c{number}")
+        user = await house.ask(secret, {"user": f"u{number}"})
+        assert said(user) == assigned(alias, f"user u{number}")
+        seen |= {said(first), said(user)}
+        assert house.outcome(first).canary is (said(first) == canary)
+    assert seen == {alias.version, canary}
+    key = house.scene.keys[0].id
+    assert {said(await house.ask(secret)) for _ in range(5)} == {assigned(alias, f"key {key}")}
