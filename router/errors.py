@@ -4,11 +4,11 @@
     ├── MissingApiKey, InvalidApiKey                     401
     ├── TenantMismatch, RoleForbidden, TenantSuspended   403
     ├── InvalidRequest, DuplicateHeader, UnsupportedParameter, SamplingOutOfBounds,
-    │   ResponseFormatConflict, MetadataUnmatched, MetadataRequired, EngineRejectedRequest,
-    │   RequestOverLimit                             400
+    │   ResponseFormatConflict, ToolNotAllowed, EndpointNotAllowed, EndpointUnsupported,
+    │   MetadataUnmatched, MetadataRequired, EngineRejectedRequest, RequestOverLimit   400
     ├── ModelNotFound, ReceiptNotFound, PathNotFound, TextNotKept     404
     ├── RouteAmbiguous 409, AliasExpired, TextUnreadable 410
-    ├── RateLimited, BudgetSpent                         429
+    ├── RateLimited, BudgetSpent, SchemasTooLarge        429
     ├── RequestTimeout 408, RequestTooLarge 413, OutputTruncated 422, OutputRefused 422, ClientGone 499
     ├── EngineFailed, EngineAnswerMismatch, EngineInterrupted, OutputInvalid,
     │   ToolCallInvalid                                                                     502
