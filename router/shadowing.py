@@ -165,9 +165,8 @@ class Shadows:
                 _log.exception("shadow of %s: unexpected", copy.primary.id)
         else:
             trace.status = 200
-            if (
-                trace.retention is None and trace.answer is None
-            ):  # else no plain digest may be kept, and a copy is given to nobody
+            # Else no plain digest may be kept, and a copy is given to nobody.
+            if trace.retention is None and trace.answer is None:
                 trace.answer, trace.answer_of = content_digest(answer), "content"
             trace.agrees = answer == copy.said
         finally:
