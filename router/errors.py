@@ -312,10 +312,10 @@ class EngineStopped(EngineInterrupted):
 
 class OutputInvalid(RouterError):
     code, status = "output_invalid", 502
-    hint = "discard the answer: it does not satisfy the policy's schema"
+    hint = "discard the answer: it is not the JSON that the policy or the request asks for"
 
     def __init__(self) -> None:
-        super().__init__("the answer does not satisfy the policy's schema")
+        super().__init__("the answer is not the JSON that the policy or the request asks for")
 
 
 class ToolCallInvalid(OutputInvalid):
