@@ -4,11 +4,11 @@
     ├── MissingApiKey, InvalidApiKey                     401
     ├── TenantMismatch, RoleForbidden, TenantSuspended   403
     ├── InvalidRequest, DuplicateHeader, UnsupportedParameter, SamplingOutOfBounds,
-    │   ResponseFormatConflict, MetadataUnmatched, MetadataRequired, EngineRejectedRequest,
-    │   RequestOverLimit                             400
+    │   ResponseFormatConflict, ToolNotAllowed, EndpointNotAllowed, EndpointUnsupported,
+    │   MetadataUnmatched, MetadataRequired, EngineRejectedRequest, RequestOverLimit   400
     ├── ModelNotFound, ReceiptNotFound, PathNotFound, TextNotKept     404
     ├── RouteAmbiguous 409, AliasExpired, TextUnreadable 410
-    ├── RateLimited, BudgetSpent                         429
+    ├── RateLimited, BudgetSpent, SchemasTooLarge        429
     ├── RequestTimeout 408, RequestTooLarge 413, OutputTruncated 422, OutputRefused 422, ClientGone 499
     ├── EngineFailed, EngineAnswerMismatch, EngineInterrupted, OutputInvalid,
     │   ToolCallInvalid                                                                     502
@@ -312,10 +312,10 @@ class EngineStopped(EngineInterrupted):
 
 class OutputInvalid(RouterError):
     code, status = "output_invalid", 502
-    hint = "discard the answer: it does not satisfy the policy's schema"
+    hint = "discard the answer: it is not the JSON that the policy or the request asks for"
 
     def __init__(self) -> None:
-        super().__init__("the answer does not satisfy the policy's schema")
+        super().__init__("the answer is not the JSON that the policy or the request asks for")
 
 
 class ToolCallInvalid(OutputInvalid):

@@ -1,5 +1,5 @@
 """A completion request, from its first byte to its record: authenticate, parse, resolve, constrain, admit,
-place, lease, forward, rewrite, validate, meter, record, receipt."""
+place, lease, forward, rewrite, validate, meter, record; a receipt is made of the record for who asks."""
 
 import asyncio
 import logging

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 from registry.digests import Digest
@@ -37,6 +37,10 @@ LEASE_SECONDS = 3600.0
 _LOOK_SECONDS = 1.0
 _PREFIX = 1024
 """Characters of each message that are hashed: more would not keep a cache warmer."""
+_PREFIX_TOKENS = 256
+"""Of a completion's token ids: about as much text."""
+_PARTS = 8
+_END = 64
 _MASK = (1 << 64) - 1
 
 
@@ -229,7 +233,7 @@ def _cost(affinity: int, place: Place) -> float:
 
 def affinity_of(headers: Headers, question: Question) -> int:
     """What requests of one conversation have in common: the id that the client names, else how it begins:
-    the system prompt and the first message after it.
+    the system prompt and the first message after it, or the first prompt of a completion or an embedding.
 
     CRC-32 is enough: what it decides is only where a cache is warm.
     """
@@ -238,8 +242,24 @@ def affinity_of(headers: Headers, question: Question) -> int:
 
 
 def _opening(question: Question) -> str:
-    texts = []
-    for message in question.messages[:2]:
-        content = message.get("content")
-        texts.append(content[:_PREFIX] if isinstance(content, str) else "")
+    texts = [_beginning(message.get("content")) for message in question.messages[:2]]
+    if not texts and question.prompts:
+        prompt = question.prompts[0]
+        texts = [prompt[:_PREFIX] if isinstance(prompt, str) else str(prompt[:_PREFIX_TOKENS])]
     return "\0".join(texts)
+
+
+def _beginning(content: Any) -> str:
+    """Of a message's content: a text, or parts, of which an image or a sound may be the only one."""
+    if isinstance(content, str):
+        return content[:_PREFIX]
+    if isinstance(content, list):
+        return "\0".join(_part(value) for part in content[:_PARTS] for value in part.values())
+    return ""
+
+
+def _part(value: Any) -> str:
+    if isinstance(value, dict):  # {"url": …}, {"data": …, "format": …}
+        return "\0".join(_part(each) for each in value.values())
+    # Files of one kind may begin alike for kilobytes; they do not end alike.
+    return value[:_PREFIX] + value[-_END:] if isinstance(value, str) else ""

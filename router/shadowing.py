@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from registry.clock import Clock, stamp
 from registry.digests import Digest
@@ -23,7 +23,6 @@ from router.ports import EngineAnswer, Engines
 from router.records.log import RecordLog, durable
 from router.records.record import Trace, content_digest
 from router.resolution import Target
-from router.schemas import ClientSchema
 from router.surfaces.events import EventReader
 from router.surfaces.surface import Question, Rewritten, Streamed, Surface
 from router.tables import Live
@@ -63,7 +62,7 @@ class _Copy(NamedTuple):
     primary: Trace
     said: tuple[str, ...]
     size: int
-    own: ClientSchema | None
+    own: Callable[[Any], bool] | None
 
 
 class Shadows:
@@ -111,12 +110,12 @@ class Shadows:
         primary: Trace,
         said: tuple[str, ...],
         size: int,
-        own: ClientSchema | None = None,
+        own: Callable[[Any], bool] | None = None,
     ) -> None:
         """After the primary's answer, one copy for each shadow of ``target``; never waits and never raises.
 
         ``said``: the primary's answer as :func:`said` tells it. ``size``: bytes of the request's body.
-        ``own``: the client's schema, read.
+        ``own``: of the primary's order.
         """
         for live in target.shadows:
             if self._queue.full() or self._waiting_bytes + size > self._limits.waiting_bytes:
@@ -165,9 +164,8 @@ class Shadows:
                 _log.exception("shadow of %s: unexpected", copy.primary.id)
         else:
             trace.status = 200
-            if (
-                trace.retention is None and trace.answer is None
-            ):  # else no plain digest may be kept, and a copy is given to nobody
+            # Else no plain digest may be kept, and a copy is given to nobody.
+            if trace.retention is None and trace.answer is None:
                 trace.answer, trace.answer_of = content_digest(answer), "content"
             trace.agrees = answer == copy.said
         finally:

@@ -1,25 +1,28 @@
 """constrain: the form of an answer; a policy's schema comes first."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from registry import canonical
 from registry.errors import InvalidDocument
 from router.errors import InvalidRequest, ResponseFormatConflict, UnsupportedParameter
 from router.policies import CompiledPolicy, form
-from router.schemas import ClientSchema
 from router.surfaces.surface import Question
 
 
 class Form(NamedTuple):
     engine: Mapping[str, Any] | None
     """What the engine is told."""
-    own: ClientSchema | None = None
-    """The client's own schema, where that is applied."""
+    own: Callable[[Any], bool] | None = None
+    """Whether an answer is what the client asked for, beside the policy's schema."""
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 _TEXT = Form(None)
-_OBJECT = Form({"type": "json_object"})
+_OBJECT = Form({"type": "json_object"}, _is_object)
 
 
 def response_format(question: Question, policy: CompiledPolicy) -> Form:

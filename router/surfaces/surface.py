@@ -1,6 +1,6 @@
 """What a surface is to the pipeline, and what passes between the two."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from router.errors import RouterError
@@ -49,13 +49,13 @@ class Order(NamedTuple):
     policy: CompiledPolicy
     tools: Tools | None = None
     echo: Mapping[str, Any] = {}
-    own: ClientSchema | None = None
-    """The client's schema, where it was let narrow the policy's."""
+    own: Callable[[Any], bool] | None = None
+    """Whether a decoded answer is what the client asked for: any object, or what satisfies its schema."""
 
     @property
     def schemas(self) -> Sequence[ClientSchema]:
         """Of the client, to be read before an engine is asked."""
-        own = () if self.own is None else (self.own,)
+        own = (self.own,) if isinstance(self.own, ClientSchema) else ()
         return own if self.tools is None else (*own, *self.tools.offered.values())
 
     @property

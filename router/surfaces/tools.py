@@ -65,10 +65,7 @@ class Tools(NamedTuple):
         accepts = self.offered.get(call.name) if self.mode != "none" else None
         if accepts is None or (self.named is not None and call.name != self.named):
             raise ToolCallInvalid
-        try:
-            arguments = canonical.decode(call.arguments)
-        except InvalidDocument:
-            raise ToolCallInvalid from None
+        arguments = _decode(call.arguments)
         if not isinstance(arguments, dict) or not accepts(arguments):
             raise ToolCallInvalid
 
@@ -82,6 +79,18 @@ class Tools(NamedTuple):
             raise ToolCallInvalid
         for call in calls:
             self.check(call)
+
+
+def _decode(arguments: str) -> Any:
+    """Strict JSON that every client can read: half a surrogate pair is no text, and an object names a key
+    once. What orjson writes back as the same text does."""
+    try:
+        value = orjson.loads(arguments)
+        if orjson.dumps(value) != arguments.encode():
+            value = canonical.decode(arguments)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, UnicodeEncodeError, InvalidDocument):
+        raise ToolCallInvalid from None
+    return value
 
 
 def permit(tools: Tools, policy: CompiledPolicy) -> None:

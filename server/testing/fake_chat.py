@@ -33,9 +33,14 @@ class Chat:
         }
 
 
+_ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+
+
 def compose(body: Mapping[str, Any], *, model: str, weights: Digest | None, prompt_tokens: int) -> Chat:
     wanted = body.get("response_format") or {}
     schema = wanted["json_schema"]["schema"] if wanted.get("type") == "json_schema" else None
+    if wanted.get("type") == "json_object":
+        schema = _ANY_OBJECT
     said = pieces(answer_text(weights, schema))
     limit = body.get("max_tokens") or body.get("max_completion_tokens") or len(said)
     options = body.get("stream_options") or {}

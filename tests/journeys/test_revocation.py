@@ -22,7 +22,7 @@ EVERYWHERE = 2.0
 
 
 @contextlib.contextmanager
-def another_router(served: Served, folder: Path) -> Iterator[str]:
+def another_router(served: Served, folder: Path, *, end: signal.Signals = signal.SIGTERM) -> Iterator[str]:
     """A second router process on the same control plane, with a record chain of its own."""
     assert served.running is not None
     port = stack.Ports.free().router
@@ -48,7 +48,7 @@ def another_router(served: Served, folder: Path) -> Iterator[str]:
         until(lambda: _status(url + "/readyz") == 200, 60)
         yield url
     finally:
-        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, end)
         process.wait(30)
 
 

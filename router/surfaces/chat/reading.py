@@ -122,7 +122,8 @@ class Reading:
 
     def more(self, index: int, raw: bytes) -> bool:
         """Take a JSON string as further text of a choice; False, and nothing taken, if it is none."""
-        if self._reasons[index] is not None:
+        # Quotes at both ends: a space or a newline around a text would be passed on with it.
+        if self._reasons[index] is not None or raw[:1] != b'"' or raw[-1:] != b'"':
             return False
         try:
             text = orjson.loads(raw)

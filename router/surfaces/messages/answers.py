@@ -25,7 +25,8 @@ def rewrite(data: bytes, order: Order, answer_id: str) -> Rewritten:
         content.append({"type": "text", "text": choice.content or ""})
     for at, call in enumerate(choice.tool_calls):
         made = {"type": "tool_use", "id": call_id(answer_id, 0, at), "name": call.name}
-        content.append({**made, "input": orjson.loads(call.arguments)})
+        # As the model wrote them and as they were validated: decoded, a long integer becomes another number.
+        content.append({**made, "input": orjson.Fragment(call.arguments)})
     public = _message(order, answer_id, content, _STOPS[choice.finish_reason], _usage(answer.usage))
     return Rewritten(orjson.dumps(public), answer.choices, answer.usage)
 

@@ -3,6 +3,8 @@
 import asyncio
 import timeit
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -228,6 +230,37 @@ def test_turns_of_a_conversation_have_one_affinity() -> None:
     assert asking("system", "pay") != asking("system", "sell")
     assert asking("a", conversation="c7") == asking("b", conversation="c7") != asking("a", conversation="c8")
     assert asking("\ud800") == asking("\ud800")  # half a surrogate pair is no reason to fail
+
+
+def beginning(content: Any = None, prompts: Sequence[str | list[int]] = ()) -> int:
+    messages = [] if content is None else [{"role": "user", "content": content}]
+    return affinity_of(Headers([]), Question(model="m", messages=messages, prompts=prompts))
+
+
+def test_prompts_and_media_have_an_affinity_too() -> None:
+    text = {"type": "text", "text": "what is this?"}
+    header = "data:image/jpeg;base64," + "A" * 5000
+
+    def picture(data: str) -> dict[str, Any]:
+        return {"type": "image_url", "image_url": {"url": header + data}}
+
+    sound = {"type": "input_audio", "input_audio": {"data": "UklGR", "format": "wav"}}
+    found = [
+        beginning(prompts=["pay Norvik"]),
+        beginning(prompts=["sell Norvik"]),
+        beginning(prompts=[[1, 2, 3]]),
+        beginning(prompts=[[1, 2, 4]]),
+        beginning([text]),
+        beginning([picture("Q")]),
+        beginning([picture("R")]),
+        beginning([picture("R"), text]),
+        beginning([sound]),
+        beginning("what is this?"),
+    ]
+    assert len(set(found)) == len(found)
+    assert 0 not in found
+    long = "a completion that is continued " * 100
+    assert beginning(prompts=[long]) == beginning(prompts=[long + "and on"])
 
 
 def test_placing_costs_microseconds(placement: Placement) -> None:

@@ -1,5 +1,6 @@
 """The allow-list of request fields, and what a policy does to response_format."""
 
+import json
 import math
 from datetime import UTC, datetime
 from typing import Any
@@ -153,6 +154,15 @@ def test_contradictions() -> None:
 
 def sent(found: Order) -> Any:
     return orjson.loads(found.body).get("response_format")
+
+
+@pytest.mark.parametrize("piece", ["[]", '{"a": 1}', "1"])
+def test_a_body_of_countless_values_is_refused_unread(piece: str) -> None:
+    body = f'{{"messages": [{", ".join([piece] * 500_000)}]}}'.encode()
+    with pytest.raises(InvalidRequest, match="too many values"):
+        parse(body, most_choices=1)
+    long = {"model": "assistant", "messages": [{"role": "user", "content": "well, and so on [1]. " * 50_000}]}
+    assert parse(json.dumps(long).encode(), most_choices=1).model == "assistant"
 
 
 def asks(schema: Any) -> dict[str, Any]:

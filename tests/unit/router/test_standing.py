@@ -1,6 +1,7 @@
 """What waits is served under the rules of its turn, not under those of its arrival."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -252,3 +253,41 @@ async def test_who_was_revoked_while_sending_the_body_gets_nothing(house: House,
     inbox.put_nowait({"type": "http.request", "body": orjson.dumps(QUESTION), "more_body": False})
     await task
     assert (sent[0]["status"], house.engines.asked) == (401, [])
+
+
+async def breaking(house: House, at: int, *, moved: bool) -> tuple[Response, Digest]:
+    """Two engines hold the version; the ``at``-th ask breaks off, while a newer version is promoted that only
+    the engine asked just then holds, or (``moved``) only the other one."""
+    house.scene.engine("engine-1", "http://engine-1")
+    secret = house.scene.serve("bank_a", {"type": "array"}, on_invalid=OnInvalid.RETRY)
+    await house.publish()
+    asks, count, scene = house.engines.ask, itertools.count(1), house.scene
+    newer = scene.version("bank_a", alias="next")
+
+    async def ask(url: str, body: bytes, traceparent: bytes = b"") -> Any:
+        if next(count) == at:
+            scene.attest(newer, "engine-0" if ("engine-0" in url) != moved else "engine-1")
+            scene.aliases[0] = scene.aliases[0].model_copy(update={"version": newer, "epoch": 2})
+            await house.publish()
+            raise EngineUnavailable
+        return await asks(url, body, traceparent)
+
+    house.engines.ask = ask  # type: ignore[method-assign]
+    return await house.ask(secret), newer
+
+
+async def test_an_order_made_anew_stays_the_second_draw(house: House) -> None:
+    said = iter(["no list", "[1]"])
+    house.engines.script = lambda body: FakeAnswer(200, [orjson.dumps(completion(body, next(said)))])
+    found, newer = await breaking(house, 2, moved=True)
+    first, second = house.engines.asked
+    assert (found.status, second.body["model"]) == (200, engine_name(newer))
+    assert (first.body.get("seed"), second.body["seed"]) == (None, 1)
+
+
+async def test_a_record_names_no_version_beside_an_engine_that_was_not_asked_for_it(house: House) -> None:
+    found, newer = await breaking(house, 1, moved=False)
+    record = house.outcome(found)
+    assert (found.status, found.code) == (503, "engine_unavailable")
+    assert record.engine is not None
+    assert record.version == house.scene.versions[0].version != newer

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from router.errors import EngineInterrupted
-from router.testing import FakeAnswer, chunk, honest, stream, usage_chunk
+from router.testing import FakeAnswer, chunk, completion, honest, stream, usage_chunk
 from tests.unit.router.driving import QUESTION, House, Response, digest_of_text, until
 
 GOOD = '{"zeta":"z","amount":3}'
@@ -204,3 +204,76 @@ async def test_an_endless_stream_is_cut(house: House, bank: str) -> None:
     house.engines.script = lambda body: FakeAnswer(200, [chunk(body, "a"), *[event] * 40])
     response = await streamed(house, bank)
     assert response.events()[-1]["error"]["code"] == "engine_error"
+
+
+def framed(body: Body, *events: bytes) -> list[bytes]:
+    """``events`` as they are, then an ordinary end."""
+    pieces = [piece.replace(b"@", body["model"].encode()) for piece in events]
+    return [*pieces, chunk(body, "", finish="stop"), usage_chunk(body), DONE]
+
+
+_HEAD = b'{"object":"chat.completion.chunk","created":1,"model":"@","choices":[{"index":0,"delta":{"content":'
+_TAIL = b'},"logprobs":null,"finish_reason":null}]}'
+
+
+@pytest.mark.parametrize("space", [b"\n", b" ", b"\n\n"])
+async def test_what_stands_around_an_engine_s_text_is_never_passed_on(
+    house: House, bank: str, space: bytes
+) -> None:
+    """An event of several ``data`` lines is joined with newlines, which would end ours."""
+
+    def script(body: Body) -> FakeAnswer:
+        first = b"data: " + _HEAD + b'"a"' + _TAIL + b"\n\n"
+        lines = (_HEAD + space + b'"b"' + space + _TAIL).split(b"\n")
+        second = b"".join(b"data: " + line + b"\n" for line in lines) + b"\n"
+        return FakeAnswer(200, framed(body, first, second))
+
+    house.engines.script = script
+    response = await streamed(house, bank)
+    assert response.text() == "ab"
+    assert all(frame.startswith(b"data: {") for frame in response.body.split(b"\n\n")[:-2])
+    assert b"\n" not in response.body.replace(b"\n\n", b"")
+
+
+async def test_a_text_beside_the_text_is_no_text(house: House, bank: str) -> None:
+    """Of two equal keys a reader takes the last: what was learned of the first must not speak for it."""
+
+    def script(body: Body) -> FakeAnswer:
+        events = [_HEAD + one + b',"content":"a"' + _TAIL for one in (b'"a"', b'"b"', b'"b"')]
+        return FakeAnswer(200, framed(body, *(b"data: " + event + b"\n\n" for event in events)))
+
+    house.engines.script = script
+    response = await streamed(house, bank)
+    assert response.text() == "aaa"
+    assert house.outcome(response).answer == digest_of_text("aaa")
+
+
+def whole(body: Body, text: str, finish: str) -> Body:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    return completion(body, choices=[choice])
+
+
+@pytest.mark.parametrize("stream_", [False, True])
+@pytest.mark.parametrize(
+    ("text", "finish", "code"),
+    [
+        ('{"a":[1, 2]}', "stop", None),
+        ("{}", "stop", None),
+        ("fine", "stop", "output_invalid"),
+        ("[1]", "stop", "output_invalid"),
+        ('{"a":1,"a":2}', "stop", "output_invalid"),
+        ('{"a": [1, 2', "length", "output_truncated"),
+        ('{"a":1}', "length", "output_truncated"),
+    ],
+)
+async def test_a_json_object_is_one_or_no_answer(
+    house: House, bank: str, text: str, finish: str, code: str | None, stream_: bool
+) -> None:
+    house.engines.script = lambda body: (
+        FakeAnswer(200, [chunk(body, text), chunk(body, "", finish=finish), usage_chunk(body), DONE])
+        if body.get("stream")
+        else FakeAnswer(200, [orjson.dumps(whole(body, text, finish))])
+    )
+    response = await house.ask(bank, {"stream": stream_, "response_format": {"type": "json_object"}})
+    assert house.outcome(response).code == code
+    assert (b'"finish_reason":"stop"' in response.body) == (code is None)

@@ -312,3 +312,39 @@ async def test_an_invalid_call_is_retried_as_any_invalid_answer(house: House) ->
     response = await house.ask(secret, {"tools": TOOLS})
     assert response.json()["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] == GOOD
     assert len(house.engines.asked) == 2
+
+
+ANYTHING: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ['{"a":123456789012345678901234567890}', '{"a":1.0,"b":1e2}', '{ "a" : [1, 2],\n"b": "\\u00e9" }'],
+)
+async def test_a_message_s_arguments_are_the_model_s_own(house: House, free: str, arguments: str) -> None:
+    house.engines.script = calling([("f", arguments)])
+    body = {"model": "assistant", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    tools = [{"name": "f", "input_schema": {"type": "object"}}]
+    answer = await house.call(free, {**body, "tools": tools}, path="/v1/messages").done()
+    assert answer.status == 200
+    assert arguments.encode() in answer.body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "arguments", ['{"a":"\\ud800"}', '{"\\udfff":1}', '{"a":NaN}', '{"a":1e999}', "[" * 3000]
+)
+async def test_arguments_that_nobody_can_be_given_are_invalid(
+    house: House, free: str, arguments: str, stream: bool
+) -> None:
+    house.engines.script = calling([("f", arguments)])
+    response = await house.ask(free, {"tools": ANYTHING, "stream": stream})
+    assert code_of(response) == "tool_call_invalid"
+    body = {"model": "assistant", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    tools = [{"name": "f", "input_schema": {"type": "object"}}]
+    answer = await house.call(free, {**body, "tools": tools, "stream": stream}, path="/v1/messages").done()
+    assert b'"tool_call_invalid"' in answer.body
+    assert b"tool_use" not in answer.body or stream
+    assert b"message_stop" not in answer.body
