@@ -53,6 +53,7 @@ def verify(
 def prove(
     file: Annotated[Path, typer.Argument(help="Receipt, as GET /v1/receipts/ID gave it")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write [default: stdout]")] = None,
+    json: Json = False,
     workspace: At = None,
 ) -> None:
     """Add the proof that the registry's log commits to a receipt's record; no other record is shown."""
@@ -62,6 +63,9 @@ def prove(
     receipt = prove_receipt(file, workspace=find(root(workspace)))
     if out is None:
         render.data(receipt.model_dump(mode="json"))
+        return
+    out.write_bytes(receipt.canonical() + b"\n")
+    if json:
+        render.data({"file": str(out)})
     else:
-        out.write_bytes(receipt.canonical() + b"\n")
         render.note(f"proof added in {out}; check it: tenon receipt verify {out}")

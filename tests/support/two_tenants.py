@@ -41,7 +41,7 @@ _TENANT: Final = "tenant = :tenant"
 _BY_TENANT: Final = {
     "aliases": _TENANT, "entries": _TENANT, "keys": _TENANT, "policies": _TENANT, "proposals": _TENANT,
     "protections": _TENANT, "routes": _TENANT, "routings": _TENANT, "signatures": _TENANT,
-    "usage": _TENANT, "versions": _TENANT,
+    "records": _TENANT, "usage": _TENANT, "versions": _TENANT,
     "tenants": "id = :tenant",
     "reports": "version IN (SELECT digest FROM versions WHERE tenant = :tenant)",
     "slots": "version IN (SELECT digest FROM versions WHERE tenant = :tenant)",
@@ -50,7 +50,7 @@ _BY_TENANT: Final = {
 _OF_PLATFORM: Final = {
     "bases": "1", "engines": "1", "signers": "1", "record_heads": "1", "usage_writers": "1",
     "counts": "1",
-    "keys": "tenant IS NULL", "entries": "tenant IS NULL",
+    "keys": "tenant IS NULL", "entries": "tenant IS NULL", "records": "tenant IS NULL",
 }  # fmt: skip
 _OF_NOBODY: Final = {"alembic_version", "frontier", "heads", "nodes", "tip_nodes", "tips"}
 """The log's own structure, which grows with every change of anybody's."""
