@@ -26,8 +26,11 @@ class Keys(Part):
 
     def limit_key(self, key_id: str, quota: Quota | None, *, actor: str, tenant: str | None = None) -> None:
         """What the key may use within its tenant's quota. Raises KeyNotFound, KeyEnded, KeyInvalid."""
+        home = self._key_home(key_id, tenant)
+        if home is None:  # the platform's keys ask for nothing, and have no limits
+            raise KeyNotFound(f"there is no key {key_id[:80]!r} of a tenant")
         body = {"quota": (quota or Quota()).model_dump(mode="json")}
-        self._wire.call("PATCH", self._keys(self._key_home(key_id, tenant), key_id), json=body)
+        self._wire.call("PATCH", self._keys(home, key_id), json=body)
 
     def revoke_key(self, key_id: str, *, actor: str, tenant: str | None = None) -> None:
         """Raises KeyNotFound."""
