@@ -123,5 +123,5 @@ def test_dangerous_fields_are_refused(served: Served) -> None:
 
 
 def test_paths_beyond_the_api_do_not_exist(served: Served) -> None:
-    for path in ("/invocations", "/v1/load_lora_adapter", "/tokenize", "/adapters", "/v1/completions"):
+    for path in ("/invocations", "/v1/load_lora_adapter", "/tokenize", "/adapters", "/v1/score"):
         assert httpx.post(f"{served.url}{path}", json={}).status_code == 404
