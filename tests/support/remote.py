@@ -1,7 +1,9 @@
 """A registry behind a real socket, and the catalog that speaks to it."""
 
+import json
 import socket
 import threading
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +47,8 @@ class Traffic:
     requests: list[tuple[str, str]] = field(default_factory=list)
     received: dict[str, int] = field(default_factory=dict)
     """Path -> bytes of request bodies."""
+    along: int = 0
+    """Bytes of files that came with the versions they are of."""
     before: Callable[[str, str], Awaitable[None]] | None = None
     """May hold a request up before its body is read."""
 
@@ -57,9 +61,17 @@ class Traffic:
         if self.before is not None:
             await self.before(method, path)
 
+        body = bytearray()
+
         async def counted() -> Any:
             message = await receive()
-            self.received[path] = self.received.get(path, 0) + len(message.get("body", b""))
+            piece = message.get("body", b"")
+            self.received[path] = self.received.get(path, 0) + len(piece)
+            if method == "POST" and path.endswith("/versions"):
+                body.extend(piece)
+                if message["type"] == "http.request" and not message.get("more_body"):
+                    contents = json.loads(body).get("contents", {})
+                    self.along += sum(len(b64decode(text)) for text in contents.values())
             return message
 
         await self.app(scope, counted, send)
@@ -67,7 +79,7 @@ class Traffic:
     @property
     def blob_bytes(self) -> int:
         """Of adapters' files, however they came."""
-        return sum(
+        return self.along + sum(
             count
             for path, count in self.received.items()
             if "/uploads/" in path or ("/blobs/" in path and not path.endswith("/missing"))
