@@ -16,6 +16,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="A skipped test fails the run (CI)")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers: a file stays on one, so that what it sets up is set up once, and so do all tests
+    on the one real engine. The longest come first, or one worker would wait for the other at the end."""
+    turns: dict[Path, int] = {}
+    for item in items:
+        engine, slow = (item.get_closest_marker(name) is not None for name in ("engine", "slow"))
+        item.add_marker(pytest.mark.xdist_group("engine" if engine else str(item.path)))
+        turns[item.path] = min(turns.get(item.path, 2), 0 if engine else 1 if slow else 2)
+    items.sort(key=lambda item: turns[item.path])
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     if session.config.getoption("--no-skips") and reporter is not None and reporter.stats.get("skipped"):
