@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -147,12 +147,12 @@ class RouterApp:
         else:  # a websocket: accepting none closes it
             await send({"type": "websocket.close"})
 
-    async def answer(self, exchange: Exchange, path: str) -> None:
+    def answer(self, exchange: Exchange, path: str) -> Awaitable[None]:
         """A POST to one of the surfaces."""
         surface = self._surfaces[path]
         if surface is every.MESSAGES:
             exchange.headers = Headers(bearer(exchange.headers.raw))
-        await self._pipeline.run(exchange, surface)
+        return self._pipeline.run(exchange, surface)
 
     async def _small(self, exchange: Exchange, scope: Message) -> None:
         path = scope["path"]

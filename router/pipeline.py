@@ -7,7 +7,7 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from registry.clock import Clock, stamp
+from registry.clock import Clock
 from registry.digests import Digest
 from registry.models import Retention
 from router import problems, validation
@@ -43,6 +43,7 @@ from router.resolution import Target, choose, resolve, unit_of
 from router.retention import Kept, Retainer, kept, plain_digests
 from router.schemas import Schemas
 from router.shadowing import Shadows
+from router.stamps import Stamps
 from router.standing import renew
 from router.surfaces.again import again
 from router.surfaces.engine import usage_of
@@ -77,6 +78,7 @@ class Pipeline:
     drain: Drain = field(default_factory=Drain)
     tokens: Tokens | None = None
     schemas: Schemas = field(default_factory=Schemas)
+    stamps: Stamps = field(default_factory=Stamps)
     retainer: Retainer = field(default_factory=lambda: Retainer(None, None))
 
     async def run(self, exchange: Exchange, surface: Surface) -> None:
@@ -109,11 +111,13 @@ class Pipeline:
             raise RouterDraining
         tables = self.feed.tables()  # one view, from the first check to the record
         now = self.clock.now()
-        trace.started_at, trace.surface = stamp(now), surface.name
+        trace.started_at, trace.surface = self.stamps(now), surface.name
         principal = authenticate(exchange.headers, tables, now, self.tokens)
         asked.note_caller(principal)
         may_ask(principal)
-        body = await exchange.body(self.limits)
+        body = exchange.arrived(self.limits)
+        if body is None:
+            body = await exchange.body(self.limits)
         asked.moments.read = self.ticks()
         if self.feed.latest is not tables:  # the client took its time
             tables, now = self.feed.tables(), self.clock.now()
@@ -136,7 +140,8 @@ class Pipeline:
                 await self.schemas.read(principal.tenant, order.schemas)
                 if self.feed.latest is not tables:
                     self._renew(asked)
-            end = await self._satisfying(asked, affinity)
+            ask = self._satisfying if order.policy.retries else self._forward
+            end = await ask(asked, affinity)
         asked.settle()
         trace.status = 200
         if asked.kept is not None:
@@ -320,11 +325,9 @@ class Pipeline:
         self._stop_clock(asked)
         written = self.log.append("outcome", asked.trace)
         asked.recorded = True  # from here on: whoever is cut while it is written must not write another one
-        try:
-            await durable(written)
-        except RecordUnavailable:
+        if not await written:
             asked.recorded = False
-            raise
+            raise RecordUnavailable
 
     async def _cut(self, asked: Asked) -> None:
         """The server stops this request. What its client was told is on record, and it is told the rest."""

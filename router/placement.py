@@ -14,7 +14,6 @@ import asyncio
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -69,8 +68,8 @@ class Leases:
         self._ticks = ticks
         self._open: dict[Lease, None] = {}
         """In the order of their end: all live equally long."""
-        self._slots: Counter[tuple[str, Digest]] = Counter()
-        self._engines: Counter[str] = Counter()
+        self._slots: dict[tuple[str, Digest], int] = {}
+        self._engines: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.expired = 0
         """Leases that outlived their TTL: each is a fault of the router or of its settings."""
@@ -79,8 +78,9 @@ class Leases:
         """``ended`` is called if the lease expires: whoever holds it has lost it and must let go."""
         lease = Lease(place, version, self._ticks() + self._seconds, ended)
         self._open[lease] = None
-        self._slots[place.engine, version] += 1
-        self._engines[place.engine] += 1
+        slot, engine = (place.engine, version), place.engine
+        self._slots[slot] = self._slots.get(slot, 0) + 1
+        self._engines[engine] = self._engines.get(engine, 0) + 1
         return lease
 
     def give(self, lease: Lease) -> None:
@@ -130,10 +130,10 @@ class Leases:
         self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
 
     def on_slot(self, engine: str, version: Digest) -> int:
-        return self._slots[engine, version]
+        return self._slots.get((engine, version), 0)
 
     def on_engine(self, engine: str) -> int:
-        return self._engines[engine]
+        return self._engines.get(engine, 0)
 
     def engines(self) -> dict[str, int]:
         """Engine -> requests in flight, busy ones only."""
@@ -143,9 +143,11 @@ class Leases:
 _GONE = object()
 
 
-def _release(counts: Counter[K], key: K) -> None:
-    counts[key] -= 1
-    if counts[key] == 0:
+def _release(counts: dict[K, int], key: K) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
         del counts[key]
 
 

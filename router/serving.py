@@ -83,6 +83,10 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, {**app_state, Wire.KEY: self.wire}, _loop)
         self._direct: Collection[bytes] = getattr(self.app, "direct", ())
         self.send: Callable[[bytes], None]
+        self._due: Direct | None = None
+        self._turns: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        """What the task of this connection waits on between two completions."""
         self._in_head = True
         self._head_bytes = 0
         self._head_since = self._idle_since = self.loop.time()
@@ -101,6 +105,7 @@ class Connection(HttpToolsProtocol):
                 timer.cancel()
         super().connection_lost(exc)
         self.wire.cut()
+        self._wake()
 
     def data_received(self, data: bytes) -> None:
         if not self._in_head:
@@ -154,13 +159,44 @@ class Connection(HttpToolsProtocol):
             expects=self.expect_100_continue,
         )
         if before is None or before.response_complete:
-            self._start_asgi_task(cycle, self.app)  # type: ignore[arg-type]
+            self._start(cycle)
         else:  # its turn comes after the answer to the one before
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
 
-    async def answer(self, exchange: Direct) -> None:
-        await self.app.answer(exchange, exchange.path)
+    def _start(self, exchange: Direct) -> None:
+        self._due = exchange
+        if self._idle is not None:
+            self.tasks.add(self._turns)  # type: ignore[arg-type]
+            self._wake()
+        elif self._turns is None:
+            self._turns = self.loop.create_task(self._take_turns())
+            self.tasks.add(self._turns)
+        # else it is ending the answer before, and looks for what is due after that
+
+    async def _take_turns(self) -> None:
+        """One task for all completions of a connection: to make, register and end one for each was 5 % of a
+        request. Who looks at ``tasks`` (a stop) finds it there while it answers."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while (exchange := self._due) is not None:
+                self._due = None
+                await exchange.run(self.app)
+                if task.cancelling() or self.wire.gone:  # what is left of a cancellation is nobody else's
+                    return
+                if self._due is None:
+                    self.tasks.discard(task)
+                    self._idle = self.loop.create_future()
+                    await self._idle
+        finally:
+            self._turns = self._idle = None
+            self.tasks.discard(task)
+
+    def _wake(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
 
     def on_body(self, body: bytes) -> None:
         cycle: Any = self.cycle
@@ -181,7 +217,12 @@ class Connection(HttpToolsProtocol):
         self._idle_since = self.loop.time()
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            cycle: Any
+            cycle, app = self.pipeline.pop()
+            if type(cycle) is Direct:
+                self._start(cycle)
+            else:
+                self._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -6,7 +6,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-from registry.clock import Clock, stamp
+from registry.clock import Clock
 from registry.digests import Digest
 from registry.errors import InvalidDocument, RecordCorrupt, SignatureInvalid
 from registry.models import PublicKey, RecordHead
@@ -18,6 +18,7 @@ from router.records.index import Index
 from router.records.record import Trace
 from router.records.scribe import Scribe
 from router.records.segments import Place, Sealed, Segments, Tail
+from router.stamps import Stamps
 
 _log = logging.getLogger(__name__)
 _Event = Literal["intent", "outcome"]
@@ -57,6 +58,7 @@ class RecordLog:
         self._writer = writer
         self._clock = clock
         self._cadence = cadence
+        self._stamps = Stamps()
         self._key = key
         self._index = Index(cadence.receipts)
         self._some: list[Place] = []
@@ -116,7 +118,7 @@ class RecordLog:
         if self.fault is not None or tail is None or self._closing.is_set():
             raise RecordUnavailable
         line = trace.line(
-            event, writer=self._writer, seq=tail.seq, prev=tail.digest, at=stamp(self._clock.now())
+            event, writer=self._writer, seq=tail.seq, prev=tail.digest, at=self._stamps(self._clock.now())
         )
         hashed = hashlib.sha256(line)
         durable: asyncio.Future[bool] = self._loop.create_future()

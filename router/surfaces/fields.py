@@ -72,10 +72,11 @@ def text(name: str, value: Any) -> str:
     """Valid Unicode only: JSON can spell half a surrogate pair, which no UTF-8 body can carry on."""
     if not isinstance(value, str):
         raise InvalidRequest(f"{name} must be a string", param=name)
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise InvalidRequest(f"{name} holds half a surrogate pair", param=name) from None
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"{name} holds half a surrogate pair", param=name) from None
     return value
 
 
@@ -114,9 +115,10 @@ def known(at: str, value: Mapping[str, Any], names: Collection[str]) -> None:
 
 def allowed(sent: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, Any]:
     """Every field checked; OpenAI's clients may write null for "not given"."""
-    for name in sent:
-        if name not in checks and sent[name] is not None:
-            raise UnsupportedParameter(f"the field {name[:64]!r} is not supported", param=name[:64])
+    if not sent.keys() <= checks.keys():
+        for name in sent:
+            if name not in checks and sent[name] is not None:
+                raise UnsupportedParameter(f"the field {name[:64]!r} is not supported", param=name[:64])
     return {name: checks[name](name, value) for name, value in sent.items() if value is not None}
 
 
