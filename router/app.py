@@ -83,6 +83,8 @@ class RouterApp:
         self._reach = reach
         self._spans = spans
         self._access = access
+        self.malformed = 0
+        """Bytes that were no HTTP request; counted by the connections they came on."""
         self._stack = AsyncExitStack()
         self._surfaces = {surface.path: surface for surface in every.SURFACES}
         self.direct = frozenset(path.encode("ascii") for path in self._surfaces)
@@ -336,7 +338,7 @@ def create_app(
     reports = UsageReports(usage, log, records_dir / writer, writer=writer) if usage is not None else None
     reach = Reach(pipeline.feed.engine_urls, takes_connections if engines is None else always)
     observation.watch(measured, pipeline, sender, reports, reach, spans, access)
-    return RouterApp(
+    app = RouterApp(
         pipeline=pipeline,
         counts=counts,
         usage=reports,
@@ -348,6 +350,13 @@ def create_app(
         spans=spans,
         access=access,
     )
+    measured.watch(
+        "tenon_malformed_requests_total",
+        "Bytes that were no HTTP request",
+        lambda: app.malformed,
+        kind="counter",
+    )
+    return app
 
 
 def _card(name: str, principal: Principal) -> dict[str, Any]:
