@@ -149,13 +149,15 @@ class Direct(Exchange):
         self.started = True
 
     async def push(self, piece: bytes) -> None:
-        await self._room()
+        if self._connection.flow.write_paused:
+            await self._room()
         head, self._head = self._head, b""
         if not self._client.gone:
             self._connection.send(b"%b%x\r\n%b\r\n" % (head, len(piece), piece))
 
     async def end(self, piece: bytes) -> None:
-        await self._room()
+        if self._connection.flow.write_paused:
+            await self._room()
         head, self._head = self._head, b""
         if piece:
             self._finish(b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(piece), piece))

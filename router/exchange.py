@@ -138,7 +138,8 @@ class Connected:
         self._work: asyncio.Task[Any] | None = None
         self._watcher: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> "asyncio.Task[Any] | None":
+        """The task that is stopped then."""
         self._work = asyncio.current_task()
         if self._wire is None:
             self._watcher = asyncio.create_task(self._watch())
@@ -147,6 +148,7 @@ class Connected:
             raise ClientGone
         else:
             self._wire.on_gone = self._leave
+        return self._work
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

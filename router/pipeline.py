@@ -135,7 +135,7 @@ class Pipeline:
         asked.admitted = True
         asked.moments.admitted = self.ticks()
         affinity = affinity_of(exchange.headers, question) if len(target.live.places) > 1 else 0
-        async with exchange.connected():
+        async with exchange.connected() as asked.work:
             if order.tools is not None or order.own is not None:
                 await self.schemas.read(principal.tenant, order.schemas)
                 if self.feed.latest is not tables:
@@ -172,8 +172,9 @@ class Pipeline:
         """Ask the engines in their order, until one begins to answer; returns the end of its answer."""
         tried, broken, late = list[str](), 0, False
         asked.note_live()
-        while (place := self.placement.next(asked.target.live.places, affinity, tried)) is not None:
-            tenant, version = asked.target.route.tenant, asked.target.live.version
+        tenant = asked.target.route.tenant  # whatever changes meanwhile
+        while (place := self.placement.next(asked.target.live.places, affinity, tried, tenant)) is not None:
+            version = asked.target.live.version
             if not self.queue.enter(place, tenant, version):
                 place, late = await self._turn(asked, tried), True
             sent = asked.sent
@@ -200,11 +201,12 @@ class Pipeline:
     async def _turn(self, asked: Asked, tried: Container[str]) -> Place:
         """Wait for a place in any engine that may be asked. Raises Overloaded."""
         admits, began, live = self.placement.circuits.admits, self.ticks(), asked.target.live
-        places = [place for place in live.places if place.engine not in tried and admits(place)]
+        tenant = asked.target.route.tenant
+        places = [place for place in live.places if place.engine not in tried and admits(place, tenant)]
         try:
             return await self.queue.wait(
                 places,
-                asked.target.route.tenant,
+                tenant,
                 live.version,
                 weight=asked.ticket.weight,
                 waited=asked.moments.queued,
@@ -218,7 +220,7 @@ class Pipeline:
     async def _ask(self, asked: Asked, place: Place, version: Digest) -> bytes:
         """One engine, held from before it is asked until its last byte is read."""
         order = asked.order
-        with self.placement.visit(place, version):
+        with self.placement.visit(place, version, asked.work, asked.target.route.tenant):
             asked.note_place(place)
             if order.policy.intent_durable:
                 await self._intend(asked)

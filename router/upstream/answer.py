@@ -98,7 +98,8 @@ class Answer:
         """Whether there is room for more."""
         self._pieces.append(piece)
         self._size += len(piece)
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
         return self._size <= HIGH_WATER
 
     def ended(self) -> None:
