@@ -300,10 +300,11 @@ def create_app(
         writer=f"{writer}.{entropy(8).hex()}",
         ticks=ticks,
     )
+    followed = Feed(feed, freshness=freshness or Freshness(), ticks=ticks)
     pipeline = Pipeline(
         admission=admission,
         queue=queue,
-        feed=Feed(feed, freshness=freshness or Freshness(), ticks=ticks),
+        feed=followed,
         engines=asked,
         placement=placement,
         log=log,
@@ -320,6 +321,8 @@ def create_app(
             placement=placement,
             room=queue,
             log=log,
+            tables=followed.tables,
+            tokens=tokens,
             salt_secret=salt_secret,
             clock=clock,
             ticks=ticks,

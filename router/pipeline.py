@@ -152,7 +152,8 @@ class Pipeline:
         else:
             await exchange.respond(200, end, asked.headers())
         if asked.target.shadows:  # the client has its answer: nothing delays it now
-            self.shadows.offer(surface, question, asked.target, trace, asked.said, len(body), asked.order.own)
+            copies = question, asked.target, trace, asked.said, len(body), asked.order.own
+            self.shadows.offer(exchange.headers, surface, *copies)
 
     async def _satisfying(self, asked: Asked, affinity: int) -> bytes:
         """An answer that satisfies the policy; a bad one may be asked for again while nothing was sent."""

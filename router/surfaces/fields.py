@@ -100,6 +100,16 @@ def mapping(name: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def writable(name: str, value: Any) -> Any:
+    """For what an answer repeats. JSON can spell what no answer can: half surrogate pairs, integers beyond 64
+    bits."""
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        raise InvalidRequest(f"{name} holds a number or a text that is out of range", param=name) from None
+    return value
+
+
 def store(name: str, value: Any) -> bool:
     if boolean(name, value):
         raise UnsupportedParameter("store: true is not supported; answers are never kept", param=name)

@@ -171,7 +171,7 @@ class Reading:
 
     def _parts(self, index: int, given: Any) -> list[CallPart]:
         """Raises ToolCallInvalid as soon as a call that is over is not what was asked for, and EngineStopped
-        for what is no call: a tool parser makes them of what an adapter writes, so they are no engine's fault.
+        for what is no call: a tool parser makes them of an adapter's words, so they are no engine's fault.
         """
         if self._order.tools is None or not isinstance(given, list):
             raise EngineStopped

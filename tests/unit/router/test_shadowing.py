@@ -146,6 +146,61 @@ async def test_a_hanging_shadow_delays_nobody_and_a_full_queue_drops(shadowed: S
     assert len({record.shadow_of for record in shadowed.copies()}) == 3
 
 
+async def changed(shadowed: Shadowed, change: str) -> None:
+    """Of the rules, while copies wait; in force when this returns."""
+    scene = shadowed.house.scene
+    match change:
+        case "tenant":
+            scene.tenants["bank_a"] = scene.tenants["bank_a"].model_copy(update={"suspended": True})
+        case "key":
+            scene.keys = [key.model_copy(update={"revoked": True}) for key in scene.keys]
+        case "version":
+            scene.slots = [slot for slot in scene.slots if slot.version != shadowed.shadow]
+        case "shadow":
+            scene.aliases = [alias.model_copy(update={"shadows": ()}) for alias in scene.aliases]
+        case "policy":
+            scene.routes[0] = scene.routes[0].model_copy(update={"policy": scene.policy("bank_a", name="b")})
+        case "boot":
+            scene.engines = [each.model_copy(update={"boot": "boot-2"}) for each in scene.engines]
+    await shadowed.house.publish()
+
+
+@pytest.mark.parametrize("change", ["tenant", "key", "version", "shadow", "policy", "boot"])
+async def test_a_copy_that_waited_obeys_the_rules_of_its_turn(shadowed: Shadowed, change: str) -> None:
+    hold = asyncio.Event()
+    shadowed.replies[shadowed.shadow] = lambda body: FakeAnswer(
+        200, [orjson.dumps(completion(body))], hold=hold
+    )
+    for _ in range(3):
+        assert (await shadowed.house.ask(shadowed.secret)).status == 200
+    await shadowed.asked(1)
+    await changed(shadowed, change)
+    hold.set()
+    await until(lambda: shadowed.house.app._pipeline.shadows.dropped == 2)
+    assert len(shadowed.of_shadow()) == 1
+    await until(lambda: len(shadowed.copies()) == 1)
+    assert await shadowed.metric("tenon_shadows_dropped_total") == 2
+
+
+async def test_a_copy_that_waited_goes_to_the_engines_new_boot(shadowed: Shadowed) -> None:
+    hold, scene = asyncio.Event(), shadowed.house.scene
+    shadowed.replies[shadowed.shadow] = lambda body: FakeAnswer(
+        200, [orjson.dumps(completion(body))], hold=hold
+    )
+    for _ in range(2):
+        assert (await shadowed.house.ask(shadowed.secret)).status == 200
+    await shadowed.asked(1)
+    again = Digest.of(b"attested again")
+    scene.engines = [each.model_copy(update={"boot": "boot-2"}) for each in scene.engines]
+    scene.slots = [slot.model_copy(update={"boot": "boot-2", "attestation": again}) for slot in scene.slots]
+    await shadowed.house.publish()
+    hold.set()
+    await until(lambda: len(shadowed.copies()) == 2)
+    before, after = shadowed.copies()
+    assert (after.boot, after.attestation) == ("boot-2", again)
+    assert before.boot != after.boot
+
+
 async def test_a_copy_has_its_own_patience(tmp_path: Path) -> None:
     found = Shadowed(House(tmp_path, shadows=ShadowLimits(seconds=0.05)))
     await found.house.app.start()
