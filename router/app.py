@@ -1,6 +1,6 @@
 """The router as one plain ASGI application: completions on the hot path, and a few small routes beside it.
 
-No framework: per-request framework work cost more than everything the router promises (docs/concepts).
+No framework: per-request framework work cost more than everything the router promises.
 """
 
 import asyncio
@@ -141,6 +141,10 @@ class RouterApp:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             surface = self._surfaces.get(scope["path"]) if scope["method"] == "POST" else None
+            if b"%" in scope.get(
+                "raw_path", b""
+            ):  # a proxy's rules saw another path: no surface is spelled so
+                surface = None
             exchange = Exchange(scope, receive, send)
             if surface is not None:
                 await self.answer(exchange, scope["path"])

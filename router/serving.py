@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         self.wire = Wire()
         super().__init__(config, server_state, {**app_state, Wire.KEY: self.wire}, _loop)
-        self._app: RouterApp = self.app  # type: ignore[assignment]
+        self._app: RouterApp = self.app
         self._direct: Collection[bytes] = self._app.direct
         self.send: Callable[[bytes], None]
         self._due: Direct | None = None

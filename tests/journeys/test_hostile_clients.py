@@ -396,7 +396,8 @@ async def test_another_tenants_receipt_is_one_that_never_was(router: Rough) -> N
     "line",
     [
         b"GET /v1/chat/completions HTTP/1.1", b"POST /v1/chat/completions/ HTTP/1.1",
-        b"POST //v1/chat/completions HTTP/1.1",
+        b"POST //v1/chat/completions HTTP/1.1", b"POST /v1%2fchat/completions HTTP/1.1",
+        b"POST /v1/chat/completion%73 HTTP/1.1",
         b"POST /invocations HTTP/1.1", b"POST /v1/load_lora_adapter HTTP/1.1",
         b"POST /v1/../invocations HTTP/1.1",
         b"POST /v1/chat/completions%00 HTTP/1.1", b"DELETE /v1/models HTTP/1.1", b"POST * HTTP/1.1",

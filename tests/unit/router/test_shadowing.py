@@ -10,7 +10,7 @@ import pytest
 
 from registry.assignment import assigned
 from registry.digests import Digest
-from registry.models import Canary
+from registry.models import Canary, ClientSchema
 from registry.names import engine_name
 from router.errors import NothingSent
 from router.records import Record
@@ -23,11 +23,11 @@ from tests.unit.router.driving import QUESTION, House, Response, until
 class Shadowed:
     """A house whose one alias has a stable version and a shadow, on two engines."""
 
-    def __init__(self, house: House, schema: dict[str, Any] | None = None) -> None:
+    def __init__(self, house: House, schema: dict[str, Any] | None = None, **policy: Any) -> None:
         self.house = house
         house.scene.engine()
         house.scene.engine("engine-1", "http://engine-1")
-        self.secret = house.scene.serve("bank_a", schema)
+        self.secret = house.scene.serve("bank_a", schema, **policy)
         self.stable = house.scene.versions[0].version
         self.shadow = house.scene.version("bank_a")
         house.scene.attest(self.shadow, "engine-1")
@@ -253,6 +253,19 @@ async def test_a_shadows_answer_must_satisfy_the_policy_too(tmp_path: Path) -> N
     found.replies[found.stable] = honest('{"zeta":"a","amount":1}')
     found.replies[found.shadow] = honest('{"zeta":"a"}')
     assert (await found.house.ask(found.secret)).status == 200
+    assert (await found.copy()).code == "output_invalid"
+    await found.house.app.stop()
+
+
+async def test_a_copy_is_judged_by_its_clients_schema(tmp_path: Path) -> None:
+    found = Shadowed(House(tmp_path), SCHEMA, client_schema=ClientSchema.NARROW)
+    await found.house.app.start()
+    await found.house.publish()
+    found.replies[found.stable] = honest('{"zeta":"a","amount":1}')
+    found.replies[found.shadow] = honest('{"zeta":"b","amount":1}')
+    narrower = {**SCHEMA, "properties": {"zeta": {"const": "a"}, "amount": {"type": "integer"}}}
+    asked = {"type": "json_schema", "json_schema": {"name": "own", "schema": narrower, "strict": True}}
+    assert (await found.house.ask(found.secret, {"response_format": asked})).status == 200
     assert (await found.copy()).code == "output_invalid"
     await found.house.app.stop()
 
