@@ -1,6 +1,6 @@
 """The router as one plain ASGI application: completions on the hot path, and a few small routes beside it.
 
-No framework: per-request framework work cost more than everything the router promises (docs/concepts).
+No framework: per-request framework work cost more than everything the router promises.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,8 @@ class RouterApp:
         self._reach = reach
         self._spans = spans
         self._access = access
+        self.malformed = 0
+        """Bytes that were no HTTP request; counted by the connections they came on."""
         self._stack = AsyncExitStack()
         self._surfaces = {surface.path: surface for surface in every.SURFACES}
         self.direct = frozenset(path.encode("ascii") for path in self._surfaces)
@@ -139,6 +141,10 @@ class RouterApp:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             surface = self._surfaces.get(scope["path"]) if scope["method"] == "POST" else None
+            if b"%" in scope.get(
+                "raw_path", b""
+            ):  # a proxy's rules saw another path: no surface is spelled so
+                surface = None
             exchange = Exchange(scope, receive, send)
             if surface is not None:
                 await self.answer(exchange, scope["path"])
@@ -147,12 +153,12 @@ class RouterApp:
         else:  # a websocket: accepting none closes it
             await send({"type": "websocket.close"})
 
-    async def answer(self, exchange: Exchange, path: str) -> None:
+    def answer(self, exchange: Exchange, path: str) -> Awaitable[None]:
         """A POST to one of the surfaces."""
         surface = self._surfaces[path]
         if surface is every.MESSAGES:
             exchange.headers = Headers(bearer(exchange.headers.raw))
-        await self._pipeline.run(exchange, surface)
+        return self._pipeline.run(exchange, surface)
 
     async def _small(self, exchange: Exchange, scope: Message) -> None:
         path = scope["path"]
@@ -298,10 +304,11 @@ def create_app(
         writer=f"{writer}.{entropy(8).hex()}",
         ticks=ticks,
     )
+    followed = Feed(feed, freshness=freshness or Freshness(), ticks=ticks)
     pipeline = Pipeline(
         admission=admission,
         queue=queue,
-        feed=Feed(feed, freshness=freshness or Freshness(), ticks=ticks),
+        feed=followed,
         engines=asked,
         placement=placement,
         log=log,
@@ -318,6 +325,8 @@ def create_app(
             placement=placement,
             room=queue,
             log=log,
+            tables=followed.tables,
+            tokens=tokens,
             salt_secret=salt_secret,
             clock=clock,
             ticks=ticks,
@@ -336,7 +345,7 @@ def create_app(
     reports = UsageReports(usage, log, records_dir / writer, writer=writer) if usage is not None else None
     reach = Reach(pipeline.feed.engine_urls, takes_connections if engines is None else always)
     observation.watch(measured, pipeline, sender, reports, reach, spans, access)
-    return RouterApp(
+    app = RouterApp(
         pipeline=pipeline,
         counts=counts,
         usage=reports,
@@ -348,6 +357,13 @@ def create_app(
         spans=spans,
         access=access,
     )
+    measured.watch(
+        "tenon_malformed_requests_total",
+        "Bytes that were no HTTP request",
+        lambda: app.malformed,
+        kind="counter",
+    )
+    return app
 
 
 def _card(name: str, principal: Principal) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """One request under way: what the pipeline's steps hand to each other, and what its record will say."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from registry import canonical
 from registry.digests import Digest
@@ -27,6 +29,8 @@ class Asked:
     trace: Trace
     moments: Moments
     ticket: Ticket = FREE
+    work: "asyncio.Task[Any] | None" = None
+    """Its task, from when an engine is asked."""
     sent: bool = False
     """Whether an engine may have begun to work on it."""
     recorded: bool = False

@@ -13,15 +13,17 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from router.errors import ClientGone, RequestTimeout
-from router.exchange import EVENTS, JSON, Connected, Exchange, Message, RawHeaders
+from router.exchange import EVENTS, Connected, Exchange, Message, RawHeaders, typed
 from router.headers import Headers
 from router.limits import Limits
 
 if TYPE_CHECKING:
+    from router.app import RouterApp as Application
     from router.serving import Connection
 
 _log = logging.getLogger(__name__)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CLOSE = (b"connection", b"close")
 _BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -83,9 +85,9 @@ class Direct(Exchange):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def run_asgi(self, app: object) -> None:
+    async def run(self, app: "Application") -> None:
         try:
-            await self._connection.answer(self)
+            await app.answer(self, self.path)
         except BaseException as error:  # as uvicorn: nobody is above who could do more
             if not isinstance(error, asyncio.CancelledError):
                 _log.exception("unexpected beyond the pipeline")
@@ -97,6 +99,13 @@ class Direct(Exchange):
                 self._connection.transport.close()
 
     # -- the pipeline's side ----------------------------------------------------------------------------
+
+    def arrived(self, limits: Limits) -> bytes | None:
+        if self.more_body or self._client.gone:
+            return None
+        self.check_size(self._size, limits)
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def body(self, limits: Limits) -> bytes:
         self.check_announced(limits)
@@ -128,9 +137,9 @@ class Direct(Exchange):
         return Connected(self._wire, _nothing)
 
     async def respond(self, status: int, body: bytes, headers: RawHeaders) -> None:
-        await self._room()
-        kind = [] if any(name == b"content-type" for name, _ in headers) else [JSON]
-        head = self._headed(status, [*kind, (b"content-length", b"%d" % len(body)), *headers])
+        if self._connection.flow.write_paused:
+            await self._room()
+        head = self._headed(status, [(b"content-length", b"%d" % len(body)), *typed(headers)])
         self.started = True
         self._finish(head + body)
 
@@ -140,13 +149,15 @@ class Direct(Exchange):
         self.started = True
 
     async def push(self, piece: bytes) -> None:
-        await self._room()
+        if self._connection.flow.write_paused:
+            await self._room()
         head, self._head = self._head, b""
         if not self._client.gone:
             self._connection.send(b"%b%x\r\n%b\r\n" % (head, len(piece), piece))
 
     async def end(self, piece: bytes) -> None:
-        await self._room()
+        if self._connection.flow.write_paused:
+            await self._room()
         head, self._head = self._head, b""
         if piece:
             self._finish(b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(piece), piece))
@@ -161,14 +172,11 @@ class Direct(Exchange):
 
     def _headed(self, status: int, headers: RawHeaders) -> bytes:
         """Raises ValueError for headers that would end early: none of ours may."""
-        lines = [STATUS_LINE[status]]
-        lines += [b"%b: %b\r\n" % header for header in self._connection.server_state.default_headers]
-        lines += [b"%b: %b\r\n" % header for header in headers]
+        every = [*self._connection.server_state.default_headers, *headers]
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        head = b"".join(lines)
-        if not head.count(b"\n") == head.count(b"\r") == len(lines) or b"\0" in head:
+            every.append(_CLOSE)
+        head = STATUS_LINE[status] + b"\r\n".join([b": ".join(header) for header in every]) + b"\r\n\r\n"
+        if not head.count(b"\n") == head.count(b"\r") == len(every) + 2 or b"\0" in head:
             raise ValueError("a header of a response holds a line break")
         return head
 

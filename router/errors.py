@@ -157,7 +157,7 @@ class ReceiptNotFound(RouterError):
 
 class PathNotFound(RouterError):
     code, status = "path_not_found", 404
-    hint = "the API is POST /v1/chat/completions, GET /v1/models and GET /v1/receipts/{record}"
+    hint = "docs/reference/http.md lists every path; among them POST /v1/chat/completions and GET /v1/models"
 
     def __init__(self) -> None:
         super().__init__("there is nothing at this method and path")

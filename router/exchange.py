@@ -24,6 +24,11 @@ EVENTS = [
 ]
 
 
+def typed(headers: RawHeaders) -> RawHeaders:
+    """With a content type: JSON, unless they name another."""
+    return headers if b"content-type" in dict(headers) else [JSON, *headers]
+
+
 class Wire:
     """What ``router.serving`` knows of a client's connection and ASGI has no word for; in ``scope["state"]``.
 
@@ -56,6 +61,10 @@ class Exchange:
         self._wire: Wire | None = state.get(Wire.KEY) if state is not None else None
         self.started = False
         """Whether the response's status is on its way and cannot change any more."""
+
+    def arrived(self, limits: Limits) -> bytes | None:
+        """The request body if all of it is here; None: wait for it (:meth:`body`). Raises RequestTooLarge."""
+        return None
 
     async def body(self, limits: Limits) -> bytes:
         """The request body. Raises RequestTooLarge, RequestTimeout, ClientGone."""
@@ -98,8 +107,7 @@ class Exchange:
 
     async def respond(self, status: int, body: bytes, headers: RawHeaders) -> None:
         """A whole JSON response (unless ``headers`` say another content type)."""
-        kind = [] if any(name == b"content-type" for name, _ in headers) else [JSON]
-        await self._start(status, [*kind, (b"content-length", b"%d" % len(body)), *headers])
+        await self._start(status, [(b"content-length", b"%d" % len(body)), *typed(headers)])
         await self._send({"type": "http.response.body", "body": body})
 
     async def begin(self, headers: RawHeaders) -> None:
@@ -130,7 +138,8 @@ class Connected:
         self._work: asyncio.Task[Any] | None = None
         self._watcher: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> "asyncio.Task[Any] | None":
+        """The task that is stopped then."""
         self._work = asyncio.current_task()
         if self._wire is None:
             self._watcher = asyncio.create_task(self._watch())
@@ -139,6 +148,7 @@ class Connected:
             raise ClientGone
         else:
             self._wire.on_gone = self._leave
+        return self._work
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

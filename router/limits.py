@@ -25,7 +25,7 @@ class Timeouts:
     connect: float = 2.0
     first_byte: float = 300.0
     """Without streaming the first byte comes after the last token, so this bounds the whole generation."""
-    between_chunks: float = 60.0
+    between_chunks: float = 30.0
     whole: float = 3600.0
     """Of one exchange, whatever its engine does: its lease ends then, and the exchange with it."""
 

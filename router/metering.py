@@ -1,11 +1,9 @@
 """meter: what an answer used, as its engine counted it."""
 
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     prompt: int
     completion: int
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from registry.clock import Clock, stamp
+from registry.clock import Clock
 from registry.digests import Digest
 from registry.models import Retention
 from router import problems, validation
@@ -43,6 +43,7 @@ from router.resolution import Target, choose, resolve, unit_of
 from router.retention import Kept, Retainer, kept, plain_digests
 from router.schemas import Schemas
 from router.shadowing import Shadows
+from router.stamps import Stamps
 from router.standing import renew
 from router.surfaces.again import again
 from router.surfaces.engine import usage_of
@@ -77,6 +78,7 @@ class Pipeline:
     drain: Drain = field(default_factory=Drain)
     tokens: Tokens | None = None
     schemas: Schemas = field(default_factory=Schemas)
+    stamps: Stamps = field(default_factory=Stamps)
     retainer: Retainer = field(default_factory=lambda: Retainer(None, None))
 
     async def run(self, exchange: Exchange, surface: Surface) -> None:
@@ -109,11 +111,13 @@ class Pipeline:
             raise RouterDraining
         tables = self.feed.tables()  # one view, from the first check to the record
         now = self.clock.now()
-        trace.started_at, trace.surface = stamp(now), surface.name
+        trace.started_at, trace.surface = self.stamps(now), surface.name
         principal = authenticate(exchange.headers, tables, now, self.tokens)
         asked.note_caller(principal)
         may_ask(principal)
-        body = await exchange.body(self.limits)
+        body = exchange.arrived(self.limits)
+        if body is None:
+            body = await exchange.body(self.limits)
         asked.moments.read = self.ticks()
         if self.feed.latest is not tables:  # the client took its time
             tables, now = self.feed.tables(), self.clock.now()
@@ -131,12 +135,13 @@ class Pipeline:
         asked.admitted = True
         asked.moments.admitted = self.ticks()
         affinity = affinity_of(exchange.headers, question) if len(target.live.places) > 1 else 0
-        async with exchange.connected():
+        async with exchange.connected() as asked.work:
             if order.tools is not None or order.own is not None:
                 await self.schemas.read(principal.tenant, order.schemas)
                 if self.feed.latest is not tables:
                     self._renew(asked)
-            end = await self._satisfying(asked, affinity)
+            ask = self._satisfying if order.policy.retries else self._forward
+            end = await ask(asked, affinity)
         asked.settle()
         trace.status = 200
         if asked.kept is not None:
@@ -147,7 +152,8 @@ class Pipeline:
         else:
             await exchange.respond(200, end, asked.headers())
         if asked.target.shadows:  # the client has its answer: nothing delays it now
-            self.shadows.offer(surface, question, asked.target, trace, asked.said, len(body), asked.order.own)
+            copies = question, asked.target, trace, asked.said, len(body), asked.order.own
+            self.shadows.offer(exchange.headers, surface, *copies)
 
     async def _satisfying(self, asked: Asked, affinity: int) -> bytes:
         """An answer that satisfies the policy; a bad one may be asked for again while nothing was sent."""
@@ -167,8 +173,9 @@ class Pipeline:
         """Ask the engines in their order, until one begins to answer; returns the end of its answer."""
         tried, broken, late = list[str](), 0, False
         asked.note_live()
-        while (place := self.placement.next(asked.target.live.places, affinity, tried)) is not None:
-            tenant, version = asked.target.route.tenant, asked.target.live.version
+        tenant = asked.target.route.tenant  # whatever changes meanwhile
+        while (place := self.placement.next(asked.target.live.places, affinity, tried, tenant)) is not None:
+            version = asked.target.live.version
             if not self.queue.enter(place, tenant, version):
                 place, late = await self._turn(asked, tried), True
             sent = asked.sent
@@ -195,11 +202,12 @@ class Pipeline:
     async def _turn(self, asked: Asked, tried: Container[str]) -> Place:
         """Wait for a place in any engine that may be asked. Raises Overloaded."""
         admits, began, live = self.placement.circuits.admits, self.ticks(), asked.target.live
-        places = [place for place in live.places if place.engine not in tried and admits(place)]
+        tenant = asked.target.route.tenant
+        places = [place for place in live.places if place.engine not in tried and admits(place, tenant)]
         try:
             return await self.queue.wait(
                 places,
-                asked.target.route.tenant,
+                tenant,
                 live.version,
                 weight=asked.ticket.weight,
                 waited=asked.moments.queued,
@@ -213,7 +221,7 @@ class Pipeline:
     async def _ask(self, asked: Asked, place: Place, version: Digest) -> bytes:
         """One engine, held from before it is asked until its last byte is read."""
         order = asked.order
-        with self.placement.visit(place, version):
+        with self.placement.visit(place, version, asked.work, asked.target.route.tenant):
             asked.note_place(place)
             if order.policy.intent_durable:
                 await self._intend(asked)
@@ -320,11 +328,9 @@ class Pipeline:
         self._stop_clock(asked)
         written = self.log.append("outcome", asked.trace)
         asked.recorded = True  # from here on: whoever is cut while it is written must not write another one
-        try:
-            await durable(written)
-        except RecordUnavailable:
+        if not await written:
             asked.recorded = False
-            raise
+            raise RecordUnavailable
 
     async def _cut(self, asked: Asked) -> None:
         """The server stops this request. What its client was told is on record, and it is told the rest."""

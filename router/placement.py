@@ -14,7 +14,6 @@ import asyncio
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -47,13 +46,14 @@ _MASK = (1 << 64) - 1
 class Lease:
     """A request's hold on a version in an engine's slot, from before it is sent until after the last byte."""
 
-    __slots__ = ("ended", "place", "until", "version")
+    __slots__ = ("ended", "place", "since", "until", "version")
 
     def __init__(
-        self, place: Place, version: Digest, until: float, ended: Callable[[], object] | None
+        self, place: Place, version: Digest, since: float, until: float, ended: Callable[[], object] | None
     ) -> None:
         self.place = place
         self.version = version
+        self.since = since
         self.until = until
         self.ended = ended
 
@@ -69,18 +69,20 @@ class Leases:
         self._ticks = ticks
         self._open: dict[Lease, None] = {}
         """In the order of their end: all live equally long."""
-        self._slots: Counter[tuple[str, Digest]] = Counter()
-        self._engines: Counter[str] = Counter()
+        self._slots: dict[tuple[str, Digest], int] = {}
+        self._engines: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.expired = 0
         """Leases that outlived their TTL: each is a fault of the router or of its settings."""
 
     def take(self, place: Place, version: Digest, ended: Callable[[], object] | None = None) -> Lease:
         """``ended`` is called if the lease expires: whoever holds it has lost it and must let go."""
-        lease = Lease(place, version, self._ticks() + self._seconds, ended)
+        now = self._ticks()
+        lease = Lease(place, version, now, now + self._seconds, ended)
         self._open[lease] = None
-        self._slots[place.engine, version] += 1
-        self._engines[place.engine] += 1
+        slot, engine = (place.engine, version), place.engine
+        self._slots[slot] = self._slots.get(slot, 0) + 1
+        self._engines[engine] = self._engines.get(engine, 0) + 1
         return lease
 
     def give(self, lease: Lease) -> None:
@@ -130,10 +132,10 @@ class Leases:
         self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
 
     def on_slot(self, engine: str, version: Digest) -> int:
-        return self._slots[engine, version]
+        return self._slots.get((engine, version), 0)
 
     def on_engine(self, engine: str) -> int:
-        return self._engines[engine]
+        return self._engines.get(engine, 0)
 
     def engines(self) -> dict[str, int]:
         """Engine -> requests in flight, busy ones only."""
@@ -143,9 +145,11 @@ class Leases:
 _GONE = object()
 
 
-def _release(counts: Counter[K], key: K) -> None:
-    counts[key] -= 1
-    if counts[key] == 0:
+def _release(counts: dict[K, int], key: K) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
         del counts[key]
 
 
@@ -158,36 +162,56 @@ class Placement:
         self.leases = leases
         self.circuits = circuits
 
-    def visit(self, place: Place, version: Digest) -> "Visit":
+    def visit(
+        self,
+        place: Place,
+        version: Digest,
+        work: "asyncio.Task[Any] | None" = None,
+        tenant: str | None = None,
+    ) -> "Visit":
         """Around everything that is done with an engine for one request: its lease, and what its circuit
-        learns from how it ended. Leaves with EngineTimeout when the lease expires meanwhile."""
-        return Visit(self, place, version)
+        learns from how it ended. Leaves with EngineTimeout when the lease expires meanwhile.
 
-    def next(self, places: Sequence[Place], affinity: int, tried: Container[str] = ()) -> Place | None:
+        ``work``: the task that asks, if it is known already. ``tenant``: for whom."""
+        return Visit(self, place, version, work, tenant)
+
+    def next(
+        self, places: Sequence[Place], affinity: int, tried: Container[str] = (), tenant: str | None = None
+    ) -> Place | None:
         """The engine to ask now; None when there is none left that may be asked."""
         admits = self.circuits.admits
         if len(places) == 1:
             only = places[0]
-            return only if only.engine not in tried and admits(only) else None
+            return only if only.engine not in tried and admits(only, tenant) else None
         return pick(
-            [place for place in places if place.engine not in tried and admits(place)],
+            [place for place in places if place.engine not in tried and admits(place, tenant)],
             self.leases.on_engine,
             affinity,
         )
 
 
 class Visit:
-    __slots__ = ("_expired", "_lease", "_place", "_placement", "_version", "_work")
+    __slots__ = ("_expired", "_lease", "_place", "_placement", "_tenant", "_version", "_work")
 
-    def __init__(self, placement: Placement, place: Place, version: Digest) -> None:
+    def __init__(
+        self,
+        placement: Placement,
+        place: Place,
+        version: Digest,
+        work: "asyncio.Task[Any] | None",
+        tenant: str | None,
+    ) -> None:
         self._placement = placement
         self._place = place
         self._version = version
+        self._work = work
+        self._tenant = tenant
         self._expired = False
 
     def __enter__(self) -> None:
-        self._work = asyncio.current_task()
-        self._placement.circuits.asked(self._place)
+        if self._work is None:
+            self._work = asyncio.current_task()
+        self._placement.circuits.asked(self._place, self._tenant)
         self._lease = self._placement.leases.take(self._place, self._version, self._expire)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -197,10 +221,13 @@ class Visit:
         elif self._expired and isinstance(error, asyncio.CancelledError) and self._work is not None:
             self._work.uncancel()
             late = EngineTimeout()
-            self._placement.circuits.failed(self._place, late)
+            self._failed(late)
             raise late from None
         else:
-            self._placement.circuits.failed(self._place, error)
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        self._placement.circuits.failed(self._place, error, self._tenant, self._lease.since)
 
     def _expire(self) -> None:
         """Nothing that an engine does may hold its slot for longer: what is under way there ends."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from registry import canonical
 from registry.digests import Digest
 from registry.errors import InvalidDocument
@@ -26,6 +28,8 @@ class CompiledPolicy:
     accepts: Callable[[Any], bool] | None
     """Whether a decoded answer satisfies the schema; None: there is none."""
     response_format: Mapping[str, Any] | None
+    told: orjson.Fragment | None = field(default=None, compare=False)
+    """``response_format`` as engines are told it, written once and not for every request."""
     opening: tuple[Mapping[str, str], ...] = ()
     """Messages that come before the client's: the system prompt and the examples."""
     tools: frozenset[str] = frozenset()
@@ -56,12 +60,14 @@ def compile_policy(digest: Digest, policy: Policy) -> CompiledPolicy:
     system = [{"role": "system", "content": policy.system_prompt}] if policy.system_prompt else []
     examples = [{"role": turn.role, "content": turn.content} for turn in policy.prompt]
     opening = (*system, *examples)
+    response_format = form(policy.name, schema) if schema is not None else None
     return CompiledPolicy(
         digest,
         policy,
         canonical.encode(schema) if schema is not None else None,
         Validator(schema).accepts if schema is not None else None,
-        form(policy.name, schema) if schema is not None else None,
+        response_format,
+        told=orjson.Fragment(orjson.dumps(response_format)) if response_format is not None else None,
         opening=opening,
         prompt_bytes=sum(len(turn["content"].encode()) for turn in opening) + _TURN_BYTES * len(opening),
         tools=frozenset(policy.tools) - {ANY_TOOL},

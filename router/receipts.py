@@ -116,7 +116,7 @@ def verify_sealing(data: bytes, trusted: Mapping[str, PublicKey]) -> Head | None
         or head.first is None
     ):
         raise ReceiptInvalid("the log entry holds no head of this record's chain")
-    if not head.first <= record.seq <= head.seq or not verify_inclusion(
+    if not verify_inclusion(  # which refuses an index outside of the head's records, too
         leaf=leaf_hash(raw(Digest.of(base64.b64decode(receipt.record)))),
         index=record.seq - head.first,
         size=head.seq - head.first + 1,

@@ -1,4 +1,5 @@
-"""uvicorn with what it lacks for strangers: bounds on a request's head, and an end to clients that stall.
+"""uvicorn with what it lacks for strangers: bounds on all that is no body, an end to clients that stall, and
+no ear for offers to speak another protocol.
 
 Also tells the application at once of a client that hung up (``router.exchange.Wire``), and drains.
 """
@@ -7,8 +8,9 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -17,14 +19,22 @@ from router.direct import Direct
 from router.drain import Drain
 from router.exchange import Wire
 
+if TYPE_CHECKING:
+    from router.app import RouterApp
+
 MOST_HEAD_BYTES = 64 << 10
-"""Of all request headers. nginx and h11 stop at 32 and 16 KiB; llhttp never does."""
+"""Of all request headers, and of trailers and chunk extensions up to the next byte of a body. nginx and h11
+stop at 32 and 16 KiB; llhttp never does."""
 HEAD_SECONDS = 10.0
 """For a request's head to arrive, and for a new connection to say its first word (slow-loris)."""
 STALL_SECONDS = 60.0
 """A client that takes nothing for so long has gone, whatever its TCP says; until then it holds a slot."""
 _VERSIONS = ("1.1", "1.0")
 """llhttp also takes 0.9, where a proxy before this router may see another message."""
+_MALFORMED = (
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 19\r\n\r\n"
+    b"not an HTTP request"
+)
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -81,10 +91,16 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         self.wire = Wire()
         super().__init__(config, server_state, {**app_state, Wire.KEY: self.wire}, _loop)
-        self._direct: Collection[bytes] = getattr(self.app, "direct", ())
+        self._app: RouterApp = self.app
+        self._direct: Collection[bytes] = self._app.direct
         self.send: Callable[[bytes], None]
+        self._due: Direct | None = None
+        self._turns: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        """What the task of this connection waits on between two completions."""
         self._in_head = True
-        self._head_bytes = 0
+        self._bare_bytes = 0
+        """Since a head began, or since the last byte of a body."""
         self._head_since = self._idle_since = self.loop.time()
         self._look_timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -101,43 +117,86 @@ class Connection(HttpToolsProtocol):
                 timer.cancel()
         super().connection_lost(exc)
         self.wire.cut()
+        self._wake()
 
     def data_received(self, data: bytes) -> None:
-        if not self._in_head:
-            super().data_received(data)
-            return
-        # Up to the bound, and the rest only if the head ended there: what follows in the same piece is body.
-        room = MOST_HEAD_BYTES - self._head_bytes
-        self._head_bytes += len(data)
-        super().data_received(data[:room])
+        # Up to the bound, and the rest only if a head ended there or a body went on: it may be all body.
+        room = MOST_HEAD_BYTES - self._bare_bytes
+        self._bare_bytes += len(data)
         if len(data) <= room:
+            self._parse(data)
             return
-        if self._head_ended():
-            super().data_received(data[room:])
+        self._parse(data[:room] if room > 0 else b"")
+        if self._bare_bytes < len(data):
+            self._bare_bytes += len(data) - room
+            self._parse(data[room:])
         elif not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
+            self._refuse(_TOO_LARGE)
 
-    def _head_ended(self) -> bool:
-        return not self._in_head
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = self._without_offer() + data[offer.args[0] :]
+            except httptools.HttpParserError:
+                self._refuse(_MALFORMED)
+                return
+            else:
+                return
+
+    def _without_offer(self) -> bytes:
+        """An offer to speak another protocol may be ignored (RFC 9110, 7.8), but llhttp stops at it and would
+        take the body behind it for the next request. So the head is read again, without the offer."""
+        version = self.parser.get_http_version().encode("ascii")
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _refuse(self, words: bytes) -> None:
+        """What came is no request. One that is whole already keeps its answer, and loses the connection."""
+        self._app.malformed += 1
+        cycle: Any = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.write(words)
+        elif not cycle.more_body:
+            cycle.keep_alive = False
+            return
+        elif not self.pipeline and not (cycle.started if type(cycle) is Direct else cycle.response_started):
+            self.transport.write(words)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         self.url, self.headers, self.expect_100_continue = b"", [], False
         self.wire.whole = False
         if not self._in_head:
             self._in_head = True
-            self._head_bytes = 0
+            self._bare_bytes = 0
             self._head_since = self.loop.time()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer: never a header (RFC 9110, 6.5.1), and of no use here
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("no proxy")  # answered 400
+            return  # and comes again without it
         self._in_head = False
+        self._bare_bytes = 0
         version = self.parser.get_http_version()
         if version == "1.1" and self.url in self._direct and self.parser.get_method() == b"POST":
-            if not self.parser.should_upgrade():
-                self._begin()
-                return
-        elif version not in _VERSIONS:
-            raise ValueError("neither HTTP/1.1 nor HTTP/1.0")  # uvicorn answers 400 and closes
+            self._begin()
+            return
+        if version not in _VERSIONS:
+            raise ValueError("neither HTTP/1.1 nor HTTP/1.0")  # answered 400
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = url, headers, expects
@@ -154,15 +213,47 @@ class Connection(HttpToolsProtocol):
             expects=self.expect_100_continue,
         )
         if before is None or before.response_complete:
-            self._start_asgi_task(cycle, self.app)  # type: ignore[arg-type]
+            self._start(cycle)
         else:  # its turn comes after the answer to the one before
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
 
-    async def answer(self, exchange: Direct) -> None:
-        await self.app.answer(exchange, exchange.path)
+    def _start(self, exchange: Direct) -> None:
+        self._due = exchange
+        if self._idle is not None:
+            self.tasks.add(self._turns)  # type: ignore[arg-type]
+            self._wake()
+        elif self._turns is None:
+            self._turns = self.loop.create_task(self._take_turns())
+            self.tasks.add(self._turns)
+        # else it is ending the answer before, and looks for what is due after that
+
+    async def _take_turns(self) -> None:
+        """One task for all completions of a connection: to make, register and end one for each was 5 % of a
+        request. Who looks at ``tasks`` (a stop) finds it there while it answers."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while (exchange := self._due) is not None:
+                self._due = None
+                await exchange.run(self.app)
+                if task.cancelling() or self.wire.gone:  # what is left of a cancellation is nobody else's
+                    return
+                if self._due is None:
+                    self.tasks.discard(task)
+                    self._idle = self.loop.create_future()
+                    await self._idle
+        finally:
+            self._turns = self._idle = None
+            self.tasks.discard(task)
+
+    def _wake(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
 
     def on_body(self, body: bytes) -> None:
+        self._bare_bytes = 0
         cycle: Any = self.cycle
         if type(cycle) is not Direct:
             super().on_body(body)
@@ -170,6 +261,8 @@ class Connection(HttpToolsProtocol):
             cycle.take(body)
 
     def on_message_complete(self) -> None:
+        if self._in_head:  # of an offer
+            return
         super().on_message_complete()
         self.wire.whole = True
 
@@ -181,7 +274,12 @@ class Connection(HttpToolsProtocol):
         self._idle_since = self.loop.time()
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            cycle: Any
+            cycle, app = self.pipeline.pop()
+            if type(cycle) is Direct:
+                self._start(cycle)
+            else:
+                self._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
         super().pause_writing()

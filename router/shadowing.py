@@ -2,7 +2,8 @@
 
 Whatever happens to a copy, the primary has its answer already. Copies wait in a bounded queue and are asked a
 few at a time, only where an engine has room that nobody waits for; those that find none are dropped and
-counted. They are no request of the tenant's: neither its limits nor its usage know of them.
+counted, and so are those that the rules of their turn do not allow any more. They are no request of the
+tenant's: neither its limits nor its usage know of them.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from registry.clock import Clock, stamp
@@ -17,15 +19,18 @@ from registry.digests import Digest
 from router import problems, validation
 from router.errors import EngineAnswered, EngineTimeout, RouterError
 from router.forwarding import address, check_status, read_all
+from router.headers import Headers
 from router.placement import Placement
 from router.places import Place
 from router.ports import EngineAnswer, Engines
 from router.records.log import RecordLog, durable
 from router.records.record import Trace, content_digest
 from router.resolution import Target
+from router.standing import look_again
 from router.surfaces.events import EventReader
 from router.surfaces.surface import Question, Rewritten, Streamed, Surface
-from router.tables import Live
+from router.tables import Live, Tables
+from router.tokens import Tokens
 
 _log = logging.getLogger(__name__)
 
@@ -55,10 +60,14 @@ class Room(Protocol):
 
 
 class _Copy(NamedTuple):
+    headers: Headers
+    """Of the primary: who asked, and by which rules it was routed."""
     surface: Surface
     question: Question
     target: Target
-    """With the shadow as its live version."""
+    """Of the primary."""
+    version: Digest
+    """The shadow."""
     primary: Trace
     said: tuple[str, ...]
     size: int
@@ -75,6 +84,8 @@ class Shadows:
         placement: Placement,
         room: Room | None,
         log: RecordLog,
+        tables: Callable[[], Tables],
+        tokens: Tokens | None,
         salt_secret: bytes,
         clock: Clock,
         ticks: Callable[[], float],
@@ -85,6 +96,8 @@ class Shadows:
         self._placement = placement
         self._room = room
         self._log = log
+        self._tables = tables
+        self._tokens = tokens
         self._salt_secret = salt_secret
         self._clock = clock
         self._ticks = ticks
@@ -96,7 +109,8 @@ class Shadows:
         self.asked = 0
         """Copies that an engine was asked for."""
         self.dropped = 0
-        """Copies for which there was no room: in the queue, or in any engine that serves the version."""
+        """Copies for which there was no room, in the queue or in an engine that serves the version, and those
+        that were not allowed any more in their turn."""
 
     @property
     def waiting(self) -> int:
@@ -104,6 +118,7 @@ class Shadows:
 
     def offer(
         self,
+        headers: Headers,
         surface: Surface,
         question: Question,
         target: Target,
@@ -122,8 +137,9 @@ class Shadows:
                 self.dropped += 1
                 continue
             self._waiting_bytes += size
-            copied = target._replace(live=live, shadows=())
-            self._queue.put_nowait(_Copy(surface, question, copied, primary, said, size, own))
+            self._queue.put_nowait(
+                _Copy(headers, surface, question, target, live.version, primary, said, size, own)
+            )
 
     async def start(self) -> None:
         self._workers = [asyncio.create_task(self._work()) for _ in range(self._limits.at_once)]
@@ -147,16 +163,16 @@ class Shadows:
                 _log.exception("shadow of %s: unexpected", copy.primary.id)
 
     async def _ask(self, copy: _Copy) -> None:
-        live, tenant = copy.target.live, copy.target.route.tenant
-        place = self._place(live, tenant)
-        if place is None:
+        begun, now = self._ticks(), self._clock.now()
+        target = self._allowed(copy, now)
+        place = self._place(target) if target is not None else None
+        if target is None or place is None:
             self.dropped += 1
             return
         self.asked += 1
-        begun, now = self._ticks(), self._clock.now()
-        trace = _trace(copy, place, f"rec-{self._entropy(16).hex()}", stamp(now))
+        trace = _trace(copy, target.live, place, f"rec-{self._entropy(16).hex()}", stamp(now))
         try:
-            answer = await self._answer(copy, place, trace)
+            answer = await self._answer(copy, target, place, trace)
         except Exception as error:
             refused = problems.public(error)
             trace.status, trace.code = refused.status, refused.code
@@ -170,31 +186,44 @@ class Shadows:
             trace.agrees = answer == copy.said
         finally:
             if self._room is not None:
-                self._room.leave(place, tenant, live.version)
+                self._room.leave(place, target.route.tenant, target.live.version)
         trace.milliseconds = round((self._ticks() - begun) * 1000)
         with suppress(RouterError):  # the log says itself that it cannot be written
             await durable(self._log.append("outcome", trace))
 
-    def _place(self, live: Live, tenant: str) -> Place | None:
+    def _allowed(self, copy: _Copy, now: datetime) -> Target | None:
+        """With the shadow as its live version; None when the tenant, the key, the route or the version is not
+        what it was: a copy may have waited for minutes, and nobody misses it."""
+        try:
+            found = look_again(copy.headers, copy.question, copy.target, self._tables(), now, self._tokens)
+        except RouterError:
+            return None
+        live = next((live for live in found.shadows if live.version == copy.version), None)
+        if live is None or found.route != copy.target.route:
+            return None
+        return found._replace(live=live, shadows=())
+
+    def _place(self, target: Target) -> Place | None:
         """One with room that nobody waits for, already taken; None when all are busy."""
+        live, tenant = target.live, target.route.tenant
         tried: list[str] = []
-        while (place := self._placement.next(live.places, 0, tried)) is not None:
+        while (place := self._placement.next(live.places, 0, tried, tenant)) is not None:
             if self._room is None or self._room.enter(place, tenant, live.version):
                 return place
             tried.append(place.engine)
         return None
 
-    async def _answer(self, copy: _Copy, place: Place, trace: Trace) -> tuple[str, ...]:
+    async def _answer(self, copy: _Copy, target: Target, place: Place, trace: Trace) -> tuple[str, ...]:
         # Its own patience, whatever the engines' port would bear: a copy must not keep a worker for minutes.
         try:
             async with asyncio.timeout(self._limits.seconds):
-                with self._placement.visit(place, copy.target.live.version):
-                    return await self._forward(copy, place, trace)
+                with self._placement.visit(place, target.live.version, tenant=target.route.tenant):
+                    return await self._forward(copy, target, place, trace)
         except TimeoutError:
             raise EngineTimeout from None
 
-    async def _forward(self, copy: _Copy, place: Place, trace: Trace) -> tuple[str, ...]:
-        order = copy.surface.order(copy.question, copy.target, self._salt_secret)._replace(own=copy.own)
+    async def _forward(self, copy: _Copy, target: Target, place: Place, trace: Trace) -> tuple[str, ...]:
+        order = copy.surface.order(copy.question, target, self._salt_secret)._replace(own=copy.own)
         answer = await self._engines.ask(address(place.url, copy.surface.upstream), order.body)
         try:
             check_status(answer.status)
@@ -241,8 +270,8 @@ async def _follow(answer: EngineAnswer, streamed: Streamed, limit: int) -> None:
     streamed.finish()
 
 
-def _trace(copy: _Copy, place: Place, identity: str, started_at: str) -> Trace:
-    primary, live = copy.primary, copy.target.live
+def _trace(copy: _Copy, live: Live, place: Place, identity: str, started_at: str) -> Trace:
+    primary = copy.primary
     return Trace(
         id=identity,
         shadow_of=primary.id,

@@ -5,34 +5,52 @@ was promoted, rolled back or loaded anew meanwhile answers instead of what was t
 """
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from router.asked import Asked
 from router.auth import authenticate, may_ask
 from router.errors import InvalidApiKey, RouterNotReady
-from router.resolution import choose, resolve, unit_of
+from router.headers import Headers
+from router.resolution import Target, choose, resolve, unit_of
 from router.surfaces.again import again
+from router.surfaces.surface import Question
 from router.tables import Tables
 from router.tokens import Tokens
 
+if TYPE_CHECKING:
+    from router.asked import Asked
 
-def renew(asked: Asked, tables: Tables, now: datetime, tokens: Tokens | None, salt_secret: bytes) -> None:
-    """Its target and its order, as the rules are now.
+
+def look_again(
+    headers: Headers,
+    question: Question,
+    before: Target,
+    tables: Tables,
+    now: datetime,
+    tokens: Tokens | None,
+) -> Target:
+    """What a request that was resolved to ``before`` is answered by as the rules are now.
 
     Raises what the steps up to ``resolve`` raise, and RouterNotReady when the policy is another one: what was
     reserved and what is kept of the request were settled by the old one.
     """
-    headers, question, before = asked.exchange.headers, asked.question, asked.target
     principal = authenticate(headers, tables, now, tokens)
     may_ask(principal)
     if principal.tenant != before.route.tenant:
         raise InvalidApiKey
     route = choose(principal, question.model, headers, tables)
     target = resolve(route, tables, unit=unit_of(principal, headers, question.user), now=now)
-    if target is before:
-        return
     if target.policy.digest != before.policy.digest:
         raise RouterNotReady("the policy of the route was changed while the request waited")
-    asked.note_route(question, route)
+    return target
+
+
+def renew(asked: "Asked", tables: Tables, now: datetime, tokens: Tokens | None, salt_secret: bytes) -> None:
+    """Its target and its order, as the rules are now. Raises what :func:`look_again` raises."""
+    question, before = asked.question, asked.target
+    target = look_again(asked.exchange.headers, question, before, tables, now, tokens)
+    if target is before:
+        return
+    asked.note_route(question, target.route)
     asked.target = target
     asked.note_live()
     if target.live[:3] != before.live[:3]:  # version, epoch, engine name: all that is in the order's bytes

@@ -71,10 +71,13 @@ def measure(*, quick: bool = False, peers: Sequence[Side] = ()) -> dict[str, obj
             for side in sides:
                 _together(found[side.name], side, seconds)
         figures = {side: _medians(runs) for side, runs in found.items()}
-        for side in sides[:2]:
-            render.note(f"{side.name}: 500 requests a second, open loop")
-            _, late = openloop.measure(side, per_second=500, seconds=2 * seconds)
-            figures[side.name]["open_ms_p99_500"] = late
+        late: dict[str, list[float]] = {side.name: [] for side in sides[:2]}
+        for _ in range(repeats):
+            for side in sides[:2]:
+                render.note(f"{side.name}: 500 requests a second, open loop")
+                late[side.name].append(openloop.measure(side, per_second=500, seconds=2 * seconds)[1])
+        for name, found_late in late.items():
+            figures[name]["open_ms_p99_500"] = statistics.median(found_late)
         before = router.cpu_seconds
         under = load(sides[1], clients=32, seconds=seconds)
         cpu = (router.cpu_seconds - before) / under.requests * 1e6

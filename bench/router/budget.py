@@ -62,8 +62,7 @@ def _steps(app: Any) -> dict[str, float]:
     chosen = choose(principal, question.model, headers, tables)
     target = resolve(chosen, tables, unit=unit_of(principal, headers, None), now=now)
     order = surface.order(question, target, pipeline.salt_secret)
-    place = target.live.places[0]
-    name = order.engine_name.encode()
+    place, name = target.live.places[0], order.engine_name.encode()
     whole = stub._WHOLE.replace(stub._PLACE, name)
     pieces = [piece.replace(stub._PLACE, name) for piece in stub._PIECES]
     rewritten = surface.whole(whole, order, "chatcmpl-" + "0" * 32)
@@ -72,6 +71,7 @@ def _steps(app: Any) -> dict[str, float]:
     under_way.note_caller(principal)
     under_way.note_body(body)
     under_way.note_route(question, chosen)
+    under_way.target = target
     under_way.note_place(place)
     under_way.note_usage(rewritten.usage)
 

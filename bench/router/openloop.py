@@ -8,6 +8,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections import deque
 from dataclasses import asdict
 from pathlib import Path
@@ -18,15 +19,16 @@ import uvloop
 
 from bench.router.load import Request, RequestsFailed, Side
 
+_now = time.perf_counter
+"""Not the loop's clock: uvloop's has whole milliseconds and stands still while callbacks run."""
 _PATIENCE = 10.0
 """Seconds for the last answers."""
 
 
 class _Client(asyncio.Protocol):
-    def __init__(self, free: "deque[_Client]", took: list[float], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, free: "deque[_Client]", took: list[float]) -> None:
         self._free = free
         self._took = took
-        self._loop = loop
         self._parser = httptools.HttpResponseParser(self)
         self.failed = 0
 
@@ -42,7 +44,7 @@ class _Client(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self.failed += self._parser.get_status_code() != 200
-        self._took.append(self._loop.time() - self._due)
+        self._took.append(_now() - self._due)
         self._free.append(self)
 
 
@@ -54,21 +56,21 @@ async def _run(url: str, requests: list[bytes], per_second: float, seconds: floa
     took: list[float] = []
     for _ in range(64):
         _, client = await loop.create_connection(
-            lambda: _Client(free, took, loop), parts.hostname or "", parts.port or 80
+            lambda: _Client(free, took), parts.hostname or "", parts.port or 80
         )
         clients.append(client)
     free.extend(clients)
     total, sent = int(per_second * seconds), 0
-    began = loop.time()
+    began = _now()
     while sent < total:
         due = began + sent / per_second
-        if (wait := due - loop.time()) > 0:
+        if (wait := due - _now()) > 0:
             await asyncio.sleep(wait)
         while not free:  # noqa: ASYNC110 (its latency counts from when it was due)
             await asyncio.sleep(0.0005)
         free.popleft().send(requests[sent % len(requests)], due)
         sent += 1
-    while len(took) < total and loop.time() < began + seconds + _PATIENCE:  # noqa: ASYNC110
+    while len(took) < total and _now() < began + seconds + _PATIENCE:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     took.sort()
     failed = sum(client.failed for client in clients) + total - len(took)

@@ -6,7 +6,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-from registry.clock import Clock, stamp
+from registry.clock import Clock
 from registry.digests import Digest
 from registry.errors import InvalidDocument, RecordCorrupt, SignatureInvalid
 from registry.models import PublicKey, RecordHead
@@ -18,6 +18,7 @@ from router.records.index import Index
 from router.records.record import Trace
 from router.records.scribe import Scribe
 from router.records.segments import Place, Sealed, Segments, Tail
+from router.stamps import Stamps
 
 _log = logging.getLogger(__name__)
 _Event = Literal["intent", "outcome"]
@@ -57,6 +58,7 @@ class RecordLog:
         self._writer = writer
         self._clock = clock
         self._cadence = cadence
+        self._stamps = Stamps()
         self._key = key
         self._index = Index(cadence.receipts)
         self._some: list[Place] = []
@@ -72,7 +74,9 @@ class RecordLog:
         self._closing = asyncio.Event()
         self._thread: ThreadPoolExecutor | None = None
         self._recovery: asyncio.Task[None] | None = None
-        self._next: Tail | None = None
+        self._seq = 0
+        self._prev: Digest | None = None
+        """Of the next line. Not a Tail: one would be made for every line."""
         self._durable: Tail | None = None
         self._unsealed = bytearray()
         self._unsealed_from = 0
@@ -83,10 +87,11 @@ class RecordLog:
         """Resume the chain on disk. Raises RecordCorrupt, OSError."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
         try:
-            self._next = self._durable = await self._in_thread(self._resume)
+            self._durable = await self._in_thread(self._resume)
         except BaseException:
             self._thread.shutdown()
             raise
+        self._seq, self._prev = self._durable
         self.fault = None
         self._loop = asyncio.get_running_loop()
         self._scribe = Scribe(self._write, self._wrote)
@@ -112,11 +117,11 @@ class RecordLog:
 
         Raises RecordUnavailable at once while the disk is known to fail.
         """
-        tail = self._next
-        if self.fault is not None or tail is None or self._closing.is_set():
+        prev = self._prev
+        if self.fault is not None or prev is None or self._closing.is_set():
             raise RecordUnavailable
         line = trace.line(
-            event, writer=self._writer, seq=tail.seq, prev=tail.digest, at=stamp(self._clock.now())
+            event, writer=self._writer, seq=self._seq, prev=prev, at=self._stamps(self._clock.now())
         )
         hashed = hashlib.sha256(line)
         durable: asyncio.Future[bool] = self._loop.create_future()
@@ -125,7 +130,8 @@ class RecordLog:
         queue.ids.append(trace.id if event == "outcome" else None)
         queue.durable.append(durable)
         queue.digests += hashed.digest()
-        self._next = Tail(tail.seq + 1, str.__new__(Digest, "sha256:" + hashed.hexdigest()))
+        self._seq += 1
+        self._prev = str.__new__(Digest, "sha256:" + hashed.hexdigest())
         if not self._due and self._written is None:
             self._due = True
             self._quiet.clear()
@@ -236,14 +242,16 @@ class RecordLog:
         self._settle(batch, *found)
 
     def _settle(self, batch: _Batch, segment: int, offset: int) -> None:
+        place: Place | None = None
         for durable in batch.durable:
             if not durable.done():
                 durable.set_result(True)
         for line, record in zip(batch.lines, batch.ids, strict=True):
             if record is not None:
-                self._some = [Place(segment, offset)]
-                self._index.add(record, self._some[0])
+                self._index.add(record, place := Place(segment, offset))
             offset += len(line) + 1
+        if place is not None:
+            self._some = [place]
         before = self._durable.seq if self._durable is not None else 0
         last = Digest("sha256:" + batch.digests[-32:].hex())
         self._durable = Tail(before + len(batch.lines), last)
@@ -258,7 +266,8 @@ class RecordLog:
             if not durable.done():
                 durable.set_result(False)
         self._queue = _Batch()
-        self._next = self._durable
+        if self._durable is not None:
+            self._seq, self._prev = self._durable
 
     async def _recover(self) -> None:
         while not self._closing.is_set():

@@ -21,13 +21,21 @@ def answer(data: bytes, model: str, kind: str) -> dict[str, Any]:
 
 
 def event(data: bytes, model: str, kind: str) -> dict[str, Any]:
-    """One event of a stream. Raises EngineStopped (error frame), EngineFailed, EngineAnswerMismatch."""
+    """One event of a stream. Raises EngineStopped (error frame), EngineFailed, EngineAnswerMismatch.
+
+    It names no choice twice: its parts are judged by what came before the event.
+    """
     found = read_object(data)
     if "error" in found:
         raise EngineStopped
     check_model(found, model)
-    if found.get("object") != kind or not isinstance(found.get("choices"), list):
+    choices = found.get("choices")
+    if found.get("object") != kind or not isinstance(choices, list):
         raise EngineFailed
+    if len(choices) > 1:
+        named = [str(entry.get("index")) for entry in choices if isinstance(entry, dict)]
+        if len(set(named)) < len(choices):
+            raise EngineFailed
     return found
 
 
@@ -55,6 +63,9 @@ def check_model(found: Mapping[str, Any], expected: str) -> None:
 
 def by_index(listed: Sequence[Any], count: int) -> list[dict[str, Any]]:
     """Exactly the ``count`` entries that were asked for, in order. Raises EngineFailed."""
+    if count == len(listed) == 1:
+        choice_index(listed[0], 1)
+        return list(listed)
     found = {choice_index(entry, count): entry for entry in listed}
     if len(found) != len(listed) or len(found) != count:
         raise EngineFailed

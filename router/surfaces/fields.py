@@ -72,10 +72,11 @@ def text(name: str, value: Any) -> str:
     """Valid Unicode only: JSON can spell half a surrogate pair, which no UTF-8 body can carry on."""
     if not isinstance(value, str):
         raise InvalidRequest(f"{name} must be a string", param=name)
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise InvalidRequest(f"{name} holds half a surrogate pair", param=name) from None
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"{name} holds half a surrogate pair", param=name) from None
     return value
 
 
@@ -99,6 +100,16 @@ def mapping(name: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def writable(name: str, value: Any) -> Any:
+    """For what an answer repeats. JSON can spell what no answer can: half surrogate pairs, integers beyond 64
+    bits."""
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        raise InvalidRequest(f"{name} holds a number or a text that is out of range", param=name) from None
+    return value
+
+
 def store(name: str, value: Any) -> bool:
     if boolean(name, value):
         raise UnsupportedParameter("store: true is not supported; answers are never kept", param=name)
@@ -114,9 +125,10 @@ def known(at: str, value: Mapping[str, Any], names: Collection[str]) -> None:
 
 def allowed(sent: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, Any]:
     """Every field checked; OpenAI's clients may write null for "not given"."""
-    for name in sent:
-        if name not in checks and sent[name] is not None:
-            raise UnsupportedParameter(f"the field {name[:64]!r} is not supported", param=name[:64])
+    if not sent.keys() <= checks.keys():
+        for name in sent:
+            if name not in checks and sent[name] is not None:
+                raise UnsupportedParameter(f"the field {name[:64]!r} is not supported", param=name[:64])
     return {name: checks[name](name, value) for name, value in sent.items() if value is not None}
 
 

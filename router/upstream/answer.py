@@ -76,21 +76,19 @@ class Answer:
         if connection is not None:
             connection.release(self)
 
-    async def _more(self) -> None:
+    def _more(self) -> asyncio.Future[None]:
+        """Done when something came. Not a coroutine: two of them a request would be made for nothing."""
         if self._connection is None:  # closed: what was not read is lost
             raise EngineInterrupted
         self._connection.expect(self._patience)
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        self._waiter = waiter = self._connection.loop.create_future()
+        return waiter
 
     # -- the connection's side --------------------------------------------------------------------------
 
     @property
     def waiting(self) -> bool:
-        return self._waiter is not None
+        return self._waiter is not None and not self._waiter.done()
 
     def started(self, status: int) -> None:
         self.status = status
@@ -100,7 +98,8 @@ class Answer:
         """Whether there is room for more."""
         self._pieces.append(piece)
         self._size += len(piece)
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
         return self._size <= HIGH_WATER
 
     def ended(self) -> None:
@@ -113,6 +112,6 @@ class Answer:
             self._wake()
 
     def _wake(self) -> None:
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

@@ -32,7 +32,7 @@ class Connection(asyncio.Protocol):
         free: "Callable[[Connection], None]",
         lost: "Callable[[Connection], None]",
     ) -> None:
-        self._loop = loop
+        self.loop = loop
         self._timeouts = timeouts
         self._free = free
         self._lost = lost
@@ -78,13 +78,13 @@ class Connection(asyncio.Protocol):
         One timer serves all waits: it is moved only when it would come too late, and looks at the deadline
         when it fires.
         """
-        now = self._loop.time()
+        now = self.loop.time()
         self._deadline = now + seconds
         if self._timer is None or self._timer_at > self._deadline:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = self._deadline
-            self._timer = self._loop.call_at(self._deadline, self._late)
+            self._timer = self.loop.call_at(self._deadline, self._late)
 
     def resume(self) -> None:
         if self._paused and self._transport is not None:
@@ -101,9 +101,9 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         if answer is None or not (answer.waiting or self._lingering):
             return  # idle, or the client is the slow one: the next wait arms it again
-        if self._loop.time() < self._deadline:
+        if self.loop.time() < self._deadline:
             self._timer_at = self._deadline
-            self._timer = self._loop.call_at(self._deadline, self._late)
+            self._timer = self.loop.call_at(self._deadline, self._late)
         else:
             self._broken(EngineTimeout())
 
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
         self._answer, self._lingering = None, False
         if self.open:
             self.used += 1
-            self.idle_since = self._loop.time()
+            self.idle_since = self.loop.time()
             self._free(self)
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------

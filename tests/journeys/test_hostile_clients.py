@@ -13,7 +13,7 @@ from registry.signing.keys import Signer
 from router import serving
 from router.limits import Limits
 from router.receipts import Receipt, issue, verify_receipt
-from tests.support.rough import LIMIT, Rough, leaks, rough
+from tests.support.rough import LIMIT, Rough, leaks, responses, rough
 from tests.unit.router.driving import QUESTION, until
 
 
@@ -226,13 +226,97 @@ async def test_engines_never_hear_a_clients_headers(router: Rough) -> None:
     assert said.headers["x-request-id"] == said.record  # ours, not the client's
 
 
-async def test_an_upgrade_is_not_followed(router: Rough) -> None:
-    for kind in (b"h2c", b"websocket"):
-        more = (b"Connection: Upgrade", b"Upgrade: " + kind)
-        for said in await router.say(router.request(None, *more, close=True)):
-            assert said.status in {200, 400}
-            if said.status == 200:
-                assert (await router.outcome(said)).code is None
+OFFERS = {
+    "h2c": (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQCAAAA"),
+    "websocket": (b"Connection: keep-alive, Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"),
+    "both": (b"Connection: upgrade", b"Upgrade: h2c, websocket", b"uPGRADE: x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+async def test_an_upgrade_is_not_followed(router: Rough, offer: str) -> None:
+    """RFC 9110, 7.8: it may be ignored. ``curl --http2`` and Java's own client always offer one."""
+    for path in (b"/v1/chat/completions", b"/v1/chat/completions?through=asgi"):
+        data = router.request(None, *OFFERS[offer], path=path, close=False)
+        found = await router.say(data * 2 + router.request())
+        assert [said.status for said in found] == [200] * 3
+        assert len({said.record for said in found}) == 3
+    assert len(router.engine.bodies) == 6
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize(
+    "path", [b"/v1/chat/completions", b"/v1/chat/completions?through=asgi", b"/v1/models"]
+)
+async def test_a_body_behind_an_upgrade_is_never_a_request(router: Rough, offer: str, path: bytes) -> None:
+    """In a segment of its own: the parser has stopped at the head by then, and would begin anew."""
+    inner = router.request(model="hidden", close=False)
+    data = router.request(inner, *OFFERS[offer], path=path, close=False)
+    cut = data.index(b"\r\n\r\n") + 4
+    reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+    writer.write(data[:cut])
+    if path == b"/v1/models":  # refused by its head alone
+        found = await reader.readuntil(b"}}")
+    else:
+        found = b""
+        await until(lambda: router.house.app.drain.busy == 1)
+    writer.write(data[cut:] + router.request())
+    found += await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    first, second = responses(found)
+    assert (first.status, second.status) == (404 if path == b"/v1/models" else 400, 200)
+    assert len(router.engine.bodies) == 1
+    assert not [record for record in router.outcomes() if record.code == "model_not_found"]
+
+
+CHUNKS = b"%x\r\n%b\r\n0\r\n" % (len(USUAL), USUAL)
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [(b"/v1/chat/completions", b"POST"), (b"/v1/chat/completions?x=1", b"POST"), (b"/v1/models", b"GET")],
+)
+async def test_what_follows_a_body_is_no_header(router: Rough, path: bytes, method: bytes) -> None:
+    """RFC 9110, 6.5.1. A proxy in front checks, strips and sets headers, and passes trailers on unseen."""
+    trailer = b"Authorization: Bearer %b\r\nX-Tenant-ID: bank_a\r\n\r\n" % router.secret.encode()
+    head = router.request(b"", b"Transfer-Encoding: chunked", path=path, key=False, length=False)
+    said = await router.ask(head.replace(b"POST", method, 1) + CHUNKS + trailer)
+    assert (said.status, said.code) == (401, "missing_api_key")
+    head = router.request(b"", b"Transfer-Encoding: chunked", path=path, length=False)
+    trailer = b"X-Tenant-ID: retail_b\r\nExpect: 100-continue\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    said = await router.ask(head.replace(b"POST", method, 1) + CHUNKS + trailer)
+    assert said.status == 200
+
+
+@pytest.mark.parametrize("key", [True, False])
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/chat/completions?x=1", b"/v1/models"])
+@pytest.mark.parametrize(
+    "endless",
+    [[b"a:b\r\n" * 10_000] * 200, [b"a: ", *[b"x" * (1 << 16)] * 200], [b"1;" + b"x" * (1 << 16)] * 200],
+    ids=["many", "long", "of a chunk"],
+)
+async def test_endless_trailers_are_cut(router: Rough, endless: list[bytes], path: bytes, key: bool) -> None:
+    head = router.request(b"", b"Transfer-Encoding: chunked", path=path, key=key, close=False, length=False)
+    first = b"" if endless[0][:1] == b"1" else b"0\r\n"
+    for said in await router.say([head + first, *endless], seconds=5):
+        assert said.status in {401, 404, 431}
+    if path != b"/v1/models":
+        await until(lambda: bool(router.outcomes()))
+        code = "client_closed" if key else "missing_api_key"
+        assert [record.code for record in router.outcomes()] == [code]
+    assert not router.engine.bodies
+
+
+async def test_bytes_that_are_no_request_are_counted(router: Rough) -> None:
+    async def counted() -> bytes:
+        text = (await router.house.get("/metrics")).body
+        return next(line for line in text.splitlines() if line.startswith(b"tenon_malformed_requests_total "))
+
+    assert (await counted()).endswith(b" 0.0")
+    for data in (b"garbage\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"):
+        assert (await router.ask(data)).status == 400
+    await router.say(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 20_000)
+    assert (await counted()).endswith(b" 3.0")
 
 
 async def test_requests_in_one_write_are_answered_in_their_order(router: Rough) -> None:
@@ -246,8 +330,8 @@ async def test_requests_in_one_write_are_answered_in_their_order(router: Rough) 
 
 async def test_garbage_behind_a_request_costs_nobody_its_answer(router: Rough) -> None:
     found = await router.say(router.request(close=False) + b"\x16\x03\x01 garbage\r\n\r\n")
-    assert [said.status for said in found] in ([200, 400], [200], [400])
-    assert len(router.outcomes()) <= 1
+    assert [said.status for said in found] == [200]
+    assert len(router.outcomes()) == 1
 
 
 async def test_the_same_bytes_again_are_another_request(router: Rough) -> None:
@@ -312,7 +396,8 @@ async def test_another_tenants_receipt_is_one_that_never_was(router: Rough) -> N
     "line",
     [
         b"GET /v1/chat/completions HTTP/1.1", b"POST /v1/chat/completions/ HTTP/1.1",
-        b"POST //v1/chat/completions HTTP/1.1",
+        b"POST //v1/chat/completions HTTP/1.1", b"POST /v1%2fchat/completions HTTP/1.1",
+        b"POST /v1/chat/completion%73 HTTP/1.1",
         b"POST /invocations HTTP/1.1", b"POST /v1/load_lora_adapter HTTP/1.1",
         b"POST /v1/../invocations HTTP/1.1",
         b"POST /v1/chat/completions%00 HTTP/1.1", b"DELETE /v1/models HTTP/1.1", b"POST * HTTP/1.1",

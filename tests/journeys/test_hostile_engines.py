@@ -192,6 +192,82 @@ async def test_streams_that_go_wrong_under_way(tmp_path: Path) -> None:
     await asyncio.gather(*(one(name, *case) for name, case in STREAMS.items()))
 
 
+TWICE: dict[str, list[tuple[str, str | None]]] = {
+    "words beside the end": [("okapi", None), ('{"a":1}', "stop")],
+    "words behind the end": [('{"a":1}', "stop"), ("okapi", None)],
+    "two ends": [('{"a":1}', "stop"), ('{"a":2}', "stop")],
+    "words": [("oka", None), ("pi", None)],
+}
+SURFACES: dict[str, tuple[str, dict[str, Any], bytes]] = {
+    "/v1/chat/completions": ("chat.completion.chunk", {}, b"[DONE]"),
+    "/v1/completions": ("text_completion", {"prompt": "x"}, b"[DONE]"),
+    "/v1/responses": ("chat.completion.chunk", {"input": "x"}, b"response.completed"),
+    "/v1/messages": (
+        "chat.completion.chunk", {"max_tokens": 9, "messages": [{"role": "user", "content": "x"}]},
+        b"message_stop",
+    ),
+}  # fmt: skip
+
+
+async def test_an_event_names_no_choice_twice(tmp_path: Path) -> None:
+    """Each part would be judged by what came before the event, and so not by the other."""
+
+    async def one(path: str, name: str) -> None:
+        kind, question, end = SURFACES[path]
+        choices = [
+            {"index": 0, "delta": {"content": text}, "text": text, "finish_reason": reason}
+            for text, reason in TWICE[name]
+        ]
+
+        def event(body: dict[str, Any]) -> list[bytes]:
+            return [framed({"object": kind, "created": 1, "model": body["model"], "choices": choices}), DONE]
+
+        async with rough(tmp_path / path.replace("/", "-") / name, streaming(event)) as router:
+            asked = {"model": "assistant", "stream": True, **question}
+            body = None if path == "/v1/chat/completions" else orjson.dumps(asked)
+            said = await router.ask(router.request(body, path=path.encode(), stream=True))
+            assert not leaks(said, *WORDS, '{\\"a', '{"a'), (path, name)
+            assert end not in said.body, (path, name)
+            assert (await router.outcome(said)).code == "engine_error", (path, name)
+
+    await asyncio.gather(*(one(path, name) for path in SURFACES for name in TWICE))
+
+
+async def test_one_tenants_long_answers_take_no_engine_from_another(tmp_path: Path) -> None:
+    """Without streaming an engine is silent until its last token, whatever it does meanwhile."""
+
+    async def slow(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        if body["messages"][0]["content"] == "at length":
+            await cut(writer)
+        else:
+            writer.write(whole(orjson.dumps(completion(body, "fine"))))
+
+    async with rough(tmp_path, slow, first_byte=0.1) as router:
+        other = router.house.scene.key("retail_b")
+        await router.house.publish()
+        question = router.request(messages=[{"role": "user", "content": "at length"}])
+        found = await asyncio.gather(*(router.ask(question) for _ in range(6)))
+        assert {said.code for said in found} == {"engine_timeout"}
+        theirs = router.request(None, b"Authorization: Bearer " + other.encode(), key=False, model="cashier")
+        assert (await router.ask(theirs)).status == 200
+        # and what answers them answers this one again
+        assert (await router.ask(router.request())).status == 200
+
+
+async def test_a_dead_engine_is_left_alone_by_all(tmp_path: Path) -> None:
+    async with rough(tmp_path, silent, first_byte=0.1) as router:
+        other = router.house.scene.key("retail_b")
+        await router.house.publish()
+        theirs = router.request(None, b"Authorization: Bearer " + other.encode(), key=False, model="cashier")
+        for _ in range(2):
+            assert (await router.ask(router.request())).code == "engine_timeout"
+        assert (await router.ask(theirs)).code == "engine_timeout"
+        before = len(router.engine.bodies)
+        for data in (theirs, router.request()):
+            assert (await router.ask(data)).code == "engine_unavailable"
+        assert len(router.engine.bodies) == before
+
+
 async def split(tmp_path: Path, cut: int) -> tuple[bytes, bytes]:
     """The same stream in pieces of ``cut`` bytes, with every kind of line end."""
 

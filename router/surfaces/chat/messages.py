@@ -5,7 +5,8 @@ from typing import Any
 from router.errors import InvalidRequest, UnsupportedParameter
 from router.surfaces import fields
 
-_ROLES = ("system", "developer", "user", "assistant", "tool")
+_SPEAKERS = ("system", "developer", "user", "assistant")
+_ROLES = (*_SPEAKERS, "tool")
 _IMAGES = tuple(f"data:image/{kind};base64," for kind in ("png", "jpeg", "webp", "gif"))
 _SOUNDS = ("wav", "mp3")
 
@@ -13,18 +14,24 @@ _SOUNDS = ("wav", "mp3")
 def messages(name: str, value: Any) -> tuple[dict[str, Any], ...]:
     if not isinstance(value, list) or not value:
         raise InvalidRequest("messages must be a list with at least one message", param=name)
-    return tuple([_message(f"{name}[{index}]", message) for index, message in enumerate(value)])
+    return tuple([_message(name, index, message) for index, message in enumerate(value)])
 
 
-def _message(at: str, value: Any) -> dict[str, Any]:
+def _message(name: str, index: int, value: Any) -> dict[str, Any]:
+    # Nearly every message: two fields of ASCII, and no walk.
+    if type(value) is dict and len(value) == 2:
+        role, said = value.get("role"), value.get("content")
+        if role in _SPEAKERS and type(said) is str and said.isascii():
+            return {"role": role, "content": said}
+    return _read(f"{name}[{index}]", value)
+
+
+def _read(at: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest(f"{at} must be an object", param=at)
     role = value.get("role")
     if role not in _ROLES:
         raise InvalidRequest(f"{at}.role must be one of {', '.join(_ROLES)}", param=f"{at}.role")
-    # Nearly every message: two fields, and one comparison instead of a walk.
-    if len(value) == 2 and role != "tool" and isinstance(value.get("content"), str):
-        return {"role": role, "content": fields.text(f"{at}.content", value["content"])}
     allowed = {"assistant": ("tool_calls", "refusal"), "tool": ("tool_call_id",)}.get(role, ())
     fields.known(at, value, ("role", "content", "name", *allowed))
     message: dict[str, Any] = {"role": role}

@@ -27,7 +27,7 @@ def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
     }
     form = response_format(question, policy)
     if form.engine is not None:
-        fields["response_format"] = form.engine
+        fields["response_format"] = policy.told if form.engine is policy.response_format else form.engine
     if question.tools is not None:
         permit(question.tools, policy)
         if form.engine is not None:

@@ -44,7 +44,9 @@ def parse(body: bytes, *, most_choices: int) -> Question:
         logprobs=given.get("logprobs", False),
         response_format=given.get("response_format"),
         user=given.get("user"),
-        options={name: given[name] for name in PASSED_ON if name in given},
+        options={}
+        if _PASSED_ON.isdisjoint(given)
+        else {name: given[name] for name in PASSED_ON if name in given},
         tools=tools.read_tools(given),
     )
 
@@ -96,4 +98,5 @@ FIELDS: Mapping[str, Check] = {
     "modalities": _only_text,
 }
 PASSED_ON = ("top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs")
+_PASSED_ON = frozenset(PASSED_ON)
 IGNORED = ("user", "metadata", "store", "modalities")

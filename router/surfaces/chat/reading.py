@@ -170,7 +170,9 @@ class Reading:
         return Piece(index, content, reason, parts, logprobs, delta.get("role") is not None)
 
     def _parts(self, index: int, given: Any) -> list[CallPart]:
-        """Raises ToolCallInvalid as soon as a call that is over is not what was asked for."""
+        """Raises ToolCallInvalid as soon as a call that is over is not what was asked for, and EngineStopped
+        for what is no call: a tool parser makes them of an adapter's words, so they are no engine's fault.
+        """
         if self._order.tools is None or not isinstance(given, list):
             raise EngineStopped
         known = len(self._calls[index])
@@ -179,10 +181,10 @@ class Reading:
             at = entry.get("index") if isinstance(entry, dict) else None
             function = entry.get("function") if isinstance(entry, dict) else None
             if type(at) is not int or not isinstance(function, dict):
-                raise EngineFailed
+                raise EngineStopped
             name, arguments = function.get("name"), function.get("arguments") or ""
             if not isinstance(arguments, str):
-                raise EngineFailed
+                raise EngineStopped
             if at == known and isinstance(name, str) and known < MOST_TOOLS:
                 if known and known == len(self._calls[index]):
                     self._order.tools.check(self._calls[index][-1].whole)
@@ -193,7 +195,7 @@ class Reading:
             elif 0 <= at == known - 1:
                 parts.append(CallPart(at, None, arguments))
             else:
-                raise EngineFailed
+                raise EngineStopped
         return parts
 
     def _judge(self, index: int, content: str, parts: Sequence[CallPart], reason: str) -> None:
@@ -248,10 +250,10 @@ def _whole_calls(given: Any, order: Order) -> list[ToolCall]:
     for entry in given:
         function = entry.get("function") if isinstance(entry, dict) else None
         if not isinstance(function, dict):
-            raise EngineFailed
+            raise EngineStopped
         name, arguments = function.get("name"), function.get("arguments")
         if not isinstance(name, str) or not isinstance(arguments, str):
-            raise EngineFailed
+            raise EngineStopped
         calls.append(ToolCall(name, arguments))
     return calls
 

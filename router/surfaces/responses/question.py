@@ -10,6 +10,8 @@ from router.surfaces.fields import Check
 from router.surfaces.responses.items import conversation
 from router.surfaces.surface import Question
 
+_MOST_PAIRS, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512
+
 
 def parse(body: bytes) -> Question:
     """Raises InvalidRequest, UnsupportedParameter."""
@@ -78,12 +80,27 @@ def _text(name: str, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     text = fields.mapping(name, value)
     fields.known(name, text, ("format",))
     asked = fields.mapping(f"{name}.format", text.get("format") or {"type": "text"})
+    fields.writable(f"{name}.format", asked)
     fields.known(f"{name}.format", asked, ("type", "name", "schema", "strict", "description"))
     kind = asked.get("type")
+    for described in ("name", "description"):
+        if asked.get(described) is not None:
+            fields.text(f"{name}.format.{described}", asked[described])
     if kind != "json_schema":
         return {"format": asked}, {"type": kind}
     inner = {key: item for key, item in asked.items() if key != "type"}
     return {"format": asked}, {"type": kind, "json_schema": inner}
+
+
+def _metadata(name: str, value: Any) -> dict[str, str]:
+    """OpenAI's bounds."""
+    given = fields.mapping(name, value)
+    if len(given) > _MOST_PAIRS:
+        raise InvalidRequest(f"{name} may hold {_MOST_PAIRS} pairs", param=name)
+    for key, item in given.items():
+        if len(fields.text(name, key)) > _LONGEST_KEY or len(fields.text(name, item)) > _LONGEST_VALUE:
+            raise InvalidRequest(f"{name} holds a key or a value that is too long", param=name)
+    return given
 
 
 def _only(*accepted: Any) -> Check:
@@ -126,7 +143,7 @@ FIELDS: Mapping[str, Check] = {
     "parallel_tool_calls": fields.boolean,
     # Accepted because clients send them; never passed on.
     "user": fields.text,
-    "metadata": fields.mapping,
+    "metadata": _metadata,
     "store": fields.store,
     "background": _never,
     "include": _only([]),

@@ -39,13 +39,19 @@ class Bench:
         self.now = 50.0
         self.circuits = Circuits(lambda: self.now)
 
-    def fail(self, times: int = 1, error: type[BaseException] = NothingSent, at: Place = HERE) -> None:
+    def fail(
+        self,
+        times: int = 1,
+        error: type[BaseException] = NothingSent,
+        at: Place = HERE,
+        tenant: str | None = None,
+    ) -> None:
         for _ in range(times):
-            self.circuits.asked(at)
-            self.circuits.failed(at, error())
+            self.circuits.asked(at, tenant)
+            self.circuits.failed(at, error(), tenant, self.now)
 
-    def is_open(self) -> bool:
-        return not self.circuits.admits(HERE)
+    def is_open(self, tenant: str | None = None) -> bool:
+        return not self.circuits.admits(HERE, tenant)
 
 
 @pytest.fixture
@@ -77,6 +83,57 @@ def test_what_an_engine_does_opens_its_circuit_and_no_other(bench: Bench, error:
 def test_what_a_request_or_its_client_does_opens_nothing(bench: Bench, error: type[BaseException]) -> None:
     bench.fail(100, error)
     assert not bench.is_open()
+
+
+@pytest.mark.parametrize(
+    "error", [EngineUnavailable, EngineTimeout, EngineFailed, EngineInterrupted, EngineAnswerMismatch]
+)
+def test_what_one_tenant_alone_meets_keeps_that_tenant_out_and_no_other(
+    bench: Bench, error: type[BaseException]
+) -> None:
+    bench.fail(FAILURES, error, tenant="bank_a")
+    assert (bench.is_open("bank_a"), bench.is_open("shop_b")) == (True, False)
+    assert bench.circuits.states() == {"engine-0": Circuit.HALF_OPEN}
+    bench.circuits.asked(HERE, "shop_b")  # no probe: it delays none of bank_a's
+    bench.now += FIRST_PAUSE
+    assert not bench.is_open("bank_a")
+    bench.circuits.asked(HERE, "bank_a")
+    assert bench.is_open("bank_a")
+    bench.fail(1, error, tenant="shop_b")  # now it is not one tenant's doing any more
+    assert bench.is_open("bank_a")
+    assert bench.is_open("shop_b")
+    assert bench.is_open("third_c")
+    assert bench.circuits.states() == {"engine-0": Circuit.OPEN}
+
+
+def test_another_tenants_success_lets_the_one_in_again(bench: Bench) -> None:
+    bench.fail(FAILURES, EngineTimeout, tenant="bank_a")
+    bench.circuits.succeeded(HERE)
+    assert not bench.is_open("bank_a")
+
+
+def test_an_engine_that_takes_no_connection_is_nobodys_doing(bench: Bench) -> None:
+    bench.fail(FAILURES, NothingSent, tenant="bank_a")
+    assert bench.is_open("shop_b")
+
+
+@pytest.mark.parametrize("answer", [None, EngineAnswered])
+def test_who_waits_in_vain_while_others_are_answered_says_nothing_of_the_engine(
+    bench: Bench, answer: type[BaseException] | None
+) -> None:
+    began = bench.now
+    bench.now += 100
+    if answer is None:
+        bench.circuits.succeeded(HERE)
+    else:
+        bench.fail(1, answer)
+    bench.now += 200
+    for tenant in ("bank_a", "shop_b", "third_c"):
+        bench.circuits.failed(HERE, EngineTimeout(), tenant, began)
+    assert not bench.is_open("bank_a")
+    for tenant in ("bank_a", "shop_b", "third_c"):  # of whom nobody was answered since
+        bench.circuits.failed(HERE, EngineTimeout(), tenant, bench.now - 150)
+    assert bench.is_open("bank_a")
 
 
 def test_anybodys_success_ends_a_row_of_failures(bench: Bench) -> None:
@@ -148,6 +205,13 @@ def test_engines_that_are_gone_are_forgotten(bench: Bench) -> None:
 
 
 ERROR = b'data: {"error":{"message":"of the request","code":400}}\n\n'
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+
+
+def calling(body: dict[str, Any], call: dict[str, Any]) -> bytes:
+    return chunk(body, "").replace(b'"delta":{', b'"delta":{"tool_calls":' + orjson.dumps([call]) + b",")
+
+
 ANSWERED: dict[str, Any] = {
     "error frame": lambda body: [chunk(body, "x"), ERROR, b"data: [DONE]\n\n"],
     "aborted": lambda body: [chunk(body, "x"), chunk(body, "", finish="abort")],
@@ -155,6 +219,18 @@ ANSWERED: dict[str, Any] = {
     "long event": lambda body: [b"data: " + b"x" * (MOST_EVENT_BYTES + 1)],
     "long answer": lambda body: [orjson.dumps(completion(body, "x" * 110_000))],
     "error in a whole answer": lambda body: [b'{"error":{"code":400}}'],
+    "calls without end": lambda body: [
+        calling(body, {"index": at, "function": {"name": "f", "arguments": "{}"}}) for at in range(130)
+    ],
+    "calls without number": lambda body: [calling(body, {"index": "0", "function": {"name": "f"}})],
+    "calls of nothing": lambda body: [calling(body, {"index": 0})],
+    "arguments without a call": lambda body: [calling(body, {"index": 0, "function": {"arguments": "{}"}})],
+    "arguments that are none": lambda body: [
+        calling(body, {"index": 0, "function": {"name": "f", "arguments": 7}})
+    ],
+    "whole calls of nothing": lambda body: [
+        orjson.dumps(completion(body, choices=[{"index": 0, "message": {"tool_calls": [{}]}}]))
+    ],
     "no end": lambda body: [orjson.dumps(completion(body)).replace(b'"stop"', b"null")],
 }
 
@@ -166,13 +242,14 @@ async def test_one_tenant_s_answers_take_no_engine_from_another(tmp_path: Path, 
     house.scene.engine()
     await house.app.start()
     try:
-        bank, shop = house.scene.serve("bank_a"), house.scene.serve("shop_b")
+        bank, shop = house.scene.serve("bank_a", tools=("*",)), house.scene.serve("shop_b")
         await house.publish()
         streams = b"data: " in ANSWERED[what]({"model": "m"})[0]
         house.engines.script = lambda body: FakeAnswer(200, ANSWERED[what](body))
         for _ in range(FAILURES):
-            call = house.call(bank, {**QUESTION, "stream": streams})
+            call = house.call(bank, {**QUESTION, "stream": streams, "tools": TOOLS})
             assert b"engine_" in (await call.done()).body
+            assert house.app._pipeline.placement.circuits._troubles == {}
         house.engines.script = honest()
         assert (await house.ask(shop)).status == 200
     finally:

@@ -73,3 +73,29 @@ async def test_a_connection_without_requests_is_closed(
         assert await asyncio.wait_for(reader.read(), 5) == b""
         assert loop.time() - began > 0.45
         writer.close()
+
+
+async def test_a_connection_answers_in_one_task_and_leaves_none_behind(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    async with running(tmp_path, honest) as router:
+        others = asyncio.all_tasks() - before
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        found = []
+        for _ in range(3):
+            writer.write(asking(router.secret))
+            assert (await answer(reader))[0].startswith(b"http/1.1 200")
+            turns = [
+                task
+                for task in asyncio.all_tasks() - before - others
+                if "_take_turns" in repr(task.get_coro())
+            ]
+            assert len(turns) == 1
+            found += turns
+        assert found[0] is found[1] is found[2]
+        writer.write(asking(router.secret) * 3)  # pipelined: in their order, still in that task
+        for _ in range(3):
+            assert (await answer(reader))[0].startswith(b"http/1.1 200")
+        assert not found[0].done()
+        writer.close()
+        await writer.wait_closed()
+        await asyncio.wait_for(found[0], 5)

@@ -296,7 +296,7 @@ async def test_a_stop_while_the_outcome_is_written_leaves_one_outcome(tmp_path: 
         segments.write = slowly  # type: ignore[method-assign]
         _, writer = await asyncio.open_connection("127.0.0.1", router.port)
         writer.write(request(router.secret, ASKING))
-        await until(lambda: router.house.app.records._next.seq == 1)  # type: ignore[union-attr]
+        await until(lambda: router.house.app.records._seq == 1)
         for _ in range(2):
             router.server.handle_exit(signal.SIGTERM, None)
         router.server._captured_signals.clear()

@@ -10,7 +10,7 @@ import pytest
 
 from registry.assignment import assigned
 from registry.digests import Digest
-from registry.models import Canary
+from registry.models import Canary, ClientSchema
 from registry.names import engine_name
 from router.errors import NothingSent
 from router.records import Record
@@ -23,11 +23,11 @@ from tests.unit.router.driving import QUESTION, House, Response, until
 class Shadowed:
     """A house whose one alias has a stable version and a shadow, on two engines."""
 
-    def __init__(self, house: House, schema: dict[str, Any] | None = None) -> None:
+    def __init__(self, house: House, schema: dict[str, Any] | None = None, **policy: Any) -> None:
         self.house = house
         house.scene.engine()
         house.scene.engine("engine-1", "http://engine-1")
-        self.secret = house.scene.serve("bank_a", schema)
+        self.secret = house.scene.serve("bank_a", schema, **policy)
         self.stable = house.scene.versions[0].version
         self.shadow = house.scene.version("bank_a")
         house.scene.attest(self.shadow, "engine-1")
@@ -146,6 +146,61 @@ async def test_a_hanging_shadow_delays_nobody_and_a_full_queue_drops(shadowed: S
     assert len({record.shadow_of for record in shadowed.copies()}) == 3
 
 
+async def changed(shadowed: Shadowed, change: str) -> None:
+    """Of the rules, while copies wait; in force when this returns."""
+    scene = shadowed.house.scene
+    match change:
+        case "tenant":
+            scene.tenants["bank_a"] = scene.tenants["bank_a"].model_copy(update={"suspended": True})
+        case "key":
+            scene.keys = [key.model_copy(update={"revoked": True}) for key in scene.keys]
+        case "version":
+            scene.slots = [slot for slot in scene.slots if slot.version != shadowed.shadow]
+        case "shadow":
+            scene.aliases = [alias.model_copy(update={"shadows": ()}) for alias in scene.aliases]
+        case "policy":
+            scene.routes[0] = scene.routes[0].model_copy(update={"policy": scene.policy("bank_a", name="b")})
+        case "boot":
+            scene.engines = [each.model_copy(update={"boot": "boot-2"}) for each in scene.engines]
+    await shadowed.house.publish()
+
+
+@pytest.mark.parametrize("change", ["tenant", "key", "version", "shadow", "policy", "boot"])
+async def test_a_copy_that_waited_obeys_the_rules_of_its_turn(shadowed: Shadowed, change: str) -> None:
+    hold = asyncio.Event()
+    shadowed.replies[shadowed.shadow] = lambda body: FakeAnswer(
+        200, [orjson.dumps(completion(body))], hold=hold
+    )
+    for _ in range(3):
+        assert (await shadowed.house.ask(shadowed.secret)).status == 200
+    await shadowed.asked(1)
+    await changed(shadowed, change)
+    hold.set()
+    await until(lambda: shadowed.house.app._pipeline.shadows.dropped == 2)
+    assert len(shadowed.of_shadow()) == 1
+    await until(lambda: len(shadowed.copies()) == 1)
+    assert await shadowed.metric("tenon_shadows_dropped_total") == 2
+
+
+async def test_a_copy_that_waited_goes_to_the_engines_new_boot(shadowed: Shadowed) -> None:
+    hold, scene = asyncio.Event(), shadowed.house.scene
+    shadowed.replies[shadowed.shadow] = lambda body: FakeAnswer(
+        200, [orjson.dumps(completion(body))], hold=hold
+    )
+    for _ in range(2):
+        assert (await shadowed.house.ask(shadowed.secret)).status == 200
+    await shadowed.asked(1)
+    again = Digest.of(b"attested again")
+    scene.engines = [each.model_copy(update={"boot": "boot-2"}) for each in scene.engines]
+    scene.slots = [slot.model_copy(update={"boot": "boot-2", "attestation": again}) for slot in scene.slots]
+    await shadowed.house.publish()
+    hold.set()
+    await until(lambda: len(shadowed.copies()) == 2)
+    before, after = shadowed.copies()
+    assert (after.boot, after.attestation) == ("boot-2", again)
+    assert before.boot != after.boot
+
+
 async def test_a_copy_has_its_own_patience(tmp_path: Path) -> None:
     found = Shadowed(House(tmp_path, shadows=ShadowLimits(seconds=0.05)))
     await found.house.app.start()
@@ -198,6 +253,19 @@ async def test_a_shadows_answer_must_satisfy_the_policy_too(tmp_path: Path) -> N
     found.replies[found.stable] = honest('{"zeta":"a","amount":1}')
     found.replies[found.shadow] = honest('{"zeta":"a"}')
     assert (await found.house.ask(found.secret)).status == 200
+    assert (await found.copy()).code == "output_invalid"
+    await found.house.app.stop()
+
+
+async def test_a_copy_is_judged_by_its_clients_schema(tmp_path: Path) -> None:
+    found = Shadowed(House(tmp_path), SCHEMA, client_schema=ClientSchema.NARROW)
+    await found.house.app.start()
+    await found.house.publish()
+    found.replies[found.stable] = honest('{"zeta":"a","amount":1}')
+    found.replies[found.shadow] = honest('{"zeta":"b","amount":1}')
+    narrower = {**SCHEMA, "properties": {"zeta": {"const": "a"}, "amount": {"type": "integer"}}}
+    asked = {"type": "json_schema", "json_schema": {"name": "own", "schema": narrower, "strict": True}}
+    assert (await found.house.ask(found.secret, {"response_format": asked})).status == 200
     assert (await found.copy()).code == "output_invalid"
     await found.house.app.stop()
 

@@ -118,6 +118,17 @@ def reboot(house: House) -> None:
     scene.slots = [slot.model_copy(update={"boot": "boot-2", "attestation": again}) for slot in scene.slots]
 
 
+async def test_a_key_that_is_anothers_meanwhile_opens_nothing_of_either(busy: Busy) -> None:
+    scene = busy.house.scene
+
+    def give_away() -> None:
+        scene.keys = [key.model_copy(update={"tenant": "shop_b"}) for key in scene.keys]
+
+    found = await busy.after(give_away)
+    assert (found.status, found.code) == (401, "invalid_api_key")
+    assert len(busy.house.engines.asked) == 1
+
+
 async def test_an_engine_that_was_started_again_is_named_by_its_new_boot(busy: Busy) -> None:
     found = await busy.after(lambda: reboot(busy.house))
     assert found.status == 200

@@ -257,6 +257,34 @@ def test_a_key_given_twice_is_refused_however_it_is_spelled(surface: Any) -> Non
             surface.parse(b"{" + twice + inner + b"}", Limits())
 
 
+CALL = {"type": "function_call", "name": "b", "call_id": "c"}
+HUGE = b"1" + b"0" * 30
+
+
+@pytest.mark.parametrize("stream", [b"true", b"false"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        b'"metadata":{"a":%b}' % HUGE,
+        b'"metadata":{"a":"\\ud800"}',
+        b'"text":{"format":{"type":"text","name":%b}}' % HUGE,
+        b'"text":{"format":{"type":"json_schema","name":"a","schema":{"maximum":%b}}}' % HUGE,
+    ],
+)
+async def test_what_no_answer_can_repeat_is_refused_before_an_engine_is_asked(
+    house: House, bank: str, stream: bytes, field: bytes
+) -> None:
+    body = b'{"model":"assistant","input":"x","stream":%b,%b}' % (stream, field)
+    found = await house.call(bank, body, path="/v1/responses").done()
+    assert (found.status, found.code) == (400, "invalid_request")
+    assert not house.engines.asked
+
+
+def test_a_call_of_an_earlier_turn_is_passed_on() -> None:
+    parsed = responses.parse(orjson.dumps({"model": "m", "input": [dict(CALL, arguments="{}")]}))
+    assert parsed.messages[0]["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -268,6 +296,14 @@ def test_a_key_given_twice_is_refused_however_it_is_spelled(surface: Any) -> Non
         ("/v1/embeddings", {"input": ["a"] * 2049}),
         ("/v1/embeddings", {"input": "a", "encoding_format": "int8"}),
         ("/v1/responses", {"input": []}), ("/v1/responses", {"input": ""}),
+        ("/v1/responses", {"input": [dict(CALL, arguments="no JSON")]}),
+        ("/v1/responses", {"input": [dict(CALL, arguments="[]")]}),
+        ("/v1/responses", {"input": "x", "metadata": {"a": 1}}),
+        ("/v1/responses", {"input": "x", "metadata": {"a": {}}}),
+        ("/v1/responses", {"input": "x", "metadata": {"a" * 65: "b"}}),
+        ("/v1/responses", {"input": "x", "metadata": {"a": "b" * 513}}),
+        ("/v1/responses", {"input": "x", "metadata": dict.fromkeys("abcdefghijklmnopq", "")}),
+        ("/v1/responses", {"input": "x", "text": {"format": {"type": "text", "name": 1}}}),
         ("/v1/responses", {"input": [{"role": "robot", "content": "x"}]}),
         ("/v1/responses", {"input": [{"type": "function_call", "name": "b", "arguments": "[]"}]}),
         ("/v1/messages", {"messages": [{"role": "system", "content": "x"}], "max_tokens": 1}),

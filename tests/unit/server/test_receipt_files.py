@@ -200,6 +200,11 @@ FORGERIES: dict[str, Forgery] = {
             Statement(writer="router-0", seq=5, record=Digest.of(w.lines[4])).canonical(),
         ).model_dump(mode="json"),
     },
+    "a field that nobody signed": lambda w, r, o: {**r, "proven": True},
+    "a field of the sealing that nobody signed": lambda w, r, o: {
+        **r,
+        "sealing": {**r["sealing"], "proven": True},
+    },
     "no signature": lambda w, r, o: _nested(r, "envelope", "signatures", to=[]),
     "no receipt at all": lambda w, r, o: {"kind": "tenon.receipt/v1"},
 }
