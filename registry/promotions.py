@@ -43,6 +43,22 @@ def weaker(one: Protection, other: Protection) -> bool:
     return one.approvals < other.approvals or (other.release_signature and not one.release_signature)
 
 
+class Preparation(Document):
+    """The first half of a promotion: engines load and attest a version before anybody is answered by it.
+
+    It is in force until the alias moves (its epoch is then above ``epoch``) or ``until`` passes.
+    """
+
+    tenant: Name
+    adapter: Name
+    alias: Name
+    version: Digest
+    epoch: int = Field(ge=0)
+    """The alias's when it was prepared; 0: there is no alias yet."""
+    until: str = Field(max_length=40)
+    """RFC 3339 UTC."""
+
+
 class Proposal(Document):
     """A promotion that waits for approval. Its gate passed when it was proposed, and is asked again."""
 
