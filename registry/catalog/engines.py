@@ -6,7 +6,8 @@ from registry.catalog.errors import AttestationInvalid, EngineNotFound, EngineRe
 from registry.catalog.projection import ENGINE_ANNOUNCED, ENGINE_ATTESTED, attestation_id, signed_payload
 from registry.digests import Digest
 from registry.errors import BaseNotFound, VersionRevoked
-from registry.fingerprint import EXACT_F32, MIN_RATIO, Attestation
+from registry.fingerprint import Attestation
+from registry.judgement import plausible
 from registry.models import EngineState
 from registry.signing.envelope import Envelope
 from registry.signing.types import ATTESTATION
@@ -70,20 +71,17 @@ def _faults(found: Attestation, engine: EngineState, stored: StoredVersion) -> l
         faults.append("the fingerprint is not the version's")
     if found.contract != manifest.contract.digest:
         faults.append("the contract is not the version's")
-    if found.passed and not _plausible(found):
+    if found.passed and not plausible(
+        dtype=found.dtype,
+        own_distance=found.own_distance,
+        nearest=found.nearest,
+        strength=found.strength,
+        noise=found.noise,
+    ):
         faults.append("it claims to have passed, and its own figures say otherwise")
     if not found.passed and found.strength != "failed":
         faults.append(f"it did not pass and calls its strength {found.strength}")
     return faults
-
-
-def _plausible(found: Attestation) -> bool:
-    """Whether the figures carry the claim: a signature proves who says it, not that it makes sense."""
-    if not 0 <= found.own_distance < found.nearest.distance:
-        return False
-    if found.strength == "exact":
-        return found.dtype == "float32" and found.own_distance < EXACT_F32
-    return found.strength == "ratio" and found.nearest.distance >= MIN_RATIO * found.own_distance
 
 
 def _subject(state: EngineState) -> str:

@@ -150,4 +150,5 @@ def attestation_of(
         passed=finding.passed,
         reason=finding.reason,
         observed_at=stamp(observed_at),
+        noise=finding.noise,
     )
