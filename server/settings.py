@@ -211,6 +211,12 @@ def inherited_environment(*, storage: bool = False) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in kept or name.startswith(prefixes)}
 
 
+def guard_spec_file() -> Path | None:
+    """What the agent tells the guard inside vLLM: ``TENON_GUARD``, set by the agent alone, for its child."""
+    named = os.environ.get("TENON_GUARD")
+    return Path(named) if named else None
+
+
 class ClientSettings(BaseSettings):
     """Every command that works on a workspace folder or against a registry's URL."""
 
