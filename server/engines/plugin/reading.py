@@ -104,7 +104,7 @@ def _null_files(listing: int) -> dict[str, tuple[Digest, int] | None]:
 
 
 def _names(folder: int) -> set[str]:
-    return set(os.listdir(folder))  # noqa: PTH208 (of the open folder: its path may mean another one by now)
+    return set(os.listdir(folder))  # of the open folder: its path may mean another one by now
 
 
 def _folder(path: Path) -> int:

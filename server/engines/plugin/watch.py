@@ -148,7 +148,7 @@ class Watch:
         self._tally.add("nanoseconds", self._ticks() - start)
 
     def end(self, *, adapters: bool) -> None:
-        """The step is computed. ``adapters``: whether this engine has slots (with merged weights it has none)."""
+        """The step is computed. ``adapters``: whether the engine has slots (with merged weights, none)."""
         if self._running is None:
             return
         self._running = None
