@@ -1,5 +1,6 @@
 """What the agent tells the guard inside vLLM, and what it reads of it. Imports no vLLM."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -69,6 +70,14 @@ def found(folder: Path) -> tuple[Violation, ...]:
         except (OSError, InvalidDocument):
             reports.append(Violation(kind="unwatched", what="an unreadable report", at="", step=0))
     return tuple(sorted(reports, key=lambda report: report.at))
+
+
+async def violated(folder: Path, *, poll: float = 0.2) -> Violation:
+    """The first violation, as soon as there is one. Whoever waits for it should then kill the engine: its core
+    is dead, and vLLM's API process may wait for ever for calls that nobody answers any more."""
+    while not (reports := found(folder)):
+        await asyncio.sleep(poll)
+    return reports[0]
 
 
 def prove(folder: Path, *, loads: int, workers: int = 1) -> Totals:

@@ -41,7 +41,7 @@ class Guarded:
 
 @contextmanager
 def started(
-    home: Path, *, guard: bool = True, controls: Sequence[str] = (), slots: int = 2, names: int = 3
+    home: Path, *, guard: bool = True, controls: Sequence[str] = (), slots: int = 2, names: int = 2
 ) -> Iterator[Guarded]:
     base = describe(SHIPPED_BASE.resolve(), name="demo", revision="local")
     spec = EngineSpec(

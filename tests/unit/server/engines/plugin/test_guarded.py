@@ -1,5 +1,6 @@
 """What the guard writes and the agent reads."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def test_violations_are_read_back_oldest_first(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     (tmp_path / "x.violation.json").write_bytes(b"{")
     assert len(guarded.found(tmp_path)) == 3
+
+
+async def test_a_violation_is_heard_of_while_waiting_for_it(tmp_path: Path) -> None:
+    waiting = asyncio.create_task(guarded.violated(tmp_path, poll=0.001))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    write(tmp_path, VIOLATION)
+    assert await waiting == VIOLATION
 
 
 def test_the_spec_is_read_strictly(tmp_path: Path) -> None:
