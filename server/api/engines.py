@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 
 from registry.canonical import Document
+from registry.catalog.fleet import Fleet
 from registry.digests import Digest
 from registry.errors import InvalidDocument
-from registry.models import EngineState, Slot
+from registry.models import EngineState, Slot, Withdrawal
 from registry.signing.envelope import Envelope
 from server.api.access import requires
 from server.api.bodies import takes
@@ -48,6 +49,11 @@ def routes(control: Control) -> APIRouter:
             )
         )
 
+    @engines.get("/fleet", dependencies=[requires(control, {Who.PLATFORM_ADMIN})])
+    def show_fleet() -> Fleet:
+        """All engines, whom they are for, what each is to hold, and what was attested there."""
+        return control.catalog.fleet()
+
     @engines.put("/engines/{engine}", dependencies=[service], status_code=204)
     def announce_engine(engine: str, state: Annotated[EngineState, takes(EngineState)]) -> Response:
         """An agent says what its engine is."""
@@ -60,6 +66,14 @@ def routes(control: Control) -> APIRouter:
     def file_attestation(envelope: Annotated[Envelope, takes(Envelope)]) -> Attested:
         """An agent's signed finding that a slot behaves as its version."""
         return Attested(attestation=control.catalog.attest(envelope, actor="engine"))
+
+    @engines.post("/engines/{engine}/withdrawals", dependencies=[service], status_code=204)
+    def withdraw_versions(engine: str, said: Annotated[Withdrawal, takes(Withdrawal)]) -> Response:
+        """An agent says what its engine stops serving; refused while nobody else serves it."""
+        if said.engine != engine:
+            raise InvalidDocument("the engine in the path and in the body differ")
+        control.catalog.withdraw(said, actor=f"engine:{engine}")
+        return Response(status_code=204)
 
     @engines.post("/record-heads", dependencies=[service], status_code=204)
     def file_record_head(envelope: Annotated[Envelope, takes(Envelope)]) -> Response:

@@ -4,9 +4,9 @@ TenonError
 ├── InvalidInput
 │   └── EngineSpecInvalid       engine_spec_invalid        400
 ├── EngineStartFailed           engine_start_failed        500  ended or hung before it was ready
+│   ├── EngineUncertified       engine_uncertified         500  a vLLM that the mix-up suite has not seen
+│   └── EngineUnguarded         engine_unguarded           500  nothing inside the engine watches its steps
 ├── EngineUnsafeVersion         engine_unsafe_version      500  a vLLM with known cross-tenant faults
-├── EngineUncertified           engine_uncertified         500  a vLLM that the mix-up suite has not seen
-├── EngineUnguarded             engine_unguarded           500  nothing inside the engine watches its steps
 ├── EngineBaseUnknown           engine_base_unknown        500  the files are not a registered base
 ├── EngineUnreachable           engine_unreachable         503  no answer; says nothing about the slot
 ├── EngineAnswerUnusable        engine_answer_unusable     502  an answer that proves nothing
@@ -38,12 +38,12 @@ class EngineUnsafeVersion(TenonError):
     hint = "install vLLM 0.32 or newer: older ones can answer one tenant with another tenant's weights"
 
 
-class EngineUncertified(TenonError):
+class EngineUncertified(EngineStartFailed):
     code, status = "engine_uncertified", 500
     hint = "run tenon mixup against it, or set TENON_ALLOW_UNCERTIFIED_ENGINE=true and answer for it"
 
 
-class EngineUnguarded(TenonError):
+class EngineUnguarded(EngineStartFailed):
     code, status = "engine_unguarded", 500
     hint = "install tenon in vLLM's own environment, in a release that knows this vLLM"
 

@@ -24,8 +24,10 @@ from server.testing.fake_model import signed_by, weights_of
 from tests.support.adapters import tiny_base, write_adapter
 
 BASE, _ = tiny_base()
-QUICK = Cadence(heartbeat=0.1, poll=0.2, retry=0.02, start_limit=30, backoff=(0.02, 0.1), misses=2)
-SLOW = Cadence(heartbeat=3600, poll=5, retry=0.02, start_limit=30, backoff=(0.02, 0.1))
+QUICK = Cadence(
+    heartbeat=0.1, poll=0.2, retry=0.02, start_limit=30, backoff=(0.02, 0.1), misses=2, quiet=0.1, drain=5
+)
+SLOW = Cadence(heartbeat=3600, poll=5, retry=0.02, start_limit=30, backoff=(0.02, 0.1), quiet=0.1, drain=5)
 
 
 def free_port() -> int:
@@ -71,6 +73,7 @@ class Bench:
             log=tmp_path / "vllm.log",
             cadence=cadence,
             report=self._hear,
+            merge=(sys.executable, "-m", "server.testing.fake_merge"),
         )
 
     def adapter(self, name: str, *, seed: int, **options: Any) -> Digest:

@@ -66,6 +66,15 @@ def test_violations_are_read_back_oldest_first(tmp_path: Path) -> None:
     assert len(guarded.found(tmp_path)) == 3
 
 
+def test_only_what_was_found_is_kept(tmp_path: Path) -> None:
+    for name in ("quiet", "loud"):
+        guarded.prepare(tmp_path / name, cache=tmp_path, isolate_base=True)
+    write(tmp_path / "loud", VIOLATION)
+    for name in ("quiet", "loud"):
+        guarded.tidy(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["loud"]
+
+
 async def test_a_violation_is_heard_of_while_waiting_for_it(tmp_path: Path) -> None:
     waiting = asyncio.create_task(guarded.violated(tmp_path, poll=0.001))
     await asyncio.sleep(0)
@@ -75,11 +84,9 @@ async def test_a_violation_is_heard_of_while_waiting_for_it(tmp_path: Path) -> N
 
 
 def test_the_spec_is_read_strictly(tmp_path: Path) -> None:
-    environment = guarded.prepare(tmp_path / "boot", cache=tmp_path / "cache", isolate_base=True)
-    path = Path(environment["TENON_GUARD"])
+    path = guarded.prepare(tmp_path / "boot", cache=tmp_path / "cache", isolate_base=True)
     spec = GuardSpec.read(path)
     assert (spec.reports, spec.cache) == (str(tmp_path / "boot"), str(tmp_path / "cache"))
-    assert environment["VLLM_PLUGINS"] == "tenon_guard"
     with pytest.raises(FileExistsError):
         guarded.prepare(tmp_path / "boot", cache=tmp_path, isolate_base=True)
     for wrong in (b"", b"{}", path.read_bytes()[:-1] + b',"more":1}'):

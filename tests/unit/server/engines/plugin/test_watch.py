@@ -23,7 +23,6 @@ class Bench:
     def __init__(self, *, isolate_base: bool = True) -> None:
         self.counts: dict[str, int] = {}
         self.found: list[Violation] = []
-        self.ticks = 0
         self.registered: dict[int, object] = dict(READ)
         self.layout: list[int | None] = [1, 2]
         self.watch = Watch(
@@ -31,17 +30,12 @@ class Bench:
             tally=self,
             report=self.found.append,
             now=lambda: datetime(2026, 1, 2, tzinfo=UTC),
-            ticks=self._tick,
         )
         for named in (A, B):
             self.watch.loaded(named, READ[named.id])
 
     def add(self, field: str, amount: int = 1) -> None:
         self.counts[field] = self.counts.get(field, 0) + amount
-
-    def _tick(self) -> int:
-        self.ticks += 7
-        return self.ticks
 
     def step(self, requests: dict[str, Named | None], *, new: bool = True, **other: Any) -> None:
         """A right step, but for ``other``."""
@@ -79,7 +73,6 @@ def test_right_steps_pass_and_are_counted() -> None:
     assert bench.counts["steps"] == 4
     assert bench.counts["checked"] == 6
     assert bench.counts["loads"] == 2
-    assert bench.counts["nanoseconds"] == 4 * 3 * 7
 
 
 @pytest.mark.parametrize(
