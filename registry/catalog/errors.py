@@ -114,6 +114,15 @@ class ProposalClosed(Conflict):
     hint = "look at the alias, then propose again"
 
 
+class PromotionNotReady(Conflict):
+    """``facts`` say how many engines are to hold the version, and how many do; never which."""
+
+    code = "promotion_not_ready"
+    hint = (
+        "nothing has moved: prepare the promotion and wait until all engines hold the version (tenon promote)"
+    )
+
+
 class UsageRegressed(Conflict):
     """A writer sent a batch that it had already left behind, or the same one with other figures."""
 

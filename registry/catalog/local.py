@@ -17,6 +17,7 @@ from registry.catalog import (
     keys,
     log,
     policies,
+    preparations,
     proposals,
     protections,
     records,
@@ -37,13 +38,14 @@ from registry.catalog.export import export
 from registry.catalog.garbage import GRACE, Collection, collect
 from registry.catalog.intake import Intake
 from registry.catalog.moves import Move
+from registry.catalog.readiness import Following
 from registry.catalog.routes import RoutingMove
 from registry.catalog.versions import VersionSummary
 from registry.clock import Clock, RatchetClock, stamp
 from registry.contract import Contract
 from registry.counting import CountAnswer, CountReport
 from registry.digests import Digest
-from registry.errors import BlobNotFound, InvalidInput, VersionRevoked
+from registry.errors import BlobNotFound, InvalidInput, VersionNotFound, VersionRevoked
 from registry.evidence import GatePolicy, Report, Verdict
 from registry.feed import Delta, Position, Snapshot
 from registry.fingerprint import Fingerprint
@@ -69,7 +71,7 @@ from registry.models import (
 )
 from registry.names import LIVE, AdapterName, Ref
 from registry.ports import Blobs, BlobStore
-from registry.promotions import Proposal, Protection
+from registry.promotions import Preparation, Proposal, Protection, Readiness
 from registry.routing.errors import RoutingChanged
 from registry.routing.proof import Proof
 from registry.shipping import RecordBatch, Stored
@@ -80,6 +82,7 @@ from registry.store.transaction import Transaction
 from registry.usage import By, UsageBatch, UsageCounted, UsageLine, UsageSum
 
 MAX_PAGE = 10_000
+_NO_GATE = GatePolicy(name="none", rules=())
 _PROOFS = 3
 """Attempts to prove rules before something that they lead to changes."""
 
@@ -114,6 +117,7 @@ class LocalCatalog:
         self._write = changing(database, signer=signer, clock=self._clock, entropy=entropy)
         self._entropy = entropy
         self._intake = Intake(database, blobs, self._change_by, max_rank)
+        self._following = Following(database, self._clock)
 
     def within(self, tenant: str) -> "LocalCatalog":
         """The same catalog, where every transaction sees one tenant's rows only (PostgreSQL; SQLite has no
@@ -502,13 +506,43 @@ class LocalCatalog:
         expect_epoch: int | None = None,
         release: Envelope | None = None,
         expires_at: str | None = None,
+        require_ready: bool = False,
         actor: str,
     ) -> Verdict:
-        """Less than 100 percent: a canary beside the stable version. See
+        """Less than 100 percent: a canary beside the stable version. ``require_ready``: only if all engines
+        that are to hold the version do, else PromotionNotReady. See
         :func:`registry.catalog.aliases.promote`."""
         move = Move(name, alias, version, gate, percent, expect_epoch, release, expires_at)
+        # Before the transaction: other changes are not to wait for this look at all engines.
+        readiness = self._following.readiness(name, alias, version) if require_ready else None
         with self._change_by(actor) as change:
-            return aliases.promote(change, move)
+            return aliases.promote(change, move, readiness=readiness)
+
+    def prepare(
+        self,
+        name: AdapterName,
+        version: Digest,
+        *,
+        seconds: float,
+        gate: GatePolicy | None = None,
+        alias: str = LIVE,
+        percent: float = 100,
+        expect_epoch: int | None = None,
+        actor: str,
+    ) -> Preparation:
+        """Engines load the version for ``seconds`` at most, and nothing moves; ``gate``: only if it passes.
+        See :func:`registry.catalog.preparations.prepare`."""
+        move = Move(name, alias, version, gate or _NO_GATE, percent, expect_epoch)
+        with self._change_by(actor) as change:
+            return preparations.prepare(change, move, judge=gate is not None, seconds=seconds)
+
+    def readiness(self, name: AdapterName, version: Digest, *, alias: str = LIVE) -> Readiness:
+        """Which engines are to hold the version if the alias moves to it, and which do. Costs little, also
+        when it is asked several times a second. Raises VersionNotFound."""
+        found = self._following.readiness(name, alias, version)
+        if found is None:
+            raise VersionNotFound(f"{name} has no version {version}")
+        return found
 
     def shadow(
         self,
@@ -569,10 +603,16 @@ class LocalCatalog:
         with self._change_by(actor) as change:
             return proposals.propose(change, move, entropy=self._entropy)
 
-    def approve(self, proposal: str, *, actor: str) -> Proposal:
-        """See :func:`registry.catalog.proposals.approve`."""
+    def approve(self, proposal: str, *, require_ready: bool = False, actor: str) -> Proposal:
+        """``require_ready``: as in :meth:`promote`, if this approval is the last one that was missing.
+        See :func:`registry.catalog.proposals.approve`."""
+        readiness = None
+        if require_ready:
+            asked = self.proposal(proposal)
+            name = AdapterName(asked.tenant, asked.adapter)
+            readiness = self._following.readiness(name, asked.alias, asked.version)
         with self._change_by(actor) as change:
-            return proposals.approve(change, proposal)
+            return proposals.approve(change, proposal, readiness=readiness)
 
     def reject(self, proposal: str, *, reason: str, actor: str) -> Proposal:
         """Raises ProposalNotFound, ProposalClosed."""

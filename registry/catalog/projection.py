@@ -28,7 +28,7 @@ from registry.models import (
     Slot,
     Tenant,
 )
-from registry.promotions import Proposal, Protection
+from registry.promotions import Preparation, Proposal, Protection
 from registry.routing.choice import derived
 from registry.signing import types
 from registry.signing.envelope import Envelope, verify
@@ -52,6 +52,7 @@ VERSION_SIGNED = "version.signed"
 REPORT_FILED = "report.filed"
 ALIAS_MOVED = "alias.moved"
 ALIAS_PROTECTED = "alias.protected"
+PROMOTION_PREPARED = "promotion.prepared"
 PROMOTION_PROPOSED = "promotion.proposed"
 PROMOTION_APPROVED = "promotion.approved"
 PROMOTION_REJECTED = "promotion.rejected"
@@ -179,6 +180,10 @@ def _alias_moved(rows: Transaction, entry: Entry) -> None:
     rows.aliases.put(AliasState.build(entry.body["alias"]), entry=entry.index)
 
 
+def _promotion_prepared(rows: Transaction, entry: Entry) -> None:
+    rows.preparations.put(Preparation.build(entry.body["preparation"]), entry=entry.index)
+
+
 def _alias_protected(rows: Transaction, entry: Entry) -> None:
     rows.protections.put(Protection.build(entry.body["protection"]), entry=entry.index)
 
@@ -263,6 +268,7 @@ _KINDS: Mapping[str, _Kind] = {
     REPORT_FILED: _Kind(_report_filed, _of_version),
     ALIAS_MOVED: _Kind(_alias_moved, _named("alias")),
     ALIAS_PROTECTED: _Kind(_alias_protected, _named("protection")),
+    PROMOTION_PREPARED: _Kind(_promotion_prepared, _named("preparation")),
     PROMOTION_PROPOSED: _Kind(_proposal_changed, _named("proposal")),
     PROMOTION_APPROVED: _Kind(_proposal_changed, _named("proposal")),
     PROMOTION_REJECTED: _Kind(_proposal_changed, _named("proposal")),

@@ -197,6 +197,21 @@ class AliasRow(Row, table=True):
     """JSON list, as are the shadows."""
     shadows: str
     expires_at: str | None
+    former: str | None
+    """JSON."""
+    entry: int = Field(index=True)
+
+
+class PreparationRow(Row, table=True):
+    """The newest of each alias, also once it is over."""
+
+    __tablename__ = "preparations"
+    tenant: str = Field(primary_key=True, foreign_key="tenants.id")
+    adapter: str = Field(primary_key=True)
+    alias: str = Field(primary_key=True)
+    version: str = Field(foreign_key="versions.digest")
+    epoch: int
+    until: str
     entry: int = Field(index=True)
 
 
@@ -334,6 +349,7 @@ PROJECTED: tuple[type[Row], ...] = (
     ReportRow,
     SignatureRow,
     AliasRow,
+    PreparationRow,
     ProtectionRow,
     ProposalRow,
     EngineRow,

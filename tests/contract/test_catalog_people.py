@@ -11,6 +11,7 @@ from registry.catalog.errors import (
     KeyEnded,
     KeyInvalid,
     NothingToRollBack,
+    PromotionNotReady,
     ProposalClosed,
     ProposalNotFound,
     ReleaseSignatureRequired,
@@ -292,6 +293,32 @@ def test_an_alias_that_needs_consent(world: World) -> None:
     with pytest.raises(ProposalClosed):
         catalog.approve(proposal.id, actor="t")
     assert catalog.aliases(NAME) == ()
+
+
+def test_a_promotion_in_two_phases(world: World) -> None:
+    catalog = world.catalog
+    old, new = world.promoted(seed=1), world.evaluated(seed=2)
+    catalog.announce(world.engine(), actor="engine-0")
+    with pytest.raises(GateRefused):
+        catalog.prepare(NAME, new, gate=GatePolicy(), seconds=60, actor="t")
+    with pytest.raises(AliasMoved):
+        catalog.prepare(NAME, new, seconds=60, expect_epoch=7, actor="t")
+    with pytest.raises(VersionNotFound):
+        catalog.readiness(NAME, Digest.of(b"none"))
+    prepared = catalog.prepare(NAME, new, gate=GATE, seconds=60, expect_epoch=1, actor="t")
+    assert (prepared.version, prepared.epoch, prepared.alias) == (new, 1, "live")
+    found = catalog.readiness(NAME, new)
+    assert (found.prepared_until, found.wanted, found.attested) == (prepared.until, 1, 0)
+    assert found.waits_for == {"engine-0": False}  # the platform's own key
+    with pytest.raises(PromotionNotReady, match="1 of 1 engines"):
+        catalog.promote(NAME, new, gate=GATE, require_ready=True, actor="t")
+    assert catalog.alias(NAME).version == old
+    catalog.attest(world.attestation(new), actor="engine-0")
+    assert catalog.readiness(NAME, new).ready
+    catalog.promote(NAME, new, gate=GATE, require_ready=True, actor="t")
+    former = catalog.alias(NAME).former
+    assert former is not None
+    assert former.version == old
 
 
 def test_an_alias_that_needs_a_release_key(world: World) -> None:

@@ -40,7 +40,8 @@ UNKNOWN: Final = "sha256:" + "0123456789abcdef" * 4
 _TENANT: Final = "tenant = :tenant"
 _BY_TENANT: Final = {
     "aliases": _TENANT, "entries": _TENANT, "keys": _TENANT, "policies": _TENANT, "proposals": _TENANT,
-    "protections": _TENANT, "routes": _TENANT, "routings": _TENANT, "signatures": _TENANT,
+    "preparations": _TENANT, "protections": _TENANT, "routes": _TENANT, "routings": _TENANT,
+    "signatures": _TENANT,
     "records": _TENANT, "usage": _TENANT, "versions": _TENANT,
     "tenants": "id = :tenant",
     "reports": "version IN (SELECT digest FROM versions WHERE tenant = :tenant)",

@@ -29,6 +29,7 @@ from registry.models import (
     Tenant,
     VersionState,
 )
+from registry.promotions import Preparation
 from registry.signing.envelope import Envelope
 from registry.store.errors import StoreCorrupt
 from registry.store.rows import (
@@ -40,6 +41,7 @@ from registry.store.rows import (
     HeadRow,
     KeyRow,
     PolicyRow,
+    PreparationRow,
     RoutingRow,
     SlotRow,
     TenantRow,
@@ -81,9 +83,12 @@ _KEYS = _noun(
 _ALIASES = _noun(
     AliasState,
     AliasRow,
-    "tenant adapter alias version epoch canaries shadows expires_at",
+    "tenant adapter alias version epoch canaries shadows expires_at former",
     key="tenant adapter alias",
-    nested="canaries shadows",
+    nested="canaries shadows former",
+)
+_PREPARATIONS = _noun(
+    Preparation, PreparationRow, "tenant adapter alias version epoch until", key="tenant adapter alias"
 )
 _VERSIONS = _noun(
     VersionState,
@@ -119,6 +124,9 @@ class FeedTable:
     def aliases(self, since: int = 0) -> tuple[AliasState, ...]:
         return tuple(chain.from_iterable(self._columns(_ALIASES, since)))
 
+    def preparations(self, since: int = 0) -> tuple[Preparation, ...]:
+        return tuple(chain.from_iterable(self._columns(_PREPARATIONS, since)))
+
     def versions(self, since: int = 0) -> tuple[VersionState, ...]:
         return tuple(chain.from_iterable(self._columns(_VERSIONS, since)))
 
@@ -136,6 +144,7 @@ class FeedTable:
         yield "policies", self._by_digest(Policy, PolicyRow, 0)
         yield "routings", self._documents(Routing, RoutingRow, RoutingRow.tenant, 0)
         yield "aliases", self._columns(_ALIASES, 0)
+        yield "preparations", self._columns(_PREPARATIONS, 0)
         yield "versions", self._columns(_VERSIONS, 0)
         yield "engines", self._documents(EngineState, EngineRow, EngineRow.engine, 0)
         yield "slots", self._columns(_SLOTS, 0)
