@@ -35,6 +35,7 @@ def _assemble() -> None:
         key,
         log,
         login,
+        mixup,
         policy,
         promote,
         proposal,
@@ -78,6 +79,7 @@ def _assemble() -> None:
     record.install(app)
     exposure.install(app)
     shadow.install(app)
+    mixup.install(app)
     demo.install(app)
     doctor.install(app)
     serve.install(app)
