@@ -132,6 +132,9 @@ class EngineSettings(RoleSettings):
     agent_port: int = Field(8410, ge=0, le=65535, description="Port of the agent's health and metrics")
     vllm_port: int = Field(8411, ge=1, le=65535, description="Port of the vLLM child")
     vllm_host: str = Field("127.0.0.1", description="Address the vLLM child listens on")
+    vllm_socket: Path | None = Field(
+        None, description="Unix socket of the vLLM child, instead of host and port; for routers beside it"
+    )
     engine_url: str | None = Field(
         None, description="URL under which routers reach vLLM; default from host and port"
     )
@@ -155,6 +158,12 @@ class EngineSettings(RoleSettings):
         description="vLLM's parser of the base's tool calls, such as `hermes`; else no `tool_choice` auto",
     )
     heartbeat: float = Field(30.0, gt=0, description="Seconds between attestations of what is resident")
+    engine_drain: float = Field(
+        30.0, ge=0, description="Seconds that requests under way get to finish before vLLM is stopped"
+    )
+    allow_uncertified_engine: bool = Field(
+        default=False, description="Run a vLLM that `tenon mixup` has not been run against on this device"
+    )
     fake_engine: bool = Field(default=False, description="Tests only: the fake vLLM")
 
 

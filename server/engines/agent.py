@@ -27,7 +27,7 @@ from server.engines.ports import ControlPlane
 from server.engines.spec import EngineSpec
 from server.engines.state import AgentState, Event, Kind, Report, logged
 
-_MERGE = (sys.executable, "-m", "server.engines.merging")
+MERGE = (sys.executable, "-m", "server.engines.merging")
 T = TypeVar("T")
 
 
@@ -48,7 +48,7 @@ class Agent:
         cadence: Cadence | None = None,
         report: Report = logged,
         new_id: Callable[[], str] = lambda: secrets.token_hex(16),
-        merge: tuple[str, ...] = _MERGE,
+        merge: tuple[str, ...] = MERGE,
         guard: Path | None = None,
     ) -> None:
         """``describe``: the base as its files say now, read again before every start (it runs in a thread).

@@ -215,6 +215,8 @@ class Boot:
             if known is not None and known.revoked and version not in self._revoked:
                 self._revoked.add(version)
                 self._findings.ended(version)  # with its slots, everywhere
+        slots = state.slots.get(self.witness.engine, {}).items()
+        self._findings.heard({version for version, slot in slots if slot.boot == self.witness.boot})
         view = outlook(state, self.witness.engine, self._clock.now(), loaded=self._asked)
         self._elsewhere, self._target = view.elsewhere, view.share.merged
         held = Held(

@@ -1,6 +1,6 @@
 """What was seen of the versions on one boot, and how much of it the registry knows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from registry.clock import Clock
@@ -48,6 +48,8 @@ class Findings:
         self._passed: dict[Digest, Finding] = {}
         self._published: dict[Digest, Published] = {}
         self._outbox: dict[Digest, tuple[Envelope, Finding]] = {}
+        self._confirmed: set[Digest] = set()
+        """Published, and seen in the feed since."""
 
     @property
     def passed(self) -> Mapping[Digest, Finding]:
@@ -91,6 +93,13 @@ class Findings:
         """The last look no longer counts; the next one is news, whatever it shows."""
         self._passed.pop(version, None)
 
+    def heard(self, slots: Set[Digest]) -> None:
+        """What the registry lists now. A slot that was listed and is not any more was ended there (the version
+        is served where its tenant wants it); one that has not come back yet is on its way."""
+        for version in self._confirmed - slots:
+            self.ended(version)
+        self._confirmed = {version for version in slots if self.known(version)}
+
     def ended(self, version: Digest) -> None:
         """The registry no longer lists the version here."""
         self._published.pop(version, None)
@@ -100,6 +109,7 @@ class Findings:
     def unlisted(self) -> None:
         """The registry lists nothing of this boot any more: every finding is news again."""
         self._published.clear()
+        self._confirmed.clear()
         self._outbox.clear()
         self._passed.clear()
 

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
+from registry.errors import TenonError
+from trainer.learning.merge import merge
+
 
 def main(arguments: list[str]) -> int:
     """The exit status; why it is not 0 is on standard error."""
-    from registry.errors import TenonError
-    from trainer.learning.merge import merge
-
     base, adapter, out = (Path(argument) for argument in arguments)
     try:
         merge(base, adapter, out, precision="float32")

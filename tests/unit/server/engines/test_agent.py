@@ -49,7 +49,7 @@ async def test_a_promotion_loads_the_new_version_and_attests_everybody_again(tmp
         await bench.until(lambda state: set(state.ready) == {first})
         bench.clock.advance(7200)  # so that a second look at the first is logged
         second = bench.adapter("bank_a", seed=2)
-        state = await bench.until(lambda state: set(state.ready) == {first, second})
+        await bench.until(lambda state: set(state.ready) == {first, second})
         await bench.until(lambda state: len(bench.control.attestations) == 3)
         assert [found.version for found in bench.control.attestations] == [first, first, second] or [
             found.version for found in bench.control.attestations
@@ -311,7 +311,7 @@ async def test_a_revoked_version_is_no_longer_served(tmp_path: Path) -> None:
     async with bench.running():
         await bench.until(lambda state: version in state.ready)
         bench.control.revoke(version)
-        state = await bench.until(lambda state: not state.ready)
+        await bench.until(lambda state: not state.ready)
         assert version not in bench.control.slots
         assert bench.kinds().count("withdrawn") == 0
 
