@@ -52,13 +52,14 @@ class Isolation(Document):
 
     level: Level = Level.SHARED
     engines: tuple[Name, ...] = Field(default=(), max_length=64)
-    """Those given to the tenant: they serve nobody else. Empty below ``dedicated``."""
+    """Those given to the tenant: they serve nobody else. Empty below ``dedicated``, and where a tenant itself
+    looks: it is told its level only."""
     replicas: int = Field(default=2, ge=1, le=64)
     """On how many engines each version is wanted; fewer when there are fewer."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if bool(self.engines) != (self.level in (Level.DEDICATED, Level.MERGED)):
+        if self.engines and self.level not in (Level.DEDICATED, Level.MERGED):
             raise ValueError("a tenant has engines of its own when it is dedicated or merged, and only then")
         if len(set(self.engines)) != len(self.engines):
             raise ValueError("an engine is named twice")
@@ -307,6 +308,8 @@ class VersionState(Document):
     base: Digest
     rank: int = Field(ge=1)
     revoked: bool = False
+    fingerprint: Digest | None = later(None)
+    """The blob with the fingerprint of a version whose manifest has none, once a trainer signed one."""
 
 
 class EngineState(Document):
@@ -339,6 +342,14 @@ class Slot(Document):
     version: Digest
     attestation: Digest
     """Of the signed attestation in the log."""
+
+
+class Withdrawal(Document):
+    """What a boot of an engine stops serving, because others do."""
+
+    engine: Name
+    boot: str = Field(min_length=8, max_length=64)
+    versions: tuple[Digest, ...] = Field(min_length=1, max_length=4096)
 
 
 class PublicKey(Document):

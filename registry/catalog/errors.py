@@ -17,6 +17,11 @@ class ReportInvalid(InvalidInput):
     code, status = "report_invalid", 422
 
 
+class ReferenceInvalid(InvalidInput):
+    code, status = "reference_invalid", 422
+    hint = "make it again with: tenon adapter reference"
+
+
 class AttestationInvalid(InvalidInput):
     code, status = "attestation_invalid", 422
     hint = "attest again: the engine or the version is not the one that was measured"
@@ -75,6 +80,20 @@ class ProposalNotFound(NotFound):
 class EngineNotFound(NotFound):
     code = "engine_not_found"
     hint = "announce the engine first"
+
+
+class EngineGiven(Conflict):
+    """An engine belongs to one tenant at a time."""
+
+    code = "engine_given"
+    hint = "choose another engine, or give this one back first (tenon fleet shows whose is whose)"
+
+
+class EngineNeeded(Conflict):
+    """Nobody else serves what would end."""
+
+    code = "engine_needed"
+    hint = "wait until other engines are attested for the same versions"
 
 
 class EngineReplaced(Conflict):

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 
 from registry.blobs.uploads import Uploads
@@ -21,6 +22,7 @@ from registry.catalog import (
     proposals,
     protections,
     records,
+    references,
     reports,
     revocation,
     shipped,
@@ -35,8 +37,10 @@ from registry.catalog.answers import Answers
 from registry.catalog.audit import Progress, audit, no_progress
 from registry.catalog.change import Change, changing
 from registry.catalog.export import export
+from registry.catalog.fleet import Fleet, fleet
 from registry.catalog.garbage import GRACE, Collection, collect
 from registry.catalog.intake import Intake
+from registry.catalog.isolation import isolate, state_of
 from registry.catalog.moves import Move
 from registry.catalog.readiness import Following
 from registry.catalog.routes import RoutingMove
@@ -59,6 +63,7 @@ from registry.models import (
     Base,
     DeclaredHeader,
     EngineState,
+    Isolation,
     Key,
     Policy,
     PublicKey,
@@ -68,6 +73,7 @@ from registry.models import (
     Routing,
     Slot,
     Tenant,
+    Withdrawal,
 )
 from registry.names import LIVE, AdapterName, Ref
 from registry.ports import Blobs, BlobStore
@@ -180,6 +186,24 @@ class LocalCatalog:
         with self._change_by(actor) as change:
             tenants.check_unchanged(change, tenant, expect)
             tenants.rename(change, tenant, display_name)
+
+    def isolate_tenant(
+        self,
+        tenant: str,
+        isolation: Isolation,
+        *,
+        force: bool = False,
+        actor: str,
+        expect: Digest | None = None,
+    ) -> Isolation:
+        """Where the tenant's versions live from now on; they move there without a gap. A tenant that is to
+        have an engine and is given none gets the one that serves fewest others. Raises TenantNotFound,
+        TenantMoved, EngineNotFound, EngineGiven, InvalidInput; EngineNeeded for the last engine that others
+        need, unless ``force``."""
+        now = self._clock.now()
+        with self._write(actor) as change:
+            tenants.check_unchanged(change, tenant, expect)
+            return isolate(change, tenant, isolation, force=force, now=now)
 
     def issue_key(
         self,
@@ -393,6 +417,26 @@ class LocalCatalog:
         """Oldest first. Raises VersionNotFound."""
         with self._database.read() as rows:
             return rows.signatures.of(versions.find(rows, version).digest)
+
+    def file_reference(self, envelope: Envelope, fingerprint: Fingerprint, *, actor: str) -> Digest:
+        """The version that from now on has this fingerprint. See :func:`registry.catalog.references.check`
+        for what it raises."""
+        with self._database.read() as rows:
+            references.check(rows, envelope, fingerprint)
+        self._blobs.put(BytesIO(fingerprint.canonical()))
+        with self._change_by(actor) as change:
+            return references.file(change, envelope, fingerprint)
+
+    def fingerprint(self, version: Digest) -> Fingerprint | None:
+        """Pushed with the version or filed later; None: there is none. Raises VersionNotFound, BlobNotFound,
+        BlobCorrupt."""
+        digest = self.fingerprint_digest(version)
+        return None if digest is None else Fingerprint.parse(self._blobs.read(digest))
+
+    def fingerprint_digest(self, version: Digest) -> Digest | None:
+        """Raises VersionNotFound."""
+        with self._database.read() as rows:
+            return versions.find(rows, version).fingerprint
 
     def manifest(self, version: Digest) -> Manifest:
         """Raises VersionNotFound."""
@@ -707,11 +751,23 @@ class LocalCatalog:
         with self._database.read() as rows:
             return rows.engines.slots(version)
 
+    def fleet(self) -> Fleet:
+        """All engines, what they hold, and for whom."""
+        now = self._clock.now()
+        with self._database.read() as rows:
+            state = state_of(rows)
+        return fleet(state, now)
+
     def attest(self, envelope: Envelope, *, actor: str) -> Digest:
         """Raises SignatureInvalid, EngineNotFound, EngineReplaced, VersionNotFound, VersionRevoked,
         AttestationInvalid."""
         with self._change_by(actor) as change:
             return engines.attest(change, envelope)
+
+    def withdraw(self, said: Withdrawal, *, actor: str) -> None:
+        """Raises EngineNotFound, EngineReplaced, EngineNeeded. See :func:`registry.catalog.engines.withdraw`."""
+        with self._change_by(actor) as change:
+            engines.withdraw(change, said)
 
     def record_head(self, envelope: Envelope, *, actor: str) -> None:
         """Raises SignatureInvalid, RecordHeadRegressed."""

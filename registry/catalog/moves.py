@@ -87,7 +87,7 @@ def servable(rows: Transaction, name: AdapterName, version: Digest) -> StoredVer
     found = versions.of_adapter(rows, name, version)
     if found.revoked:
         raise VersionRevoked(f"{version} was revoked")
-    if found.manifest.fingerprint is None:
+    if found.fingerprint is None:
         raise VersionUnfingerprinted(
             f"{version} has no fingerprint, so no engine could prove that it serves it"
         )

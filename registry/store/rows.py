@@ -85,6 +85,8 @@ class TenantRow(Row, table=True):
     display_name: str
     suspended: bool
     quota: str
+    isolation: str | None = None
+    """None: on shared engines, like everybody at first."""
     entry: int = Field(index=True)
 
 
@@ -166,6 +168,8 @@ class VersionRow(Row, table=True):
     """Index of the entry that pushed it: the order of versions."""
     pushed_at: str
     revoked: bool
+    fingerprint: str | None = None
+    """Filed after the push; one that came with it stands in the manifest."""
     entry: int = Field(index=True)
 
 

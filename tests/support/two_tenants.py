@@ -230,6 +230,7 @@ def pool(bench: TwoTenants) -> Pool:
         envelopes += [each for version in found for each in catalog.report_envelopes(version)]
         envelopes += [each for version in found for each in catalog.signatures(version)]
         digests += [policy.identity() for policy in catalog.policies(tenant)]
+        digests += [each for version in found if (each := catalog.fingerprint_digest(version))]
         digests += [file.digest for version in found for file in catalog.manifest(version).files]
         digests.append(Digest.of(f"{mark} sent this".encode()))
         key_ids += [key.id for key in catalog.keys(tenant) if "spare" in key.label]
