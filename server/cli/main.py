@@ -30,6 +30,7 @@ def _assemble() -> None:
         doctor,
         evaluate,
         exposure,
+        fleet,
         history,
         init,
         key,
@@ -74,6 +75,7 @@ def _assemble() -> None:
     usage.install(app)
     blobs.install(app)
     up.install(app)
+    fleet.install(app)
     log.install(app)
     receipt.install(app)
     record.install(app)

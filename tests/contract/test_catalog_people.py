@@ -8,6 +8,7 @@ import pytest
 from registry.catalog.errors import (
     ApprovalRequired,
     ApprovalUnneeded,
+    EngineNotFound,
     KeyEnded,
     KeyInvalid,
     NothingToRollBack,
@@ -39,7 +40,7 @@ from registry.errors import (
 )
 from registry.evidence import GatePolicy
 from registry.manifests import Provenance
-from registry.models import Policy, Quota, Role, Tenant
+from registry.models import Isolation, Level, Policy, Quota, Role, Tenant
 from registry.names import AdapterName, Ref
 from registry.promotions import Protection, Release
 from registry.signing.types import MANIFEST, RELEASE
@@ -352,3 +353,22 @@ def test_what_does_not_exist_is_not_found(world: World) -> None:
     world.catalog.proposals("bank_a")
     with pytest.raises(ProposalNotFound):
         world.catalog.proposal("0" * 16)
+
+
+def test_isolation(world: World) -> None:
+    catalog = world.catalog
+    assert catalog.isolate_tenant(
+        "bank_a", Isolation(level=Level.PINNED, replicas=3), actor="t"
+    ) == Isolation(level=Level.PINNED, replicas=3)
+    seen = catalog.tenant("bank_a")
+    assert seen.isolation == Isolation(level=Level.PINNED, replicas=3)
+    catalog.isolate_tenant("bank_a", Isolation(), actor="t", expect=seen.identity())
+    with pytest.raises(TenantMoved):
+        catalog.isolate_tenant("bank_a", Isolation(), actor="t", expect=seen.identity())
+    with pytest.raises(TenantNotFound):
+        catalog.isolate_tenant("nobody", Isolation(), actor="t")
+    with pytest.raises(EngineNotFound):
+        catalog.isolate_tenant(
+            "bank_a", Isolation(level=Level.DEDICATED, engines=("engine-9",)), force=True, actor="t"
+        )
+    assert catalog.fleet().engines == ()

@@ -37,6 +37,12 @@ class AliasTable:
             found[AdapterName(row.tenant, row.adapter)].append(row)
         return {name: _aliases(rows) for name, rows in found.items()}
 
+    def shown(self, tenant: str) -> tuple[AliasState, ...]:
+        """Those of a tenant, in the order of their names."""
+        found = select(AliasRow).where(AliasRow.tenant == tenant)
+        order = found.order_by(col(AliasRow.adapter), col(AliasRow.alias))
+        return _aliases(self.session.exec(order).all())
+
     def all(self) -> tuple[AliasState, ...]:
         order = (col(AliasRow.tenant), col(AliasRow.adapter), col(AliasRow.alias))
         return _aliases(self.session.exec(select(AliasRow).order_by(*order)).all())
