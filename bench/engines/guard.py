@@ -1,8 +1,8 @@
 """``python -m bench.engines.guard [--rounds N] [--write]``: real vLLM on a CPU with the guard and without.
 
 Both engines are up all the time and one of them works at a time, in turns, so that whatever else the machine
-does falls on both. The ratio of the medians is noisy on a shared machine; the time inside the checks, which
-the guard counts itself, is not: it is given as a share of the working engine's wall time.
+does falls on both. Tokens per second are noisy on a shared machine; processor time per token is less so; and
+the time inside the checks, which the guard counts itself, is exact: it is given as a share of wall time.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def measure(*, rounds: int) -> dict[str, object]:
         for side in ("with", "without"):
             (root / side).mkdir()
         with (
-            started(root / "with", slots=_ADAPTERS, names=8) as watched,
+            started(root / "with", slots=_ADAPTERS, names=8, audit_every=64) as watched,
             started(root / "without", slots=_ADAPTERS, names=8, guard=False) as plain,
         ):
             return asyncio.run(_turns(watched, plain, files, rounds))
@@ -63,10 +63,14 @@ async def _turns(watched: Guarded, plain: Guarded, files: list[Path], rounds: in
         await _work(engine, models, "warm")
     before = guarded.prove(watched.reports, loads=len(files))
     rates: dict[bool, list[float]] = {True: [], False: []}
+    used: dict[bool, float] = {True: 0.0, False: 0.0}
     busy = 0.0
     for turn in range(rounds):
         for watch in (True, False) if turn % 2 else (False, True):
-            seconds = await _work(watched if watch else plain, models, f"turn-{turn}")
+            engine = watched if watch else plain
+            spent_before = _cpu_seconds(engine)
+            seconds = await _work(engine, models, f"turn-{turn}")
+            used[watch] += _cpu_seconds(engine) - spent_before
             rates[watch].append(_CLIENTS * _TOKENS / seconds)
             busy += seconds if watch else 0.0
     after = guarded.totals(watched.reports)
@@ -79,12 +83,27 @@ async def _turns(watched: Guarded, plain: Guarded, files: list[Path], rounds: in
         "tokens_per_second_without": round(statistics.median(rates[False]), 1),
         "ratio_of_medians": round(statistics.median(rates[True]) / statistics.median(rates[False]), 4),
         "ratio_of_best": round(max(rates[True]) / max(rates[False]), 4),
+        "cpu_milliseconds_a_token_with": round(1000 * used[True] / (rounds * _CLIENTS * _TOKENS), 3),
+        "cpu_milliseconds_a_token_without": round(1000 * used[False] / (rounds * _CLIENTS * _TOKENS), 3),
         "steps": steps,
         "microseconds_of_checks_a_step": round(spent / steps / 1000, 2),
         "milliseconds_of_a_step": round(1000 * busy / steps, 2),
         "percent_of_time_in_checks": round(100 * spent / 1e9 / busy, 3),
         "violations": after.violations,
     }
+
+
+def _cpu_seconds(engine: Guarded) -> float:
+    """Of all processes of the engine: what other programs take of the machine does not count."""
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == engine.process.pid:
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 async def _work(engine: Guarded, models: list[str], salt: str) -> float:

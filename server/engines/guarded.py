@@ -1,6 +1,7 @@
 """What the agent tells the guard inside vLLM, and what it reads of it. Imports no vLLM."""
 
 import asyncio
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,6 @@ from server.engines.plugin import counters, violations
 from server.engines.plugin.spec import GuardSpec
 from server.engines.plugin.violations import Violation
 
-PLUGIN: Final = "tenon_guard"
 _SPEC: Final = "guard.json"
 
 
@@ -32,8 +32,8 @@ class Totals:
     nanoseconds: int = 0
 
 
-def prepare(folder: Path, *, cache: Path, isolate_base: bool, audit_every: int = 64) -> dict[str, str]:
-    """Makes ``folder``, which must be new with each boot, and returns what vLLM's environment needs."""
+def prepare(folder: Path, *, cache: Path, isolate_base: bool, audit_every: int = 64) -> Path:
+    """Makes ``folder``, which must be new with each boot, and returns the guard's spec in it."""
     folder.mkdir(parents=True, mode=0o750)
     spec = GuardSpec(
         reports=str(folder.absolute()),
@@ -43,7 +43,7 @@ def prepare(folder: Path, *, cache: Path, isolate_base: bool, audit_every: int =
     )
     path = folder.absolute() / _SPEC
     path.write_bytes(spec.canonical())
-    return {"VLLM_PLUGINS": PLUGIN, "TENON_GUARD": str(path)}
+    return path
 
 
 def totals(folder: Path) -> Totals:
@@ -73,11 +73,17 @@ def found(folder: Path) -> tuple[Violation, ...]:
 
 
 async def violated(folder: Path, *, poll: float = 0.2) -> Violation:
-    """The first violation, as soon as there is one. Whoever waits for it should then kill the engine: its core
-    is dead, and vLLM's API process may wait for ever for calls that nobody answers any more."""
-    while not (reports := found(folder)):
+    """The first violation, as soon as there is one. Whoever waits for it should then kill the engine: its
+    core is dead, and vLLM's API process may wait for ever for calls that nobody answers any more."""
+    while not (reports := found(folder)):  # noqa: ASYNC110 (a file in a folder raises no event)
         await asyncio.sleep(poll)
     return reports[0]
+
+
+def tidy(folder: Path) -> None:
+    """At the end of a boot. What the guard has found is kept for people."""
+    if not found(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def prove(folder: Path, *, loads: int, workers: int = 1) -> Totals:

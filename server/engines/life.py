@@ -85,6 +85,7 @@ class Life:
         self._announced: EngineState | None = None
         self._told = False
         self._told_down = False
+        self._hung = False
         self._seen_up = False
         self._made: float | None = None
         """Tokens that vLLM said it had made."""
@@ -110,11 +111,14 @@ class Life:
                 return ending
             except EngineUnreachable as error:
                 self._tell("failed", f"the engine no longer answers: {error.message}")
+                self._hung = True
                 return Ending.FAILED
             finally:
                 self.boot, self.settled = None, None
                 self.doing = "stopping vLLM"
                 await self._farewell()
+                if self._hung:
+                    await asyncio.to_thread(child.kill)  # it would only sit out the grace
                 await child.stop()
                 around.cache.release()
                 if spec.guard is not None:
@@ -238,7 +242,7 @@ class Life:
                 self._tell("failed", f"{error.code}: {error.message}")
                 return Ending.FAILED
             except TenonError as error:
-                if refusal(error) == "engine_replaced":
+                if refusal(error) in ("engine_replaced", EngineTaken.code):
                     raise EngineTaken("another agent runs this engine") from None
                 self._tell("waiting", error.message)
             self.doing = "serving"

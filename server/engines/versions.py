@@ -29,7 +29,7 @@ def refuse_unsafe(version: str) -> None:
         raise EngineUnsafeVersion(f"vLLM {version[:40]} is older than {OLDEST_SAFE[0]}.{OLDEST_SAFE[1]}")
 
 
-def certified(version: str, device: Device) -> bool:
+def certified(version: str, device: str) -> bool:
     """A local label (``+cpu``) says how a release was built, not which it is."""
     return (version.partition("+")[0], device) in CERTIFIED
 

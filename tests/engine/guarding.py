@@ -17,7 +17,7 @@ from registry.names import engine_name
 from server.demo.build_base import SHIPPED_BASE
 from server.engines import guarded
 from server.engines.client import VllmClient
-from server.engines.command import command
+from server.engines.command import GUARD, command
 from server.engines.process import EngineProcess
 from server.engines.spec import EngineSpec
 from tests.support.node_cache import version_in
@@ -41,7 +41,13 @@ class Guarded:
 
 @contextmanager
 def started(
-    home: Path, *, guard: bool = True, controls: Sequence[str] = (), slots: int = 2, names: int = 2
+    home: Path,
+    *,
+    guard: bool = True,
+    controls: Sequence[str] = (),
+    slots: int = 2,
+    names: int = 2,
+    audit_every: int = 8,
 ) -> Iterator[Guarded]:
     base = describe(SHIPPED_BASE.resolve(), name="demo", revision="local")
     spec = EngineSpec(
@@ -59,8 +65,9 @@ def started(
     cache.mkdir(exist_ok=True)
     argv, environment = command(spec, {"PATH": os.environ["PATH"], "HOME": str(home)})
     if guard:
-        environment |= guarded.prepare(reports, cache=cache, isolate_base=True, audit_every=8)
-    plugins = [*([guarded.PLUGIN] if guard else []), *controls]
+        told = guarded.prepare(reports, cache=cache, isolate_base=True, audit_every=audit_every)
+        environment["TENON_GUARD"] = str(told)
+    plugins = [*([GUARD] if guard else []), *controls]
     environment["VLLM_PLUGINS"] = ",".join(plugins)
     process = EngineProcess(argv=argv, environment=environment, log=home / "vllm.log")
     process.start()

@@ -6,7 +6,10 @@ see in the counters (``server.engines.guarded.prove``); a plugin that was never 
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter_ns
 from typing import Any
 
 from registry.errors import InvalidDocument
@@ -74,11 +77,12 @@ class Guard:
     def _execute(self, original: Any) -> Any:
         def execute_model(worker: Any, scheduler_output: Any) -> Any:
             watch = self._watch
-            watch.begin(
-                [(new.req_id, _named(new.lora_request)) for new in scheduler_output.scheduled_new_reqs],
-                scheduler_output.finished_req_ids,
-                scheduler_output.num_scheduled_tokens,
-            )
+            with self._timed():
+                watch.begin(
+                    [(new.req_id, _named(new.lora_request)) for new in scheduler_output.scheduled_new_reqs],
+                    scheduler_output.finished_req_ids,
+                    scheduler_output.num_scheduled_tokens,
+                )
             try:
                 result = original(worker, scheduler_output)
             except BaseException:
@@ -94,7 +98,8 @@ class Guard:
 
         def make_lora_inputs(batch: Any, num_scheduled_tokens: Any, num_sampled_tokens: Any) -> Any:
             count = batch.num_reqs
-            self._watch.rows(batch.req_ids[:count], batch.request_lora_mapping[:count].tolist())
+            with self._timed():
+                self._watch.rows(batch.req_ids[:count], batch.request_lora_mapping[:count].tolist())
             return original(batch, num_scheduled_tokens, num_sampled_tokens)
 
         return make_lora_inputs
@@ -103,7 +108,8 @@ class Guard:
         """vLLM's second model runner (GPUs)."""
 
         def make_lora_inputs(state: Any, req_ids: Any, idx_mapping: Any, num_scheduled_tokens: Any) -> Any:
-            self._watch.rows(req_ids, state.lora_ids[idx_mapping].tolist())
+            with self._timed():
+                self._watch.rows(req_ids, state.lora_ids[idx_mapping].tolist())
             return original(state, req_ids, idx_mapping, num_scheduled_tokens)
 
         return make_lora_inputs
@@ -182,21 +188,32 @@ class Guard:
             watch = self._watch
             if not watch.running or mapping is None:
                 return
-            slots = keeper._adapter_manager
-            registered = slots._registered_adapters.cache
-            language = next(iter(slots.punica_wrapper_mapping.values()))
-            watch.check(
-                [_certain(request) for request in requests],
-                tokens=mapping.index_mapping,
-                prompts=mapping.prompt_mapping,
-                built=self._built.get(id(language)),
-                layout=slots.lora_index_to_id,
-                registered=lambda number: getattr(registered.get(number), "tenon_reading", None),
-            )
-            if self._spec.audit_every and watch.step % self._spec.audit_every == 0:
-                self._audit(watch, slots)
+            with self._timed():
+                self._check(watch, keeper._adapter_manager, requests, mapping)
 
         return set_active_adapters
+
+    def _check(self, watch: Watch, slots: Any, requests: Any, mapping: Any) -> None:
+        registered = slots._registered_adapters.cache
+        language = next(iter(slots.punica_wrapper_mapping.values()))
+        watch.check(
+            [_certain(request) for request in requests],
+            tokens=mapping.index_mapping,
+            prompts=mapping.prompt_mapping,
+            built=self._built.get(id(language)),
+            layout=slots.lora_index_to_id,
+            registered=lambda number: getattr(registered.get(number), "tenon_reading", None),
+        )
+        if self._spec.audit_every and watch.step % self._spec.audit_every == 0:
+            self._audit(watch, slots)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """What the guard costs is measured where it runs, always, and is a metric of every engine."""
+        start = perf_counter_ns()
+        yield
+        if self._tally is not None:
+            self._tally.add("nanoseconds", perf_counter_ns() - start)
 
     def _audit(self, watch: Watch, slots: Any) -> None:
         """One tensor of every occupied slot, another one each time."""

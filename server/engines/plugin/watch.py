@@ -1,6 +1,5 @@
 """What must be true of every step, stated without vLLM: numbers, names, slots and their origin."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,14 +40,12 @@ class Watch:
         tally: Tally,
         report: Callable[[Violation], object],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        ticks: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         """``report`` must have made the violation durable when it returns."""
         self._isolate_base = isolate_base
         self._tally = tally
         self._report = report
         self._now = now
-        self._ticks = ticks
         self._requests: dict[str, Named | None] = {}
         self._names: dict[int, str] = {}
         self._ids: dict[str, int] = {}
@@ -76,7 +73,6 @@ class Watch:
         """A step as the scheduler ordered it, before the runner sees it."""
         if self._tripped:
             raise GuardViolation("the guard has stopped this engine")
-        start = self._ticks()
         for request in finished:
             self._requests.pop(request, None)
         for request, named in new:
@@ -88,13 +84,11 @@ class Watch:
         self.step += 1
         self._tally.add("steps")
         self._running, self._rows_seen, self._checked = scheduled, False, False
-        self._tally.add("nanoseconds", self._ticks() - start)
 
     def rows(self, requests: Sequence[str], ids: Sequence[int]) -> None:
         """The runner's own table, row by row, against what each request asked for."""
         if self._running is None:
             return
-        start = self._ticks()
         known, missing = self._requests, _MISSING
         for request, number in zip(requests, ids, strict=False):
             named = known.get(request, missing)
@@ -105,7 +99,6 @@ class Watch:
             self.violate("row", f"{len(ids)} rows for {len(self._running)} scheduled requests")
         self._rows_seen = True
         self._tally.add("checked", len(ids))
-        self._tally.add("nanoseconds", self._ticks() - start)
 
     def check(
         self,
@@ -124,7 +117,6 @@ class Watch:
         """
         if self._running is None:
             return
-        start = self._ticks()
         now = tuple(layout)
         if built is None:
             self.violate("metadata", "the kernel's indices were made unseen")
@@ -145,7 +137,6 @@ class Watch:
         self._count_reassignments(now)
         self._live = len(used) > 1 or 0 not in used
         self._checked = True
-        self._tally.add("nanoseconds", self._ticks() - start)
 
     def end(self, *, adapters: bool) -> None:
         """The step is computed. ``adapters``: whether the engine has slots (with merged weights, none)."""
