@@ -113,7 +113,7 @@ def _read(path: Path) -> bytes | None:
 def _refusal(said: Refusal) -> TenonError:
     from trainer.errors import LibrariesMissing, ZeroEffect
 
-    known = (*_leaves(IntakeRefused), ZeroEffect, LibrariesMissing)
+    known: tuple[type[TenonError], ...] = (*_leaves(IntakeRefused), ZeroEffect, LibrariesMissing)
     for kind in known:
         if kind.code == said.code:
             return kind(said.message)

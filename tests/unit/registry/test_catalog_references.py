@@ -1,6 +1,7 @@
 """A fingerprint that a trainer signs after the push."""
 
 import math
+from typing import Literal, TypeAlias
 
 import pytest
 
@@ -21,6 +22,8 @@ from registry.signing.envelope import Envelope
 from tests.support.adapters import tiny_fingerprint
 from tests.support.registries import GATE, NAME, World, attested, signer
 
+Role: TypeAlias = Literal["engine", "release", "router", "trainer"]
+
 
 def bare(world: World, seed: int = 0) -> Digest:
     return world.push(seed=seed, fingerprinted=False)
@@ -37,7 +40,7 @@ def said(world: World, version_: Digest, fingerprint: Fingerprint, **change: obj
     return whole.model_copy(update=change)
 
 
-def signed(reference: Reference, role: str = "trainer", payload_type: str = types.REFERENCE) -> Envelope:
+def signed(reference: Reference, role: Role = "trainer", payload_type: str = types.REFERENCE) -> Envelope:
     return signer(role).sign(payload_type, reference.canonical())
 
 
@@ -94,7 +97,7 @@ def test_a_version_keeps_the_fingerprint_it_has(world: World) -> None:
 
 
 @pytest.mark.parametrize("role", ["engine", "release", "router"])
-def test_only_a_trainer_says_so(world: World, role: str) -> None:
+def test_only_a_trainer_says_so(world: World, role: Role) -> None:
     version, fingerprint = bare(world), tiny_fingerprint(world.base, seed=5)
     reference = said(world, version, fingerprint)
     for envelope in (signed(reference, role), signed(reference, payload_type=types.REPORT)):
