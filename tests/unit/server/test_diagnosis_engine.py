@@ -7,7 +7,7 @@ from server.assembly import diagnosis
 
 def _found(monkeypatch: pytest.MonkeyPatch, version: str | None, device: str) -> dict[str, bool]:
     monkeypatch.setattr(diagnosis, "_version", lambda package: version if package == "vllm" else None)
-    monkeypatch.setattr(diagnosis.machine, "device", lambda: device)
+    monkeypatch.setattr("server.assembly.machine.device", lambda: device)
     return {finding.check: finding.ok for finding in diagnosis._engine()}
 
 
