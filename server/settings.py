@@ -76,6 +76,9 @@ class ControlSettings(RoleSettings, StorageSettings, IdentitySettings):
     """``tenon serve control``: the registry over HTTP."""
 
     control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")
+    engine_silence: float = Field(
+        30.0, ge=0, description="Seconds without a word of its agent until an engine counts as down; 0: never"
+    )
     workspace: Path = Field(description="Folder with the registry's database, blobs and keys")
 
 

@@ -741,6 +741,10 @@ class LocalCatalog:
         with self._change_by(actor) as change:
             engines.announce(change, state)
 
+    def engine(self, name: str) -> EngineState | None:
+        with self._database.read() as rows:
+            return rows.engines.get(name)
+
     def engines(self) -> tuple[EngineState, ...]:
         """All that ever announced themselves, by name."""
         with self._database.read() as rows:
@@ -765,7 +769,7 @@ class LocalCatalog:
             return engines.attest(change, envelope)
 
     def withdraw(self, said: Withdrawal, *, actor: str) -> None:
-        """Raises EngineNotFound, EngineReplaced, EngineNeeded. See :func:`registry.catalog.engines.withdraw`."""
+        """Raises EngineNotFound, EngineReplaced, EngineNeeded: :func:`registry.catalog.engines.withdraw`."""
         with self._change_by(actor) as change:
             engines.withdraw(change, said)
 

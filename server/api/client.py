@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from registry.canonical import decode
+from registry.canonical import decode, encode
 from registry.counting import CountAnswer, CountReport
 from registry.digests import Digest
 from registry.errors import BlobCorrupt, InvalidDocument
@@ -70,6 +70,13 @@ class ControlClient:
 
     async def announce(self, state: EngineState) -> None:
         await self._call("PUT", f"/api/v1/engines/{state.engine}", data=state.canonical())
+
+    async def alive(self, engine: str, boot: str) -> bool:
+        """See ``server.engines.ports.ControlPlane``."""
+        body = await self._call(
+            "POST", f"/api/v1/engines/{engine}/alive", data=encode({"boot": boot}), timeout=5
+        )
+        return bool(decode(body)["up"])
 
     async def attest(self, envelope: Envelope) -> None:
         await self._call("POST", "/api/v1/attestations", data=envelope.canonical())

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Response
+from pydantic import Field
 
 from registry.canonical import Document
 from registry.catalog.fleet import Fleet
@@ -28,6 +29,15 @@ class Engines(Document):
     items: tuple[Engine, ...]
     next: None = None
     """An installation has few engines: they always come as one page."""
+
+
+class Alive(Document):
+    boot: str = Field(min_length=8, max_length=64)
+
+
+class Renewed(Document):
+    up: bool
+    """False: this boot is not the one that is up; announce it again, unless a later one has its name."""
 
 
 class Attested(Document):
@@ -61,6 +71,11 @@ def routes(control: Control) -> APIRouter:
             raise InvalidDocument("the engine in the path and in the body differ")
         control.catalog.announce(state, actor=f"engine:{engine}")
         return Response(status_code=204)
+
+    @engines.post("/engines/{engine}/alive", dependencies=[service])
+    def renew_engine(engine: str, said: Annotated[Alive, takes(Alive)]) -> Renewed:
+        """An agent is still there. Not kept: an engine that says nothing for half a minute counts as down."""
+        return Renewed(up=control.liveness.renew(engine, said.boot))
 
     @engines.post("/attestations", dependencies=[service])
     def file_attestation(envelope: Annotated[Envelope, takes(Envelope)]) -> Attested:

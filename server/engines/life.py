@@ -15,6 +15,7 @@ from registry.feed import State
 from registry.models import EngineState
 from registry.signing.keys import Signer
 from server.engines import guarded
+from server.engines.alive import saying_alive
 from server.engines.attest import Witness
 from server.engines.boot import Boot, Weights
 from server.engines.cache import AdapterCache
@@ -40,6 +41,10 @@ from server.engines.residency import Capacity, Renewal
 from server.engines.spec import NULL_NAME, EngineSpec
 from server.engines.state import Event, Report
 from server.engines.versions import refuse_untrusted
+
+
+_GRACE = 5.0
+"""Seconds that vLLM gets to end by itself: it is idle by then, or has failed."""
 
 
 class Ending(Enum):
@@ -97,7 +102,7 @@ class Life:
         around = self._around
         spec = self._spec = self._with_guard()
         argv, environment = command(spec, around.inherited)
-        child = EngineProcess(argv=argv, environment=environment, log=around.log)
+        child = EngineProcess(argv=argv, environment=environment, log=around.log, grace=_GRACE)
         async with VllmClient(spec.url) as client:
             self._tell("starting", f"starting vLLM on {spec.device} in {spec.dtype}")
             try:
@@ -105,10 +110,17 @@ class Life:
                 if (boot := await self._unless_stopped(started)) is None:
                     return Ending.STOPPED
                 self.boot = boot
-                ending = await self._first_of(self._serve(boot, client), child)
+                said = saying_alive(
+                    around.control, spec.engine, boot.witness.boot, every=around.cadence.alive
+                )
+                async with said:
+                    ending = await self._first_of(self._serve(boot, client), child)
                 if ending is not Ending.FAILED:
                     await self._drain(client)
                 return ending
+            except EngineTaken:
+                self._hung = True
+                raise
             except EngineUnreachable as error:
                 self._tell("failed", f"the engine no longer answers: {error.message}")
                 self._hung = True

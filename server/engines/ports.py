@@ -29,6 +29,11 @@ class ControlPlane(Protocol):
         (``engine_replaced``) for a boot that a later one has replaced."""
         ...
 
+    async def alive(self, engine: str, boot: str) -> bool:
+        """That this boot's agent is there, said every few seconds. False when the control plane does not take
+        the boot for the one that is up: announce it again."""
+        ...
+
     async def attest(self, envelope: Envelope) -> None:
         """A signed Attestation; one that did not pass ends the slot."""
         ...

@@ -43,6 +43,8 @@ class InMemoryControlPlane:
         self.attestations: list[Attestation] = []
         """All that were accepted, passed or not, in order."""
         self.withdrawn: list[Withdrawal] = []
+        self.renewed: list[tuple[str, str]] = []
+        """(engine, boot) of every word of an agent that it is there."""
         self.reachable = True
         self._trust = {trust.id: trust}
         self._bases = {base.identity(): base}
@@ -183,6 +185,12 @@ class InMemoryControlPlane:
         self._engines[state.engine] = state
         self._slots = {key: slot for key, slot in self._slots.items() if key[0] != state.engine}
         self._entry()
+
+    async def alive(self, engine: str, boot: str) -> bool:
+        self._check()
+        self.renewed.append((engine, boot))
+        known = self._engines.get(engine)
+        return known is not None and known.boot == boot and known.up
 
     async def withdraw(self, said: Withdrawal) -> None:
         """Raises EngineReplaced, EngineNeeded."""
