@@ -147,6 +147,7 @@ class Agent:
                     raise
                 ending, why = Ending.FAILED, error.message
             except EngineTaken as error:
+                self._life = None
                 self._tell("taken", f"{error.message}: standing by until it is gone")
                 ending, why = await self._stand_by(), "the engine's name is free again"
             finally:

@@ -79,7 +79,7 @@ class VllmClient:
     async def made(self) -> float | None:
         """Tokens read and generated since its start; None when it does not say. Never raises."""
         try:
-            status, answer = await self._call("GET", "/metrics", limit=5)
+            status, answer = await self._call("GET", "/metrics", limit=min(5, self._patience))
         except EngineUnreachable:
             return None
         found = _TOKENS.findall(answer)

@@ -94,8 +94,8 @@ class Findings:
         self._passed.pop(version, None)
 
     def heard(self, slots: Set[Digest]) -> None:
-        """What the registry lists now. A slot that was listed and is not any more was ended there (the version
-        is served where its tenant wants it); one that has not come back yet is on its way."""
+        """What the registry lists now. A slot that was listed and is not any more was ended there (its tenant
+        wants the version elsewhere); one that has not come back yet is on its way."""
         for version in self._confirmed - slots:
             self.ended(version)
         self._confirmed = {version for version in slots if self.known(version)}

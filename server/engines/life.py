@@ -42,7 +42,6 @@ from server.engines.spec import NULL_NAME, EngineSpec
 from server.engines.state import Event, Report
 from server.engines.versions import refuse_untrusted
 
-
 _GRACE = 5.0
 """Seconds that vLLM gets to end by itself: it is idle by then, or has failed."""
 

@@ -109,7 +109,7 @@ def plan(view: Outlook, held: Held, capacity: Capacity) -> Plan:
     load: list[Digest] = []
     full = False
     wanted = view.share.versions
-    for target in sorted(wanted, key=lambda target: target.version not in held.loaded):  # stable
+    for target in wanted:
         version = target.version
         if version in unfit:
             unplaced[version] = unfit[version]

@@ -32,6 +32,8 @@ class Faults:
     """Seconds before any answer of a generation."""
     slow_adapters: float = 0.0
     """The same for adapters only: the base is then asked while one of them is at work."""
+    base_is: str | None = None
+    """The bare base answers as if it had these weights: a base that changed."""
     unusable_probe: bool = False
     """Probes answer 500, as for log-probabilities that are not numbers."""
     silent: bool = False
@@ -112,14 +114,18 @@ class FakeEngine:
         key = (name, self.paths[name], salt, tuple(prompt))
         if key not in self._prefixes:
             self._prefixes[key] = self._weights(name)
-        return self._prefixes[key]
+        found = self._prefixes[key]
+        return self._changed_base() if found is None else found
 
     def _base_or_last(self) -> Digest | None:
         others = any(count for name, count in self._under_way.items() if name is not None)
         last = self._slots[-1]
         if self.options.mixes_base and others and last is not None:
             return self._weights(last)  # D1: its row in the stack of slots is -1
-        return self._own
+        return self._changed_base()
+
+    def _changed_base(self) -> Digest | None:
+        return self._own if self.faults.base_is is None else Digest.of(self.faults.base_is.encode())
 
     def _weights(self, name: str) -> Digest | None:
         if name not in self._cache:
