@@ -64,7 +64,7 @@ async def without_model(ground: Ground) -> Finding:
 async def prompt_logprobs(ground: Ground) -> Finding:
     """D11: can end the server."""
     tally = ground.tally("D11")
-    one, other = (await ground.record_long(2))[:2]
+    one, other = (await ground.long_ones(2))[:2]
     for extra in ({"prompt_logprobs": 1}, {"echo": True}):
         running = asyncio.create_task(
             ground.ask(

@@ -175,15 +175,17 @@ class Ground:
             again = await self._quiet(name, prompt, 16) if at == 0 else None
             self.references.add(weights, prompt, first, again)
 
-    async def record_long(self, count: int) -> list[str]:
+    async def long_ones(self, count: int) -> list[str]:
         """The weights of which a long answer is known, recorded now where it is not."""
         chosen = self.weights()[:count]
         for weights in chosen:
-            if not self.references.knows(weights, self.long_prompt):
-                name = self.name_of(weights)
-                trace = await self._quiet(name, self.long_prompt, self.plan.long_tokens, **self.long())
-                self.references.add(weights, self.long_prompt, trace)
+            await self.record_long(self.name_of(weights), weights)
         return chosen
+
+    async def record_long(self, name: str, weights: str) -> None:
+        if not self.references.knows(weights, self.long_prompt):
+            trace = await self._quiet(name, self.long_prompt, self.plan.long_tokens, **self.long())
+            self.references.add(weights, self.long_prompt, trace)
 
     async def _quiet(self, name: str, prompt: str, length: int, **options: object) -> Trace:
         reply = await self.ask(name, prompt, max_tokens=length, **options)

@@ -3,15 +3,18 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from registry.bases import describe
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
 from registry.evidence import GatePolicy, Metric, Report, Rule
+from registry.fingerprint import Fingerprint
+from registry.intake import inspect
 from registry.manifests import Provenance
 from registry.models import Base, Policy, Role, Route, Tenant
 from registry.names import AdapterName
@@ -24,9 +27,10 @@ from server.mixup import lora, ours_checks, suite
 from server.mixup import report as reports
 from server.mixup.ground import Ground, Plan, Voice
 from server.mixup.loading import Loader
-from server.mixup.starting import Recipe
+from server.mixup.starting import Recipe, free_port
 from server.mixup.suite import Say
 from server.mixup.wire import Reply, Wire
+from server.testing.fake_model import fake_contract, fake_fingerprint, weights_of
 from server.workspace import Workspace
 
 MODEL: Final = "assistant"
@@ -55,6 +59,7 @@ class Stack:
     base: Base
     folder: Path
     shapes: lora.Shapes
+    fingerprint: Callable[[Path], Fingerprint]
     patience: float = 60.0
     known: dict[str, Known] = field(default_factory=dict)
     """By the version's digest, as the router says it."""
@@ -62,14 +67,12 @@ class Stack:
     def push(self, tenant: str, weights: str, folder: Path) -> Known:
         """Raises IntakeRefused."""
         digest = self.base.identity()
-        source = self.workspace.bases / self.base.name
-        fingerprint = uploads.fingerprint(folder, digest, self.base, source.resolve(), None)
         name = AdapterName(tenant, MODEL)
         version = self.catalog.push(
             name,
             folder,
             base=digest,
-            fingerprint=fingerprint,
+            fingerprint=self.fingerprint(folder),
             provenance=Provenance(method="upload"),
             actor=_ACTOR,
         )
@@ -150,11 +153,9 @@ async def started(recipe: Recipe, plan: Plan, *, say: Say) -> reports.Report:
 def _made(root: Path, recipe: Recipe, plan: Plan) -> tuple[Stack, dict[str, Voice]]:
     workspace = initialise(root / "workspace")
     catalog = open_catalog(workspace)
-    _, base = bases.register(
-        workspace, catalog, name="demo", source=str(recipe.base), revision=None, actor=_ACTOR
-    )
+    base, fingerprint = (_fakes if recipe.fake else _real)(workspace, catalog, recipe.base)
     shapes = lora.Shapes.of(recipe.base)
-    ours = Stack(workspace, catalog, base, root, shapes)
+    ours = Stack(workspace, catalog, base, root, shapes, fingerprint)
     tenants = [f"tenant-{at}" for at in range(plan.slots + 1)]
     voices = {}
     for tenant in (*tenants, *TWINS):
@@ -178,19 +179,44 @@ def _made(root: Path, recipe: Recipe, plan: Plan) -> tuple[Stack, dict[str, Voic
     return ours, voices
 
 
+def _real(
+    workspace: Workspace, catalog: LocalCatalog, folder: Path
+) -> tuple[Base, Callable[[Path], Fingerprint]]:
+    digest, base = bases.register(
+        workspace, catalog, name="demo", source=str(folder), revision=None, actor=_ACTOR
+    )
+    return base, lambda adapter: uploads.fingerprint(adapter, digest, base, folder, None)
+
+
+def _fakes(
+    workspace: Workspace, catalog: LocalCatalog, folder: Path
+) -> tuple[Base, Callable[[Path], Fingerprint]]:
+    base = describe(folder, name="demo", revision="local")
+    digest = catalog.register_base(base, fake_contract(base), actor=_ACTOR)
+
+    def fingerprint(adapter: Path) -> Fingerprint:
+        inspect(adapter, base=base, max_rank=64)
+        return fake_fingerprint(digest, weights_of(adapter))
+
+    return base, fingerprint
+
+
 @asynccontextmanager
 async def _running(ours: Stack, recipe: Recipe, say: Say) -> AsyncIterator[str]:
     options = stack.EngineOptions(
         base=str(recipe.base),
         base_name=ours.base.name,
         max_loras=recipe.slots,
+        fake=recipe.fake,
         tool_call_parser=bases.tool_call_parser(recipe.base),
     )
+    # Not the defaults: another stack that takes one while the engine starts would answer in the router's place.
+    ports = stack.Ports(router=free_port(), control=free_port(), agent=free_port(), vllm=free_port())
     running = await asyncio.to_thread(
         lambda: stack.start(
             ours.workspace,
             engine=options,
-            ports=stack.Ports.free(),
+            ports=ports,
             tied=True,
             progress=lambda role, doing: say(f"{role}: {doing}"),
         )
@@ -213,3 +239,4 @@ async def _record(ground: Ground, ours: Stack) -> None:
             await ours_checks.shown(ground, ours, known)
             ground.live[tenant] = known.weights
             await ground.record(tenant, known.weights)
+            await ground.record_long(tenant, known.weights)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _WEIGHTS: Final = "adapter_model.safetensors"
 _SHOWN_WITHIN: Final = 60.0
 """Seconds from a promotion to the first answer of the version."""
+_LONG_EACH: Final = 5
+"""Of so many answers one is long enough for several moves to happen under it."""
 _BASES: Final = ("tenon-base", "base", "demo", "tenon-null")
 
 
@@ -77,8 +79,8 @@ class Checks:
         drawn = random.Random(f"ours/{ground.plan.seed}")  # noqa: S311 (it must repeat)
         tenants = [tenant for tenant in ground.voices if len(self._versions(tenant)) > 1]
         asked = [
-            (drawn.choice(tenants), question)
-            for question in storm.questions(ground, count, base_share=0, drawn=drawn)
+            (drawn.choice(tenants), question if at % _LONG_EACH else _long(ground))
+            for at, question in enumerate(storm.questions(ground, count, base_share=0, drawn=drawn))
         ]
         over = asyncio.Event()
         churner = asyncio.create_task(self._move(ground, tally, tenants, over))
@@ -270,6 +272,12 @@ class Checks:
 
     def _cached(self) -> list[Path]:
         return sorted(self._ours.workspace.cache.rglob(_WEIGHTS))
+
+
+def _long(ground: Ground) -> Question:
+    return Question(
+        weights="", prompt=ground.long_prompt, stream=True, n=1, salt=None, length=ground.plan.long_tokens
+    )
 
 
 def _short(prompt: str) -> Question:

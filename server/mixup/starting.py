@@ -32,6 +32,8 @@ class Recipe:
     resolver_folder: Path | None = None
     device: str = "cpu"
     dtype: str = "float32"
+    fake: bool = False
+    """Of Tenon's stack: with the engine that has no model, to try the suite itself."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self, port: int) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ class Vllm:
         self._recipe = recipe
         self._log = log
         self._inherited = inherited
-        self._port = _free_port()
+        self._port = free_port()
         self._process: EngineProcess | None = None
         self.starts = 0
 
@@ -125,7 +127,7 @@ async def vllm(recipe: Recipe, *, log: Path, inherited: Mapping[str, str]) -> As
         await server.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

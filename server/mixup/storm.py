@@ -84,7 +84,7 @@ async def under_churn(ground: Ground, count: int) -> Finding:
 
 async def long_rounds(ground: Ground, tally: Tally, rounds: int) -> None:
     """As many long answers as there are slots, so that a load must take a slot that is in use."""
-    chosen = await ground.record_long(ground.plan.slots)
+    chosen = await ground.long_ones(ground.plan.slots)
     for _ in range(rounds):
         running = [
             asyncio.create_task(

@@ -52,7 +52,7 @@ async def taken_again(ground: Ground) -> Finding:
     tally = ground.tally("D5")
     if not ground.writes:
         return tally.finding("not_tested", _UNWRITABLE)
-    one, other = (await ground.record_long(2))[:2]
+    one, other = (await ground.long_ones(2))[:2]
     name = await ground.load(one, folder=_own_folder(ground, one, "first"))
     second = _own_folder(ground, other, "second")
     running = [
@@ -88,7 +88,7 @@ async def in_place(ground: Ground) -> Finding:
     tally = ground.tally("D6")
     if not ground.writes or ground.loader.dialect != "vllm":
         return tally.finding("not_applicable", "the server has no replacement in place")
-    one, other = (await ground.record_long(2))[:2]
+    one, other = (await ground.long_ones(2))[:2]
     name = await ground.load(one, folder=_own_folder(ground, one, "before"))
     after = _own_folder(ground, other, "after")
     running = asyncio.create_task(

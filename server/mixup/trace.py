@@ -1,5 +1,6 @@
 """What an answer shows of who gave it: each token, and how likely the next ones were."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -53,4 +54,4 @@ def distance(one: Step, other: Step) -> float:
         return 0.0 if one.token == other.token else float("inf")
     floors = min(one.top.values()), min(other.top.values())
     gaps = [abs(one.top.get(name, floors[0]) - other.top.get(name, floors[1])) for name in names]
-    return sum(gaps) / len(gaps)
+    return math.fsum(gaps) / len(gaps)
