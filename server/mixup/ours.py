@@ -210,7 +210,7 @@ async def _running(ours: Stack, recipe: Recipe, say: Say) -> AsyncIterator[str]:
         fake=recipe.fake,
         tool_call_parser=bases.tool_call_parser(recipe.base),
     )
-    # Not the defaults: another stack that takes one while the engine starts would answer in the router's place.
+    # Not the defaults: another stack that took one while the engine starts would answer as the router.
     ports = stack.Ports(router=free_port(), control=free_port(), agent=free_port(), vllm=free_port())
     running = await asyncio.to_thread(
         lambda: stack.start(
