@@ -27,7 +27,9 @@ def renew(asked: Asked, tables: Tables, now: datetime, tokens: Tokens | None, sa
     if principal.tenant != before.route.tenant:
         raise InvalidApiKey
     route = choose(principal, question.model, headers, tables)
-    target = resolve(route, tables, unit=unit_of(principal, headers, question.user), now=now)
+    unit = unit_of(principal, headers, question.user)
+    same = (route.adapter, route.alias) == (before.route.adapter, before.route.alias)
+    target = resolve(route, tables, unit=unit, now=now, began=asked.began if same else 0)
     if target is before:
         return
     if target.policy.digest != before.policy.digest:
