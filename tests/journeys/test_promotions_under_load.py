@@ -98,7 +98,7 @@ async def _client(stage: Stage, number: int, stop: asyncio.Event) -> None:
     while not stop.is_set():
         conversation = f"c{number}-{turns // 6}" if number % 3 else None
         headers = {"x-conversation-id": conversation} if conversation else {}
-        body = {"model": "assistant", "messages": [{"role": "user", "content": "pay"}]}
+        body: dict[str, Any] = {"model": "assistant", "messages": [{"role": "user", "content": "pay"}]}
         body["stream"] = bool(turns % 2)
         before = stage.world.catalog.alias(NAME).epoch
         response = await stage.house.call(stage.secret, body, headers=headers).done()

@@ -10,11 +10,11 @@ from router.epochs import Epochs, parsed
 from router.errors import DuplicateHeader, EpochInvalid
 from router.headers import Headers
 from router.resolution import Target, resolve
+from router.resolution import choose as choose_route
 from router.tables import Live, compile_tables
 from router.testing import Scene
 from tests.unit.router.driving import House, Response
 from tests.unit.router.test_resolution import BANK, NOW, headers
-from tests.unit.router.test_resolution import choose as choose_route
 
 
 class World:

@@ -135,8 +135,7 @@ def test_whoever_moves_the_alias_meanwhile_is_not_overtaken(busy: tuple[World, D
 def test_another_preparation_ends_the_wait(busy: tuple[World, Digest, Digest]) -> None:
     world, old, new = busy
     third = world.evaluated(seed=3)
-    plan = {2: lambda: world.catalog.prepare(NAME, third, seconds=60, actor="bob")}
-    waiting = Waiting(plan=plan)
+    waiting = Waiting(plan={2: lambda: world.catalog.prepare(NAME, third, seconds=60, actor="bob")})
     with pytest.raises(PromotionNotReady):
         _promote(world, new, waiting.patience(60))
     assert (waiting.pauses, world.catalog.alias(NAME).version) == (2, old)
@@ -159,7 +158,11 @@ def test_only_the_approval_that_moves_the_alias_waits(busy: tuple[World, Digest,
         approve(world.catalog, asked, patience=waiting.patience(3), actor="cem")
     assert world.catalog.proposal(asked.id).approved_by == ("bob",)
     assert world.catalog.alias(NAME).version == old
-    again = Waiting(plan={4: lambda: [_attest(world, new, engine) for engine in ("engine-0", "engine-1")]})
+    plan: dict[int, Callable[[], object]] = {
+        4: lambda: _attest(world, new, "engine-0"),
+        5: lambda: _attest(world, new, "engine-1"),
+    }
+    again = Waiting(plan=plan)
     assert approve(world.catalog, asked, patience=again.patience(3), actor="cem").state == "done"
     assert world.catalog.alias(NAME).version == new
 
