@@ -62,6 +62,8 @@ class Tally:
                 self.refused += 1
             else:
                 self.failed += 1
+                said = f"failed: {reply.status} {reply.code}".strip()
+                self.figures[said] = self.figures.get(said, 0) + 1
             return None
         found = [self.references.judge(seen, weights=weights, prompt=prompt) for seen in reply.traces]
         worst = max(found, key=lambda each: (each.wrong, each.kind == "unclear", each.own))

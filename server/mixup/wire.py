@@ -1,6 +1,7 @@
 """One OpenAI-compatible server over HTTP, as its clients see it. Whatever comes back is to be judged."""
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import aiohttp
 from server.mixup.trace import LOGPROBS, Step, Trace, steps_of
 
 _UNREACHED: Final = 0
+_CODE: Final = re.compile(r"""["']code["']: ?["']([a-z_]{1,64})["']""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,12 @@ class Reply:
     @property
     def answered(self) -> bool:
         return self.status == 200 and bool(self.traces)
+
+    @property
+    def code(self) -> str:
+        """Of an error in OpenAI's envelope, where it has one."""
+        found = _CODE.search(self.text)
+        return found[1] if found else ""
 
     @property
     def gone(self) -> bool:

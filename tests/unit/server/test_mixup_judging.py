@@ -159,6 +159,15 @@ def test_without_an_answer_nothing_is_handled(status: int) -> None:
     assert tally.by_answers(handled="fine", refusing_handles=True).outcome == expected
 
 
+def test_failures_are_told_by_their_codes() -> None:
+    tally = Tally("Q1", known())
+    tally.count(
+        Reply(status=503, text='{"error": {"code": "adapter_not_ready"}}'), weights="one", prompt=PROMPT
+    )
+    tally.count(Reply(status=0, text="TimeoutError"), weights="one", prompt=PROMPT)
+    assert tally.by_answers(handled="").figures == {"failed: 503 adapter_not_ready": 1, "failed: 0": 1}
+
+
 def test_unclear_answers_alone_handle_nothing() -> None:
     tally = Tally("Q1", known(noise=1.0))
     tally.count(answer(ONE), weights="one", prompt=PROMPT)
