@@ -15,7 +15,7 @@ import pytest
 
 from registry.digests import Digest
 from registry.names import engine_name
-from server.engines import cache as cache_module
+from server.engines import folders
 from server.engines.state import AgentState
 from server.testing.fake_model import signature
 from tests.unit.server.engines.bench import QUICK, Bench, cmdline, group_of
@@ -110,18 +110,18 @@ async def test_a_full_disk_holds_the_newcomer_and_leaves_nothing_half_written(
     version = bench.adapter("bank_a", seed=1)
     async with bench.running():
         await ready(bench, version)
-        whole = cache_module.write_new
+        whole = folders.write_new
 
         def full(path: Path, data: bytes) -> None:
             whole(path, data[: len(data) // 2])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(cache_module, "write_new", full)
+        monkeypatch.setattr("server.engines.cache.write_new", full)
         second = bench.adapter("retail_b", seed=2)
         state = await bench.until(lambda state: second in state.not_ready)
         assert "No space left" in state.not_ready[second].text
         assert set(state.ready) == {version}
-        monkeypatch.setattr(cache_module, "write_new", whole)
+        monkeypatch.setattr("server.engines.cache.write_new", whole)
         await ready(bench, second)
         assert not [entry.name for entry in bench.cache.root.iterdir() if entry.name.startswith(".draft")]
 
