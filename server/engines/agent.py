@@ -74,6 +74,7 @@ class Agent:
             log=log.with_name("merge.log"),
             report=self._report,
             done=self._following.news.set,
+            again=self._cadence.merge_again,
         )
         self._cache = cache
         self._around = Surroundings(
@@ -108,6 +109,7 @@ class Agent:
             up=True,
             settled=known is not None and life.settled == known.size,
             merged=boot.weights.merged,
+            waits_for=life.waits_for,
             ready=boot.ready(),
             not_ready=boot.not_ready(),
             retired=boot.retired(),
@@ -178,6 +180,7 @@ class Agent:
         except TenonError as error:
             self._tell("waiting", f"{share.merged.short}: {error.message}")
             return self._spec, base
+        await asyncio.to_thread(self._merges.begin, share.merged)
         return merged_spec(self._spec, share.merged, folder), base
 
     async def _registered_base(self) -> Digest:

@@ -35,5 +35,7 @@ class Cadence:
     quiet: float = 0.3
     """Without any request until a drained engine is stopped: by then routers have heard (their feed is looked
     at every 50 ms) and what they had sent has arrived."""
+    merge_again: float = 60.0
+    """After a merge that failed: it costs a whole base of memory and disk each time."""
     patience: float = 300.0
     """That a fresh boot waits for other engines to serve what this one serves."""

@@ -86,6 +86,8 @@ class Life:
         """While it is up."""
         self.settled: int | None = None
         """Size of the state that was last acted on."""
+        self.waits_for = ""
+        """Why a fresh boot that is needed does not start yet."""
         self._announced: EngineState | None = None
         self._told = False
         self._told_down = False
@@ -278,7 +280,7 @@ class Life:
         if self._seen_up:  # before, the fleet knows nothing of this engine, and so wants nothing of it
             self.settled = state.size
         if (renewal := boot.renewal) is None:
-            self._since = None
+            self._since, self.waits_for = None, ""
             return False
         return await self._may_go(boot, renewal, state)
 
@@ -297,16 +299,17 @@ class Life:
 
     async def _may_go(self, boot: Boot, renewal: Renewal, state: State) -> bool:
         merges, target = self._around.merges, boot.target
-        if target is not None and target != boot.weights.merged:
-            self.doing = "merging"
-            if not merges.ready(target):
-                merges.start(target, state.bases[self._base])
-                return False
+        if target is not None and target != boot.weights.merged and not merges.ready(target):
+            merges.start(target, state.bases[self._base])
+            why_not = merges.why_not(target)
+            self.waits_for = f"{target.short} cannot be merged: {why_not}" if why_not else "the merge"
+            return False
         now = self._now()
         if self._since is None:
             self._since = now
         patient = now - self._since < self._around.cadence.patience
         if not await boot.step_back(renewal, patient=patient):
+            self.waits_for = "other engines, to serve what this one serves"
             return False
         self._tell("recycling", f"{renewal.why}: starting afresh")
         return True

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -21,6 +22,9 @@ from server.engines.spec import RANKS
 from server.engines.state import Event, Report
 
 _DRAFT = ".draft-"
+_SUFFIX = ".merged"
+_KEPT = 2
+"""The one in use and the one before it, as going back is common; each is as large as a whole base."""
 
 
 class Inventory(Document):
@@ -44,8 +48,10 @@ class Merges:
         log: Path,
         report: Report,
         done: Callable[[], None],
+        again: float,
     ) -> None:
-        """``base``: folder of the base's files. ``done``: called whenever a merge ended, well or badly."""
+        """``base``: folder of the base's files. ``done``: called whenever a merge ended, well or badly.
+        ``again``: seconds after which one that failed is tried again."""
         self._cache = cache
         self._control = control
         self._base = base
@@ -54,28 +60,56 @@ class Merges:
         self._log = log
         self._report = report
         self._done = done
+        self._again = again
         self._running: dict[Digest, asyncio.Task[None]] = {}
         self._made: dict[Digest, Path] = {}
+        self._failed: dict[Digest, tuple[float, TenonError]] = {}
+        """When, and why."""
 
     def ready(self, version: Digest) -> bool:
         return version in self._made
 
     def start(self, version: Digest, base: Base) -> None:
-        """In the background, while the engine serves on; harmless when it is under way."""
-        if version not in self._running:
+        """In the background, as the engine serves on; harmless when it is under way or has just failed."""
+        if version not in self._running and self._just_failed(version) is None:
             self._running[version] = asyncio.create_task(self._quietly(version, base))
 
     async def folder(self, version: Digest, base: Base) -> Path:
-        """Made now, or earlier and still what it was. Raises MergeFailed, CacheUnusable, and what the control
-        plane raises."""
+        """Made now, or earlier and still what it was. Raises MergeFailed, CacheUnusable, IntakeRefused, and
+        what the control plane raises; the same again for a while."""
+        if (known := self._just_failed(version)) is not None:
+            raise known
         try:
             folder = await asyncio.to_thread(self._verified, version)
             if folder is None:
                 folder = await self._make(version, base)
         except OSError as error:
-            raise CacheUnusable(f"{version.short} cannot be merged: {error.strerror}") from None
+            failed = CacheUnusable(f"{version.short} cannot be merged: {error.strerror}")
+            self._failed[version] = self._now(), failed
+            raise failed from None
+        except TenonError as error:
+            self._failed[version] = self._now(), error
+            raise
+        self._failed.pop(version, None)
         self._made[version] = folder
         return folder
+
+    def why_not(self, version: Digest) -> str:
+        """Why it could not be merged the last time; empty when nothing is known against it."""
+        known = self._failed.get(version)
+        return "" if known is None else known[1].message
+
+    def begin(self, version: Digest) -> None:
+        """A vLLM starts from it now, and none runs: merges that were used longest ago are removed."""
+        with contextlib.suppress(OSError):
+            os.utime(self._listing(version))
+            listings = sorted(
+                self._cache.root.glob(f"*{_SUFFIX}.json"), key=lambda path: path.stat().st_mtime_ns
+            )
+            for listing in listings[:-_KEPT]:
+                _remove(listing.with_suffix(""))
+                listing.unlink()
+        self._made = {known: folder for known, folder in self._made.items() if folder.exists()}
 
     async def close(self) -> None:
         for task in self._running.values():
@@ -101,8 +135,10 @@ class Merges:
         await asyncio.to_thread(inspect, adapter, base=base, max_rank=RANKS[-1])
         self._report(Event("merging", version.short, version))
         draft = self._cache.root / f"{_DRAFT}{secrets.token_hex(8)}"
+        draft.mkdir(mode=0o700)
+        merged = draft / "base"
         child = EngineProcess(
-            argv=(*self._program, str(self._base), str(adapter), str(draft)),
+            argv=(*self._program, str(self._base), str(adapter), str(merged)),
             environment=self._environment,
             log=self._log,
             grace=1.0,
@@ -111,7 +147,7 @@ class Merges:
             child.start()
             if (status := await child.wait()) != 0:
                 raise MergeFailed(f"merging {version.short} ended with status {status}", log=child.tail())
-            return await asyncio.to_thread(self._keep, version, draft)
+            return await asyncio.to_thread(self._keep, version, merged)
         finally:
             await child.stop()
             await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
@@ -124,10 +160,8 @@ class Merges:
         for name in found.files:
             (draft / name).chmod(0o444)
         listing = self._listing(version)
-        if folder.exists():
-            folder.chmod(0o755)
-            shutil.rmtree(folder)
         listing.unlink(missing_ok=True)
+        _remove(folder)
         write_new(listing, encode(found.model_dump(mode="json")))
         publish(draft, folder)
         return folder
@@ -147,7 +181,22 @@ class Merges:
         return None
 
     def _place(self, version: Digest) -> Path:
-        return self._cache.root / f"{version.hex}.merged"
+        return self._cache.root / f"{version.hex}{_SUFFIX}"
 
     def _listing(self, version: Digest) -> Path:
-        return self._cache.root / f"{version.hex}.merged.json"
+        return self._cache.root / f"{version.hex}{_SUFFIX}.json"
+
+    def _just_failed(self, version: Digest) -> TenonError | None:
+        known = self._failed.get(version)
+        return known[1] if known is not None and self._now() - known[0] < self._again else None
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        folder.chmod(0o755)
+        shutil.rmtree(folder)

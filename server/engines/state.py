@@ -60,6 +60,8 @@ class AgentState:
     """The newest snapshot has been acted on."""
     merged: Digest | None = None
     """The version that is part of the engine's weights."""
+    waits_for: str = ""
+    """Why a fresh boot that is needed does not start yet; it serves on as it is meanwhile."""
     ready: Mapping[Digest, Finding] = field(default_factory=dict)
     """In service: loaded, attested, and the attestation is in the registry's log."""
     not_ready: Mapping[Digest, Why] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class AgentState:
             "engine_version": self.engine_version,
             "up": self.up,
             "merged": self.merged,
+            "waits_for": self.waits_for,
             "ready": {
                 version: {"strength": finding.strength, "distance": finding.own_distance}
                 for version, finding in self.ready.items()

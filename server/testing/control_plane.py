@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from registry.catalog.errors import EngineNeeded, EngineReplaced
@@ -59,6 +60,7 @@ class InMemoryControlPlane:
         self._size = 0
         self._told: dict[Position, Snapshot] = {}
         self._changed = asyncio.Event()
+        self._watching: list[Callable[[], None]] = []
 
     # What tests and demos do to the registry
 
@@ -118,6 +120,10 @@ class InMemoryControlPlane:
     def isolate(self, tenant: str, isolation: Isolation) -> None:
         self._isolations[tenant] = isolation
         self._entry()
+
+    def watch(self, look: Callable[[], None]) -> None:
+        """Call ``look`` after every change from now on."""
+        self._watching.append(look)
 
     def suppose_dead(self, engine: str) -> None:
         """As a control plane that did not hear of the engine's agent for too long."""
@@ -261,6 +267,8 @@ class InMemoryControlPlane:
         self._size += 1
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+        for look in self._watching:
+            look()
 
     def _check(self) -> None:
         if not self.reachable:

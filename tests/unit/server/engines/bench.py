@@ -49,6 +49,7 @@ class Bench:
         self.events: list[Event] = []
         self._changed = asyncio.Event()
         faults = spec.pop("faults", "{}")
+        merge = spec.pop("merge", (sys.executable, "-m", "server.testing.fake_merge"))
         self.spec = EngineSpec(
             **{
                 "engine": "engine-0",
@@ -76,7 +77,7 @@ class Bench:
             log=tmp_path / "vllm.log",
             cadence=cadence,
             report=self._hear,
-            merge=(sys.executable, "-m", "server.testing.fake_merge"),
+            merge=merge,
         )
 
     def adapter(self, name: str, *, seed: int, **options: Any) -> Digest:

@@ -102,7 +102,9 @@ def test_an_engine_that_is_given_to_a_tenant_starts_again_without_the_others() -
     mine, other = VERSIONS[:2]
     given = replace(view(mine, exclusive="bank_a"), tenants={mine: "bank_a", other: "retail_b"})
     assert plan(given, held(mine), ROOM).renewal is None
-    renewal = plan(given, held(mine, other), ROOM).renewal
+    assert plan(given, held(mine, other, slots={mine}), ROOM).renewal is None  # nobody else serves its tenant
+    given = replace(given, elsewhere=frozenset({mine}))
+    renewal = plan(given, held(mine, other, slots={mine}), ROOM).renewal
     assert renewal is not None
     assert "one tenant" in renewal.why
     leaving = replace(given, share=view(mine, other, exclusive="bank_a", leaving=[other]).share)
