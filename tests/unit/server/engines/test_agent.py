@@ -340,7 +340,6 @@ async def test_a_first_start_that_fails_is_told_with_the_log(tmp_path: Path) -> 
 
 async def test_a_port_that_somebody_else_serves_is_refused(tmp_path: Path) -> None:
     first = Bench(tmp_path / "first")
-    (tmp_path / "first").mkdir()
     async with first.running():
         await first.until(lambda state: state.up)
         second = Bench(tmp_path, port=first.spec.port)
