@@ -223,6 +223,11 @@ def inherited_environment(*, storage: bool = False) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in kept or name.startswith(prefixes)}
 
 
+def names_vllm_plugin(name: str) -> bool:
+    """Whether VLLM_PLUGINS names it. vLLM itself takes an unset VLLM_PLUGINS for all that are installed."""
+    return name in os.environ.get("VLLM_PLUGINS", "").split(",")
+
+
 def guard_spec_file() -> Path | None:
     """What the agent tells the guard inside vLLM: ``TENON_GUARD``, set by the agent alone, for its child."""
     named = os.environ.get("TENON_GUARD")

@@ -20,11 +20,20 @@ from server.engines.plugin.reading import NULL, BytesWrong, sealed
 from server.engines.plugin.spec import GuardSpec
 from server.engines.plugin.violations import write
 from server.engines.plugin.watch import Built, Named, Watch
-from server.settings import guard_spec_file
+from server.settings import guard_spec_file, names_vllm_plugin
+
+
+_NAME = "tenon_guard"
 
 
 def install() -> None:
-    """Called by vLLM in each of its processes. Raises EngineUnguarded, and the engine does not start."""
+    """Called by vLLM in each of its processes. Raises EngineUnguarded, and the engine does not start.
+
+    Does nothing unless VLLM_PLUGINS names it: without that variable vLLM calls every plugin that is installed,
+    and a vLLM that nobody meant to guard must start as ever.
+    """
+    if not names_vllm_plugin(_NAME):
+        return
     if not hasattr(os, "memfd_create"):
         raise EngineUnguarded("the guard needs Linux: it hands verified bytes over as sealed memory")
     path = guard_spec_file()

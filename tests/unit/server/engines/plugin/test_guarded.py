@@ -98,12 +98,24 @@ def test_the_spec_is_read_strictly(tmp_path: Path) -> None:
 
 
 def test_without_a_spec_the_engine_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", "another,tenon_guard")
     monkeypatch.delenv("TENON_GUARD", raising=False)
     with pytest.raises(EngineUnguarded, match="TENON_GUARD"):
         install()
     monkeypatch.setenv("TENON_GUARD", str(tmp_path / "none.json"))
     with pytest.raises(EngineUnguarded, match="cannot be read"):
         install()
+
+
+@pytest.mark.parametrize("named", [None, "", "another", "tenon_guard_of_others"])
+def test_a_vllm_that_does_not_name_the_guard_starts_as_ever(
+    monkeypatch: pytest.MonkeyPatch, named: str | None
+) -> None:
+    monkeypatch.delenv("TENON_GUARD", raising=False)
+    monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+    if named is not None:
+        monkeypatch.setenv("VLLM_PLUGINS", named)
+    install()
 
 
 def test_every_expected_hook_has_a_wrapper() -> None:
