@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both set up what they need.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo methods test lint types unit engine chart bench docs clean
+.PHONY: help setup setup-dev demo methods test lint types unit engine chart mixup bench docs clean
 PY := .venv/bin/python
 RUN := .venv/bin
 
@@ -33,6 +33,9 @@ engine: setup-dev ## The tests on a real vLLM
 
 methods: setup-dev ## Train every method on the demo base, measure it, write docs/methods.md (30 min)
 	$(PY) -m bench.methods $(ARGS)
+
+mixup: setup-dev ## Look for mix-ups: ours, bare vLLM, the controls; writes docs/mixup.md (15 min)
+	$(PY) -m bench.mixup $(ARGS)
 
 bench: setup-dev ## Measure; writes bench/results
 	$(PY) -m bench.peers install

@@ -7,7 +7,7 @@ exactly the state at m. Nothing is ever removed except slots, and those of an en
 import gc
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
@@ -27,6 +27,7 @@ from registry.models import (
     Tenant,
     VersionState,
 )
+from registry.promotions import Preparation
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -60,6 +61,8 @@ class Snapshot(Document):
     routings: tuple[Routing, ...] = ()
     """Of the tenants that published one."""
     aliases: tuple[AliasState, ...] = ()
+    preparations: tuple[Preparation, ...] = ()
+    """The newest of each alias, whether it is in force or not."""
     versions: tuple[VersionState, ...] = ()
     engines: tuple[EngineState, ...] = ()
     slots: tuple[Slot, ...] = ()
@@ -84,6 +87,7 @@ class Delta(Document):
     policies: dict[Digest, Policy] = Field(default_factory=dict)
     routings: tuple[Routing, ...] = ()
     aliases: tuple[AliasState, ...] = ()
+    preparations: tuple[Preparation, ...] = ()
     versions: tuple[VersionState, ...] = ()
     """The slots of a revoked one end with it, on every engine."""
     engines: tuple[EngineState, ...] = ()
@@ -164,6 +168,7 @@ class State:
     engines: Mapping[str, EngineState]
     slots: Mapping[str, Mapping[Digest, Slot]]
     """Engine -> version -> slot; engines without slots are not listed."""
+    preparations: Mapping[AliasKey, Preparation] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -182,6 +187,7 @@ class State:
             versions={version.version: version for version in snapshot.versions},
             engines={engine.engine: engine for engine in snapshot.engines},
             slots=_by_engine(snapshot.slots),
+            preparations={alias_key(each): each for each in snapshot.preparations},
         )
 
     def after(self, delta: Delta) -> "State":
@@ -204,6 +210,7 @@ class State:
             versions=_with(self.versions, {version.version: version for version in delta.versions}),
             engines=_with(self.engines, {engine.engine: engine for engine in delta.engines}),
             slots=self._slots_after(delta),
+            preparations=_with(self.preparations, {alias_key(each): each for each in delta.preparations}),
         )
 
     def snapshot(self) -> Snapshot:
@@ -217,6 +224,7 @@ class State:
             policies=dict(sorted(self.policies.items())),
             routings=_in_order(self.routings),
             aliases=_in_order(self.aliases),
+            preparations=_in_order(self.preparations),
             versions=_in_order(self.versions),
             engines=_in_order(self.engines),
             slots=tuple(slot for slots in _in_order(self.slots) for slot in _in_order(slots)),
@@ -245,7 +253,17 @@ def difference(old: Snapshot, new: Snapshot) -> Delta | None:
     None when something was removed that no registry removes: then only the new snapshot tells it.
     """
     before, now = State.of(old), State.of(new)
-    kept = ("tenants", "keys", "bases", "policies", "routings", "aliases", "versions", "engines")
+    kept = (
+        "tenants",
+        "keys",
+        "bases",
+        "policies",
+        "routings",
+        "aliases",
+        "preparations",
+        "versions",
+        "engines",
+    )
     if any(getattr(before, name).keys() - getattr(now, name).keys() for name in kept):
         return None
     engines = sorted({*before.slots, *now.slots})
@@ -260,6 +278,7 @@ def difference(old: Snapshot, new: Snapshot) -> Delta | None:
         policies={key: policy for key, policy in now.policies.items() if before.policies.get(key) != policy},
         routings=_changed(before.routings, now.routings),
         aliases=_changed(before.aliases, now.aliases),
+        preparations=_changed(before.preparations, now.preparations),
         versions=_changed(before.versions, now.versions),
         engines=_changed(before.engines, now.engines),
         slots={
@@ -270,7 +289,7 @@ def difference(old: Snapshot, new: Snapshot) -> Delta | None:
     )
 
 
-def alias_key(alias: AliasState) -> AliasKey:
+def alias_key(alias: AliasState | Preparation) -> AliasKey:
     return alias.tenant, alias.adapter, alias.alias
 
 

@@ -5,12 +5,13 @@ recognised by what it does: the log-probabilities of the first generated token o
 Measurements behind the constants: docs/concepts/attestation.md.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from pydantic import Field
 
-from registry.canonical import Document
+from registry.canonical import Document, later
 from registry.digests import Digest
 from registry.names import Name
 
@@ -21,6 +22,9 @@ TOP_REFERENCE = 64
 
 TopLogprobs: TypeAlias = tuple[tuple[int, float], ...]
 """(token id, natural-log probability), most likely first."""
+
+Rounded: TypeAlias = Literal["bfloat16", "float16"]
+"""The types in which an engine's answer is off by far more than the order of its sums."""
 
 
 class Probe(Document):
@@ -39,6 +43,29 @@ class Fingerprint(Document):
     probes: tuple[Probe, ...] = Field(min_length=1)
     distance_to_base: float
     """Mean over probes of :func:`distance` between ``own`` and ``base``: how recognisable the version is."""
+    noise: dict[Rounded, float] = later({})
+    """How far the same model on the same probes is from ``own`` in that type: measured, where it was."""
+    weak: tuple[Rounded, ...] = later(())
+    """Types in which no probe was found that sets the version apart from its base: attested weakly there."""
+    alike: dict[Rounded, tuple[Digest, ...]] = later({})
+    """Versions of the same adapter that it cannot be told from in that type: there only digests tell."""
+
+    def trusted_noise(self, dtype: str) -> float | None:
+        """None where nothing was measured. Whoever pushes writes this figure, so a large one is not believed:
+        it would make every adapter look like this one."""
+        found = next((value for known, value in self.noise.items() if known == dtype), None)
+        return found if found is not None and 0 < found <= MAX_NOISE else None
+
+    @property
+    def effect(self) -> float:
+        """``distance_to_base`` again from the probes: whoever pushes writes that figure as well."""
+        return distance([probe.own[:TOP_OBSERVED] for probe in self.probes], [p.base for p in self.probes])
+
+
+Strength: TypeAlias = Literal["exact", "ratio", "weak", "failed"]
+"""``exact``: float32, equal to rounding. ``ratio``: own reference nearer than any other by MIN_RATIO.
+``weak``: as near as rounding allows, and so is another reference: it could be either, and only the digest of
+what was loaded says which."""
 
 
 class Nearest(Document):
@@ -63,17 +90,46 @@ class Attestation(Document):
     contract: Digest
     own_distance: float
     nearest: Nearest
-    strength: Literal["exact", "ratio", "failed"]
-    """``exact``: float32, equal to rounding. ``ratio``: own reference nearer than any other by MIN_RATIO."""
+    strength: Strength
     passed: bool
     reason: str
     observed_at: str
+    noise: float | None = later(None)
+    """Of the fingerprint in this dtype, as far as it was used: what a weak finding rests on."""
 
 
 EXACT_F32 = 1e-5
 """Measured: 6.5e-7 for the worst of 42 adapters, float32 server against float32 reference."""
 MIN_RATIO = 3.0
 """The nearest other reference must be this many times farther than the own one (measured: 9.6 and more)."""
+
+
+MIN_SEPARATION = 5.0
+"""References this many times the noise apart can be told from each other: whoever is within 1.25 times the
+noise of one is then at least MIN_RATIO times farther from the other."""
+MAX_NOISES = 3.0
+"""A weakly attested slot is no farther from its reference than this many times the noise."""
+STRAY_NOISES = 10.0
+"""An own distance beyond it is no rounding on any device, however far every other reference is."""
+MAX_NOISE = 0.2
+"""The largest noise that is believed (measured in bfloat16: 0.011 to 0.062 for small bases)."""
+ZERO_EFFECT = 1e-4
+"""Mean |Δ log-probability|. Ten times EXACT_F32: below it no engine tells an adapter from its base."""
+
+
+def apart(one: Fingerprint, other: Fingerprint) -> float | None:
+    """How far two references are from each other on the probes of one kind that both have; None without."""
+    theirs = {(probe.kind, probe.token_ids): probe.own for probe in other.probes}
+    shared = [
+        (probe.own[:TOP_OBSERVED], theirs[probe.kind, probe.token_ids])
+        for probe in one.probes
+        if (probe.kind, probe.token_ids) in theirs
+    ]
+    if not shared:
+        return None
+    ours, references = zip(*shared, strict=True)
+    found = distance(ours, references)
+    return found if math.isfinite(found) else None
 
 
 def distance(observed: Sequence[Sequence[tuple[int, float]]], reference: Sequence[TopLogprobs]) -> float:

@@ -8,22 +8,40 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, NamedTuple
 
 from registry.digests import Digest
-from registry.fingerprint import EXACT_F32, MIN_RATIO, Fingerprint, Nearest, TopLogprobs, distance
+from registry.fingerprint import (
+    EXACT_F32,
+    MAX_NOISES,
+    MIN_RATIO,
+    MIN_SEPARATION,
+    STRAY_NOISES,
+    TOP_OBSERVED,
+    ZERO_EFFECT,
+    Fingerprint,
+    Nearest,
+    Strength,
+    TopLogprobs,
+    distance,
+)
 
 UNMEASURED = sys.float_info.max
 """Stands for a distance that could not be measured: as far as can be, and unlike NaN it can be signed."""
+BASE: Final = "base"
+ADAPTER: Final = "adapter"
+"""What a bare base is compared with: :func:`judge_base`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     own_distance: float
     nearest: Nearest
-    strength: Literal["exact", "ratio", "failed"]
+    strength: Strength
     passed: bool
     reason: str
+    noise: float | None = None
+    """What it was measured against; None in float32 and where no noise is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +50,23 @@ class _Rival:
     distance: float
     own: float
     """Distance to the own reference on the same probes: only these two can be compared."""
+    gap: float
+    """Between the two references, on the same probes: what a perfect engine would show."""
+    noise: float | None = None
+    """What its own fingerprint says: the smaller of two figures counts, so that nobody hides behind a
+    large one."""
 
     @property
     def ratio(self) -> float:
         if self.own == 0:
             return math.inf if self.distance > 0 else 0.0
         return self.distance / self.own
+
+
+class _Row(NamedTuple):
+    seen: TopLogprobs
+    own: TopLogprobs
+    other: TopLogprobs
 
 
 def judge(
@@ -50,71 +79,159 @@ def judge(
     """``observed``: one per probe of ``fingerprint``, in its order. ``siblings``: the other versions that the
     slot could hold instead, without the expected version itself.
 
-    The base is compared on all probes, a sibling on the ``random`` probes that both fingerprints have; one
+    The base is compared on all probes, a sibling on the probes of one kind that both fingerprints have; one
     that shares none is named in the reason. In float32 the own distance must be below EXACT_F32 and every
-    rival's above it; in other types every rival must be MIN_RATIO times farther.
+    rival's above it; in other types every rival must be MIN_RATIO times farther. A rival whose *reference* is
+    too close for that leaves a weak finding, if the own distance is what rounding explains; an adapter
+    without effect is never found at all.
     """
     try:
-        own, rivals, uncompared = _measure(fingerprint, observed, siblings)
+        rivals, uncompared = _rivals(fingerprint, observed, siblings, dtype)
     except ValueError as error:
         return _failed(str(error))
-    figures = [own, *(figure for rival in rivals for figure in (rival.distance, rival.own))]
-    if not all(math.isfinite(figure) for figure in figures):
+    if not rivals[0].gap >= ZERO_EFFECT:
+        return _failed(f"the version is {rivals[0].gap:.3g} from its base: it has no effect to recognise")
+    return _finding(rivals, dtype, fingerprint.trusted_noise(dtype), uncompared)
+
+
+def judge_base(*, fingerprint: Fingerprint, observed: Sequence[TopLogprobs], dtype: str) -> Finding:
+    """Is it the bare base that answered the probes of ``fingerprint``, and not the adapter it is of?
+
+    Any version's fingerprint serves; one that is far from the base says most. By the rules of :func:`judge`,
+    with the two references in each other's place.
+    """
+    try:
+        rows = [_Row(*row) for row in _zipped(observed, [(p.base, p.own) for p in fingerprint.probes])]
+        rival = _rival(ADAPTER, rows)
+    except ValueError as error:
+        return _failed(str(error))
+    return _finding([rival], dtype, fingerprint.trusted_noise(dtype), 0)
+
+
+def plausible(
+    *, dtype: str, own_distance: float, nearest: Nearest, strength: Strength, noise: float | None
+) -> bool:
+    """Whether the figures carry a claim to have passed: a signature proves who says it, not that it makes
+    sense."""
+    if not (0 <= own_distance < math.inf and 0 <= nearest.distance < math.inf):
+        return False
+    if strength == "exact":
+        return dtype == "float32" and own_distance < EXACT_F32 and nearest.distance > own_distance
+    if strength == "ratio":
+        return nearest.distance > own_distance and nearest.distance >= MIN_RATIO * own_distance
+    if strength != "weak":
+        return False
+    if dtype == "float32":
+        return own_distance < EXACT_F32 and nearest.what != BASE
+    believed = noise is not None and own_distance <= MAX_NOISES * noise
+    return believed and own_distance <= MIN_RATIO * nearest.distance
+
+
+def _finding(rivals: Sequence[_Rival], dtype: str, noise: float | None, uncompared: int) -> Finding:
+    if not all(math.isfinite(figure) for each in rivals for figure in (each.distance, each.own, each.gap)):
         return _failed("a log-probability is not a finite number")
     closest = min(rivals, key=lambda rival: rival.distance)
-    nearest = Nearest(what=closest.what, distance=closest.distance)
-    strength, reason = _decide(own, rivals, dtype)
+    strength, reason = _decide(rivals, dtype, noise)
     if uncompared:
-        reason += f"; {uncompared} sibling(s) share no random probe and were not compared"
+        reason += f"; {uncompared} sibling(s) share no probe and were not compared"
     return Finding(
-        own_distance=own, nearest=nearest, strength=strength, passed=strength != "failed", reason=reason
+        own_distance=rivals[0].own,
+        nearest=Nearest(what=closest.what, distance=closest.distance),
+        strength=strength,
+        passed=strength != "failed",
+        reason=reason,
+        noise=noise,
     )
 
 
-def _decide(
-    own: float, rivals: Sequence[_Rival], dtype: str
-) -> tuple[Literal["exact", "ratio", "failed"], str]:
+def _decide(rivals: Sequence[_Rival], dtype: str, noise: float | None) -> tuple[Strength, str]:
     close = min(rivals, key=lambda rival: rival.ratio)
+    own = rivals[0].own
     figures = f"own distance {own:.3g}, {close.what} at {close.distance:.3g}"
     if dtype == "float32":
-        if own >= EXACT_F32:
-            return "failed", f"{figures}: float32 must be within {EXACT_F32:g} of the reference"
-        if any(rival.distance <= rival.own or rival.distance < EXACT_F32 for rival in rivals):
-            return "failed", f"{figures}: the two cannot be told apart"
-        return "exact", f"{figures}: equal to rounding"
+        return _exact(rivals, figures)
     if dtype not in ("bfloat16", "float16"):
         return "failed", f"{figures}: no rule for the type {dtype[:40]!r}"
-    if close.ratio < MIN_RATIO:
-        return "failed", f"{figures}: only {close.ratio:.3g} times farther, {MIN_RATIO:g} needed"
-    return "ratio", f"{figures}: {close.ratio:.3g} times farther"
+    if noise is not None and own > STRAY_NOISES * noise:
+        return "failed", f"{figures}: rounding explains {noise:.3g}, and this is neither"
+    if close.ratio >= MIN_RATIO:
+        return "ratio", f"{figures}: {close.ratio:.3g} times farther"
+    unclear = [rival for rival in rivals if rival.ratio < MIN_RATIO]
+    if noise is not None and all(_excused(rival, noise) for rival in unclear):
+        names = ", ".join(rival.what for rival in unclear)
+        return "weak", f"{figures}: within the noise of {noise:.3g}, indistinguishable from {names}"
+    return "failed", f"{figures}: only {close.ratio:.3g} times farther, {MIN_RATIO:g} needed"
 
 
-def _measure(
-    fingerprint: Fingerprint, observed: Sequence[TopLogprobs], siblings: Mapping[Digest, Fingerprint]
-) -> tuple[float, list[_Rival], int]:
-    """(own distance, rivals with the base first, siblings without a common probe)."""
-    if not _all_finite(
-        [*observed, *(refs for probe in fingerprint.probes for refs in (probe.own, probe.base))]
-    ):
-        raise ValueError("a log-probability is not a finite number")
-    own = distance(observed, [probe.own for probe in fingerprint.probes])
-    rivals = [_Rival("base", distance(observed, [probe.base for probe in fingerprint.probes]), own)]
+def _exact(rivals: Sequence[_Rival], figures: str) -> tuple[Strength, str]:
+    if any(rival.own >= EXACT_F32 for rival in rivals):
+        return "failed", f"{figures}: float32 must be within {EXACT_F32:g} of the reference"
+    same = [rival for rival in rivals if rival.distance <= rival.own or rival.distance < EXACT_F32]
+    # Two references that far apart cannot both be within EXACT_F32 of one answer.
+    if any(rival.what in (BASE, ADAPTER) or rival.gap >= 2 * EXACT_F32 for rival in same):
+        return "failed", f"{figures}: the two cannot be told apart"
+    if same:
+        return "weak", f"{figures}: equal to rounding, indistinguishable from {same[0].what}"
+    return "exact", f"{figures}: equal to rounding"
+
+
+def _excused(rival: _Rival, noise: float) -> bool:
+    """Too close to tell by behaviour; and neither is the answer farther off than rounding makes it, nor does
+    it look like the rival."""
+    common = noise if rival.noise is None else min(noise, rival.noise)
+    return (
+        rival.gap < MIN_SEPARATION * common
+        and rival.own <= MAX_NOISES * noise
+        and rival.own <= MIN_RATIO * rival.distance
+    )
+
+
+def _rivals(
+    fingerprint: Fingerprint,
+    observed: Sequence[TopLogprobs],
+    siblings: Mapping[Digest, Fingerprint],
+    dtype: str,
+) -> tuple[list[_Rival], int]:
+    """(rivals with the base first, siblings without a common probe)."""
+    rows = _zipped(observed, [(probe.own, probe.base) for probe in fingerprint.probes])
+    rivals = [_rival(BASE, rows)]
     uncompared = 0
     for version, sibling in sorted(siblings.items()):
-        theirs = {probe.token_ids: probe.own for probe in sibling.probes if probe.kind == "random"}
+        theirs = {(probe.kind, probe.token_ids): probe.own for probe in sibling.probes}
         shared = [
-            (seen, probe.own, theirs[probe.token_ids])
-            for seen, probe in zip(observed, fingerprint.probes, strict=True)
-            if probe.kind == "random" and probe.token_ids in theirs
+            _Row(row.seen, row.own, theirs[probe.kind, probe.token_ids])
+            for row, probe in zip(rows, fingerprint.probes, strict=True)
+            if (probe.kind, probe.token_ids) in theirs
         ]
         if not shared:
             uncompared += 1
             continue
-        seen, ours, other = zip(*shared, strict=True)
-        if not _all_finite(other):
+        if not _all_finite([row.other for row in shared]):
             raise ValueError(f"the fingerprint of {version} holds a number that is not finite")
-        rivals.append(_Rival(version, distance(seen, other), distance(seen, ours)))
-    return own, rivals, uncompared
+        rivals.append(_rival(version, shared, noise=sibling.trusted_noise(dtype)))
+    return rivals, uncompared
+
+
+def _zipped(
+    observed: Sequence[TopLogprobs], references: Sequence[tuple[TopLogprobs, TopLogprobs]]
+) -> list[_Row]:
+    if len(observed) != len(references):
+        raise ValueError(f"{len(observed)} observed probes, {len(references)} in the reference")
+    rows = [_Row(seen, *pair) for seen, pair in zip(observed, references, strict=True)]
+    if not _all_finite([table for row in rows for table in row]):
+        raise ValueError("a log-probability is not a finite number")
+    return rows
+
+
+def _rival(what: str, rows: Sequence[_Row], *, noise: float | None = None) -> _Rival:
+    seen, own, other = zip(*rows, strict=True) if rows else ((), (), ())
+    return _Rival(
+        what,
+        distance=distance(seen, other),
+        own=distance(seen, own),
+        gap=distance([table[:TOP_OBSERVED] for table in own], other),
+        noise=noise,
+    )
 
 
 def _all_finite(tables: Sequence[TopLogprobs]) -> bool:
@@ -124,7 +241,7 @@ def _all_finite(tables: Sequence[TopLogprobs]) -> bool:
 def _failed(reason: str) -> Finding:
     return Finding(
         own_distance=UNMEASURED,
-        nearest=Nearest(what="base", distance=UNMEASURED),
+        nearest=Nearest(what=BASE, distance=UNMEASURED),
         strength="failed",
         passed=False,
         reason=reason,

@@ -34,12 +34,45 @@ class Quota(Document):
     so that quotas of before keep theirs."""
 
 
+class Level(StrEnum):
+    """How much of an engine a tenant has to itself, from least to most."""
+
+    SHARED = "shared"
+    """Its versions share engines, and their device slots, with other tenants'."""
+    PINNED = "pinned"
+    """On shared engines, but a device slot is kept free for each of its versions."""
+    DEDICATED = "dedicated"
+    """Engines that hold nobody else's adapters."""
+    MERGED = "merged"
+    """Engines whose weights are the base with the version merged in: no adapter is applied at all."""
+
+
+class Isolation(Document):
+    """Where a tenant's versions live. Its API stays the same on every level, and while it moves."""
+
+    level: Level = Level.SHARED
+    engines: tuple[Name, ...] = Field(default=(), max_length=64)
+    """Those given to the tenant: they serve nobody else. Empty below ``dedicated``, and where a tenant itself
+    looks: it is told its level only."""
+    replicas: int = Field(default=2, ge=1, le=64)
+    """On how many engines each version is wanted; fewer when there are fewer."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.engines and self.level not in (Level.DEDICATED, Level.MERGED):
+            raise ValueError("a tenant has engines of its own when it is dedicated or merged, and only then")
+        if len(set(self.engines)) != len(self.engines):
+            raise ValueError("an engine is named twice")
+        return self
+
+
 class Tenant(Document):
     id: Name
     display_name: str = Field(min_length=1, max_length=200)
     suspended: bool = False
     """Nothing of the tenant is served and none of its keys opens anything; nothing is deleted."""
     quota: Quota = Quota()
+    isolation: Isolation = later(Isolation())
 
 
 class Key(Document):
@@ -223,6 +256,15 @@ class Canary(Document):
         return round(self.percent * 100)
 
 
+class Former(Document):
+    """What an alias showed everybody before: it stays loaded, for the way back and for conversations that
+    began with it."""
+
+    version: Digest
+    epoch: int = Field(ge=1)
+    """The last one of the alias in which it was the stable version."""
+
+
 class AliasState(Document):
     """Where an alias points now. ``epoch`` counts its moves; a move names the epoch it saw.
 
@@ -242,6 +284,8 @@ class AliasState(Document):
     """Versions that get copies of requests and never answer anybody."""
     expires_at: str | None = Field(default=None, max_length=40)
     """RFC 3339 UTC; from then on the alias points nowhere."""
+    former: Former | None = later(None)
+    """None when there was none, and after a roll back: what was rolled back from answers nobody any more."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -264,6 +308,8 @@ class VersionState(Document):
     base: Digest
     rank: int = Field(ge=1)
     revoked: bool = False
+    fingerprint: Digest | None = later(None)
+    """The blob with the fingerprint of a version whose manifest has none, once a trainer signed one."""
 
 
 class EngineState(Document):
@@ -276,7 +322,16 @@ class EngineState(Document):
     engine_version: str
     dtype: Literal["float32", "bfloat16", "float16"]
     max_loras: int = Field(ge=1)
+    """Device slots: how many adapters it works on at a time."""
     up: bool = True
+    names: int | None = later(None, ge=1)
+    """How many versions it holds ready at a time; None: as many as device slots."""
+    max_rank: int | None = later(None, ge=1)
+    """The largest LoRA rank that it takes; None: not told."""
+    merged: Digest | None = later(None)
+    """The version whose weights are part of this engine's: it answers as that one and as nothing else."""
+    guarded: bool = later(default=False)
+    """Whether the guard inside vLLM watches every step (docs/concepts/guard.md)."""
 
 
 class Slot(Document):
@@ -287,6 +342,14 @@ class Slot(Document):
     version: Digest
     attestation: Digest
     """Of the signed attestation in the log."""
+
+
+class Withdrawal(Document):
+    """What a boot of an engine stops serving, because others do."""
+
+    engine: Name
+    boot: str = Field(min_length=8, max_length=64)
+    versions: tuple[Digest, ...] = Field(min_length=1, max_length=4096)
 
 
 class PublicKey(Document):

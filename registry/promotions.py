@@ -43,6 +43,45 @@ def weaker(one: Protection, other: Protection) -> bool:
     return one.approvals < other.approvals or (other.release_signature and not one.release_signature)
 
 
+class Preparation(Document):
+    """The first half of a promotion: engines load and attest a version before anybody is answered by it.
+
+    It is in force until the alias moves (its epoch is then above ``epoch``) or ``until`` passes.
+    """
+
+    tenant: Name
+    adapter: Name
+    alias: Name
+    version: Digest
+    epoch: int = Field(ge=0)
+    """The alias's when it was prepared; 0: there is no alias yet."""
+    until: str = Field(max_length=40)
+    """RFC 3339 UTC."""
+
+
+def in_force(preparation: Preparation, *, epoch: int, now: str) -> bool:
+    """``epoch``: the alias's now, 0 when there is none; ``now`` as :func:`registry.clock.stamp` spells it."""
+    return epoch <= preparation.epoch and now < preparation.until
+
+
+class Readiness(Document):
+    """Whether everybody could be answered by a version the moment an alias moves to it."""
+
+    version: Digest
+    ready: bool
+    """Also where no engine of its base is up: then nobody waits for a load."""
+    engines: int = Field(ge=0)
+    """Of its base, that are up."""
+    wanted: int = Field(ge=0)
+    """Of these, those that are to hold it."""
+    attested: int = Field(ge=0)
+    """Of the wanted, those that were seen to behave as it."""
+    prepared_until: str | None = Field(default=None, max_length=40)
+    """None: no preparation of it is in force, so no engine loads it for this alias."""
+    waits_for: dict[Name, bool] | None = None
+    """Wanted engine -> attested on it; None for whoever may not know the engines by name."""
+
+
 class Proposal(Document):
     """A promotion that waits for approval. Its gate passed when it was proposed, and is asked again."""
 

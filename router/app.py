@@ -22,6 +22,7 @@ from router.admission import Admission, Alone, CountExchange, Hours, Patience, Q
 from router.auth import authenticate
 from router.circuit import Circuits
 from router.entropy import Entropy
+from router.epochs import Epochs
 from router.errors import InvalidApiKey, ModelNotFound, PathNotFound, ReceiptNotFound, RouterError
 from router.exchange import Exchange, Message, RawHeaders, Receive, Send
 from router.feed import Feed
@@ -333,6 +334,7 @@ def create_app(
             entropy=entropy,
             limits=shadows,
         ),
+        epochs=Epochs(ticks),
         retainer=Retainer.beside(
             records_dir / writer,
             retention_key,

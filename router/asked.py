@@ -9,6 +9,7 @@ from registry import canonical
 from registry.digests import Digest
 from registry.models import Route
 from router.admission import FREE, Ticket, most
+from router.epochs import HEADER, epoch_of
 from router.errors import EngineRejectedRequest, RouterError
 from router.exchange import Exchange, RawHeaders
 from router.metering import Usage
@@ -42,6 +43,10 @@ class Asked:
     streamed: Streamed | None = None
     whole: Rewritten | None = None
     question: Question = field(init=False)
+    began: int = 0
+    """The epoch that its conversation is in; 0: none that counts."""
+    conversation: bool = False
+    """Whether it names one."""
     target: Target = field(init=False)
     """Of the newest look at the rules, and the order made of it."""
     order: Order = field(init=False)
@@ -76,6 +81,8 @@ class Asked:
             if trace.version is not None and trace.engine is not None:
                 found.append((b"x-tenon-version", trace.version.encode("ascii")))
                 found.append((b"x-tenon-engine", trace.engine.encode("ascii")))
+                if self.conversation:
+                    found.append((HEADER, b"%d" % epoch_of(self.target)))
             return found
         if error.status == 401:
             found.append((b"www-authenticate", b"Bearer"))

@@ -84,6 +84,11 @@ class DuplicateHeader(RouterError):
     hint = "send each metadata header once: proxies disagree about which one counts"
 
 
+class EpochInvalid(RouterError):
+    code, status = "epoch_invalid", 400
+    hint = "send the header x-tenon-epoch back as the last answer of the conversation had it, or leave it out"
+
+
 class UnsupportedParameter(RouterError):
     code, status = "unsupported_parameter", 400
     hint = "docs/reference/http.md lists the fields that are passed on"

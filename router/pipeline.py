@@ -15,6 +15,7 @@ from router.admission import Admission, Queue, cost
 from router.asked import Asked
 from router.auth import authenticate, may_ask
 from router.drain import Drain
+from router.epochs import Epochs, names_conversation
 from router.errors import (
     ClientGone,
     EngineAnswered,
@@ -74,6 +75,7 @@ class Pipeline:
     entropy: Callable[[int], bytes]
     finished: Callable[[Trace, Moments], None]
     shadows: Shadows
+    epochs: Epochs
     spans: Spans | None = None
     drain: Drain = field(default_factory=Drain)
     tokens: Tokens | None = None
@@ -126,7 +128,12 @@ class Pipeline:
         chosen = choose(principal, question.model, exchange.headers, tables)
         asked.note_route(question, chosen)
         unit = unit_of(principal, exchange.headers, question.user)
-        asked.target = target = resolve(chosen, tables, unit=unit, now=now)
+        if names_conversation(unit):
+            asked.conversation = True
+            asked.began = self.epochs.began(
+                chosen.tenant, chosen.adapter, chosen.alias, unit, exchange.headers
+            )
+        asked.target = target = resolve(chosen, tables, unit=unit, now=now, began=asked.began)
         asked.ruled = True
         if target.policy.retention is not Retention.DIGESTS:
             await self._retain(asked, target, body)
@@ -143,6 +150,8 @@ class Pipeline:
             ask = self._satisfying if order.policy.retries else self._forward
             end = await ask(asked, affinity)
         asked.settle()
+        if asked.conversation:
+            self.epochs.answered(unit, asked.target)
         trace.status = 200
         if asked.kept is not None:
             await self._keep(asked, asked.kept)

@@ -79,7 +79,7 @@ def after(known: Places, before: State, now: State, delta: Delta) -> Places:
 
 def usable(home: EngineState) -> bool:
     """Whether its address is one that can be asked over HTTP."""
-    return home.url.startswith(("http://", "https://"))
+    return home.url.startswith(("http://", "https://", "http+unix://%2F"))
 
 
 def _held(version: VersionState, places: list[Place]) -> Held:

@@ -70,13 +70,14 @@ def unit_of(principal: Principal, headers: Headers, user: str | None) -> str:
     return f"user {user}" if user else f"key {principal.line}"
 
 
-def resolve(route: Route, tables: Tables, *, unit: str, now: datetime) -> Target:
-    """The policy of the route and the version behind its alias.
+def resolve(route: Route, tables: Tables, *, unit: str, now: datetime, began: int = 0) -> Target:
+    """The policy of the route and the version behind its alias. ``began``: the epoch that the conversation is
+    in (``router.epochs``); 0: none that counts.
 
     Raises RouteUnusable, AliasExpired, AdapterNotReady.
     """
     known: Target | None = tables.targets.get(id(route))
-    if known is not None and known.route is route:
+    if known is not None and known.route is route and not began:
         return known
     lazy = tables.policies.get(route.policy)
     # A route whose policy is missing or broken stays one: a less specific route must not take over.
@@ -88,6 +89,9 @@ def resolve(route: Route, tables: Tables, *, unit: str, now: datetime) -> Target
         raise AdapterNotReady
     if alias.expires_at is not None and passed(alias.expires_at, now):
         raise AliasExpired
+    if began and (kept := _kept(alias, tables, began)) is not None:
+        shadows = tuple(shadow for shadow in _shadows(alias, tables) if shadow.version != kept.version)
+        return Target(route, policy, kept, shadows)
     target = Target(route, policy, _live(alias, tables, unit), _shadows(alias, tables))
     if not alias.canaries and alias.expires_at is None:  # then it depends on the tables alone
         tables.targets[id(route)] = target
@@ -105,6 +109,15 @@ def _live(alias: AliasState, tables: Tables, unit: str) -> Live:
     if held is None:
         raise AdapterNotReady
     return Live(version, alias.epoch, held.engine_name, held.places, version != alias.version)
+
+
+def _kept(alias: AliasState, tables: Tables, began: int) -> Live | None:
+    """What a conversation began with: the former version, in the epoch in which it last was everybody's."""
+    former = alias.former
+    if former is None or began > former.epoch:
+        return None
+    held = _held(alias, former.version, tables)
+    return None if held is None else Live(former.version, former.epoch, held.engine_name, held.places)
 
 
 def _shadows(alias: AliasState, tables: Tables) -> tuple[Live, ...]:

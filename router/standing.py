@@ -27,8 +27,11 @@ def look_again(
     tables: Tables,
     now: datetime,
     tokens: Tokens | None,
+    *,
+    began: int = 0,
 ) -> Target:
-    """What a request that was resolved to ``before`` is answered by as the rules are now.
+    """What a request that was resolved to ``before`` is answered by as the rules are now. ``began``: see
+    :func:`router.resolution.resolve`.
 
     Raises what the steps up to ``resolve`` raise, and RouterNotReady when the policy is another one: what was
     reserved and what is kept of the request were settled by the old one.
@@ -38,7 +41,9 @@ def look_again(
     if principal.tenant != before.route.tenant:
         raise InvalidApiKey
     route = choose(principal, question.model, headers, tables)
-    target = resolve(route, tables, unit=unit_of(principal, headers, question.user), now=now)
+    unit = unit_of(principal, headers, question.user)
+    same = (route.adapter, route.alias) == (before.route.adapter, before.route.alias)
+    target = resolve(route, tables, unit=unit, now=now, began=began if same else 0)
     if target.policy.digest != before.policy.digest:
         raise RouterNotReady("the policy of the route was changed while the request waited")
     return target
@@ -47,7 +52,7 @@ def look_again(
 def renew(asked: "Asked", tables: Tables, now: datetime, tokens: Tokens | None, salt_secret: bytes) -> None:
     """Its target and its order, as the rules are now. Raises what :func:`look_again` raises."""
     question, before = asked.question, asked.target
-    target = look_again(asked.exchange.headers, question, before, tables, now, tokens)
+    target = look_again(asked.exchange.headers, question, before, tables, now, tokens, began=asked.began)
     if target is before:
         return
     asked.note_route(question, target.route)

@@ -112,3 +112,8 @@ class NotLoggedIn(Refused):
 class SourceNotFound(InvalidInput):
     code = "source_not_found"
     hint = "give a PEFT folder, a .zip or .tar.gz of one, or a hub name: org/name or org/name@revision"
+
+
+class ReferenceFailed(InvalidInput):
+    code, status = "reference_failed", 422
+    hint = "try again with more time (--limit) on a machine with more memory, or look at the adapter"

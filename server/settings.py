@@ -76,6 +76,9 @@ class ControlSettings(RoleSettings, StorageSettings, IdentitySettings):
     """``tenon serve control``: the registry over HTTP."""
 
     control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")
+    engine_silence: float = Field(
+        30.0, ge=0, description="Seconds without a word of its agent until an engine counts as down; 0: never"
+    )
     workspace: Path = Field(description="Folder with the registry's database, blobs and keys")
 
 
@@ -132,6 +135,9 @@ class EngineSettings(RoleSettings):
     agent_port: int = Field(8410, ge=0, le=65535, description="Port of the agent's health and metrics")
     vllm_port: int = Field(8411, ge=1, le=65535, description="Port of the vLLM child")
     vllm_host: str = Field("127.0.0.1", description="Address the vLLM child listens on")
+    vllm_socket: Path | None = Field(
+        None, description="Unix socket of the vLLM child, instead of host and port; for routers beside it"
+    )
     engine_url: str | None = Field(
         None, description="URL under which routers reach vLLM; default from host and port"
     )
@@ -155,6 +161,12 @@ class EngineSettings(RoleSettings):
         description="vLLM's parser of the base's tool calls, such as `hermes`; else no `tool_choice` auto",
     )
     heartbeat: float = Field(30.0, gt=0, description="Seconds between attestations of what is resident")
+    engine_drain: float = Field(
+        30.0, ge=0, description="Seconds that requests under way get to finish before vLLM is stopped"
+    )
+    allow_uncertified_engine: bool = Field(
+        default=False, description="Run a vLLM that `tenon mixup` has not been run against on this device"
+    )
     fake_engine: bool = Field(default=False, description="Tests only: the fake vLLM")
 
 
@@ -209,6 +221,17 @@ def inherited_environment(*, storage: bool = False) -> dict[str, str]:
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV")
     prefixes = ("HF_", "CUDA_", "NVIDIA_", "NCCL_", "XDG_", "SSL_", "OMP_", *(("AWS_",) if storage else ()))
     return {name: value for name, value in os.environ.items() if name in kept or name.startswith(prefixes)}
+
+
+def names_vllm_plugin(name: str) -> bool:
+    """Whether VLLM_PLUGINS names it. vLLM itself takes an unset VLLM_PLUGINS for all that are installed."""
+    return name in os.environ.get("VLLM_PLUGINS", "").split(",")
+
+
+def guard_spec_file() -> Path | None:
+    """What the agent tells the guard inside vLLM: ``TENON_GUARD``, set by the agent alone, for its child."""
+    named = os.environ.get("TENON_GUARD")
+    return Path(named) if named else None
 
 
 class ClientSettings(BaseSettings):

@@ -8,6 +8,7 @@ from registry.catalog import moves, protections
 from registry.catalog.change import Change
 from registry.catalog.errors import ApprovalRequired, NothingToRollBack, ShadowInvalid
 from registry.catalog.moves import Move, subject
+from registry.catalog.preparations import require
 from registry.catalog.projection import ALIAS_MOVED, PROMOTION_VOIDED
 from registry.digests import Digest
 from registry.errors import AliasMoved, AliasNotFound
@@ -15,6 +16,7 @@ from registry.evidence import Verdict
 from registry.log.entries import Entry
 from registry.models import AliasState, Canary
 from registry.names import AdapterName, Ref
+from registry.promotions import Readiness
 from registry.store.tables.versions import StoredVersion
 from registry.store.transaction import Transaction
 
@@ -43,11 +45,11 @@ class AliasMove:
     """The one that was approved."""
 
 
-def promote(change: Change, move: Move) -> Verdict:
+def promote(change: Change, move: Move, *, readiness: Readiness | None = None) -> Verdict:
     """Raises VersionNotFound, VersionRevoked, VersionUnfingerprinted, AliasMoved, AliasNotFound (a canary
     beside nothing), CanaryInvalid, ExpiryInvalid, ApprovalRequired, ReleaseSignatureRequired,
     SignatureInvalid, GateRefused (with the verdict in its facts); nothing has moved then. Promoting what the
-    alias already shows changes nothing.
+    alias already shows changes nothing. With ``readiness``, PromotionNotReady too.
     """
     ready = moves.check(change, move)
     needed = protections.needed(change.rows, move.name.tenant, move.alias).approvals
@@ -56,13 +58,21 @@ def promote(change: Change, move: Move) -> Verdict:
             f"{Ref(move.name, alias=move.alias)} moves only with {needed} approval{'s' * (needed > 1)}",
             approvals=needed,
         )
-    carry_out(change, move, ready)
+    carry_out(change, move, ready, readiness=readiness)
     return ready.verdict
 
 
-def carry_out(change: Change, move: Move, ready: moves.Ready, *, proposal: str | None = None) -> None:
+def carry_out(
+    change: Change,
+    move: Move,
+    ready: moves.Ready,
+    *,
+    proposal: str | None = None,
+    readiness: Readiness | None = None,
+) -> None:
     if ready.now is not None and ready.wanted.model_copy(update={"epoch": ready.now.epoch}) == ready.now:
         return
+    require(Ref(move.name, alias=move.alias), readiness)
     said: dict[str, Any] = {
         "verdict": ready.verdict.identity(),
         "verdict_body": ready.verdict.model_dump(mode="json"),
@@ -113,7 +123,9 @@ def roll_back(change: Change, name: AdapterName, *, alias: str, expect_epoch: in
     top = next(ladder, None)
     if now.canaries and top is not None:
         _, said = top
-        return _write(change, _next(now, canaries=()), now=now, cause="rollback", said=said)
+        ended = {canary.version for canary in now.canaries}
+        former = None if now.former is not None and now.former.version in ended else now.former
+        return _write(change, _next(now, canaries=(), former=former), now=now, cause="rollback", said=said)
     for state, said in ladder:
         found = change.rows.versions.get(state.version)
         if (
@@ -123,18 +135,22 @@ def roll_back(change: Change, name: AdapterName, *, alias: str, expect_epoch: in
             and not moves.expired(state, change.now)
         ):
             shadows = tuple(version for version in now.shadows if version != state.version)
-            wanted = _next(now, version=state.version, expires_at=state.expires_at, shadows=shadows)
+            wanted = _next(
+                now, version=state.version, expires_at=state.expires_at, shadows=shadows, former=None
+            )
             return _write(change, wanted, now=now, cause="rollback", said=said)
     raise NothingToRollBack(f"{name}:{alias} shows no earlier version that could be served")
 
 
 def take_out(change: Change, version: StoredVersion) -> None:
-    """A revoked version ends as canary and as shadow. As stable version it stays: nothing answers for it."""
+    """A revoked version ends as canary, as shadow and as the former one. As stable version it stays: nothing
+    answers for it."""
     for now in change.rows.aliases.of(version.name):
         canaries = tuple(canary for canary in now.canaries if canary.version != version.digest)
         shadows = tuple(shadow for shadow in now.shadows if shadow != version.digest)
-        if (canaries, shadows) != (now.canaries, now.shadows):
-            wanted = _next(now, canaries=canaries, shadows=shadows)
+        former = None if now.former is not None and now.former.version == version.digest else now.former
+        if (canaries, shadows, former) != (now.canaries, now.shadows, now.former):
+            wanted = _next(now, canaries=canaries, shadows=shadows, former=former)
             _write(change, wanted, now=now, cause="revocation", said={})
     for proposal in change.rows.proposals.open(version.name):
         if proposal.version == version.digest:

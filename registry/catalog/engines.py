@@ -2,12 +2,20 @@
 
 from registry.catalog import versions
 from registry.catalog.change import Change
-from registry.catalog.errors import AttestationInvalid, EngineNotFound, EngineReplaced
-from registry.catalog.projection import ENGINE_ANNOUNCED, ENGINE_ATTESTED, attestation_id, signed_payload
+from registry.catalog.errors import AttestationInvalid, EngineNeeded, EngineNotFound, EngineReplaced
+from registry.catalog.isolation import slot_rules
+from registry.catalog.projection import (
+    ENGINE_ANNOUNCED,
+    ENGINE_ATTESTED,
+    ENGINE_WITHDREW,
+    attestation_id,
+    signed_payload,
+)
 from registry.digests import Digest
 from registry.errors import BaseNotFound, VersionRevoked
-from registry.fingerprint import EXACT_F32, MIN_RATIO, Attestation
-from registry.models import EngineState
+from registry.fingerprint import Attestation
+from registry.judgement import plausible
+from registry.models import EngineState, Withdrawal
 from registry.signing.envelope import Envelope
 from registry.signing.types import ATTESTATION
 from registry.store.tables.versions import StoredVersion
@@ -55,8 +63,52 @@ def attest(change: Change, envelope: Envelope) -> Digest:
         raise AttestationInvalid("; ".join(faults), faults=tuple(faults))
     digest = attestation_id(envelope)
     if not change.rows.log.about(ENGINE_ATTESTED, digest):
-        change.write(ENGINE_ATTESTED, digest, {"envelope": envelope.model_dump(mode="json")})
+        said = {"envelope": envelope.model_dump(mode="json")} | _ruled(change, found, stored)
+        change.write(ENGINE_ATTESTED, digest, said)
     return digest
+
+
+def _ruled(change: Change, found: Attestation, stored: StoredVersion) -> dict[str, object]:
+    """What its tenant's isolation makes of the finding: that it is no slot, or ends slots elsewhere."""
+    rules = slot_rules(change.rows, found.version, stored.name.tenant, found.base)
+    engine = change.rows.engines.get(found.engine)
+    if rules is None or engine is None or not found.passed:
+        return {}
+    homes = {home.engine: home for home in change.rows.engines.all() if home.up}
+    holders = {
+        slot.engine: homes[slot.engine]
+        for slot in change.rows.engines.slots(found.version)
+        if slot.engine in homes and homes[slot.engine].boot == slot.boot
+    }
+    if found.engine not in holders and not rules.admits(engine, holders.values()):
+        return {"slot": False}
+    ended = sorted(rules.ended({**holders, found.engine: engine}.values()))
+    return {"ended": [[name, str(found.version)] for name in ended]} if ended else {}
+
+
+def withdraw(change: Change, said: Withdrawal) -> None:
+    """End slots of versions that others serve. What is not listed here any more is passed over.
+
+    Within one transaction, so that of two engines that each count on the other only one can go. Raises
+    EngineNotFound; EngineReplaced; EngineNeeded when some version has no slot on another engine that is up.
+    """
+    engine = change.rows.engines.get(said.engine)
+    if engine is None:
+        raise EngineNotFound(f"no engine {said.engine} was announced")
+    if engine.boot != said.boot or not engine.up:
+        raise EngineReplaced(f"this boot of {said.engine} is not the one that is up")
+    slots = change.rows.engines.slots()
+    held = {slot.version for slot in slots if slot.engine == said.engine}
+    boots = {each.engine: each.boot for each in change.rows.engines.all() if each.up}
+    elsewhere = {
+        slot.version for slot in slots if slot.engine != said.engine and boots.get(slot.engine) == slot.boot
+    }
+    ending = tuple(sorted(held.intersection(said.versions)))
+    if missing := [version for version in ending if version not in elsewhere]:
+        raise EngineNeeded(f"{len(missing)} versions have no other engine", versions=tuple(missing))
+    if ending:
+        document = said.model_copy(update={"versions": ending})
+        change.write(ENGINE_WITHDREW, _subject(engine), {"withdrawal": document.model_dump(mode="json")})
 
 
 def _faults(found: Attestation, engine: EngineState, stored: StoredVersion) -> list[str]:
@@ -66,24 +118,21 @@ def _faults(found: Attestation, engine: EngineState, stored: StoredVersion) -> l
         faults.append("the engine's base, the version's and the attestation's differ")
     if (found.dtype, found.engine_version) != (engine.dtype, engine.engine_version):
         faults.append("the engine announced another dtype or version of vLLM")
-    if manifest.fingerprint is None or found.fingerprint != manifest.fingerprint.digest:
+    if stored.fingerprint is None or found.fingerprint != stored.fingerprint:
         faults.append("the fingerprint is not the version's")
     if found.contract != manifest.contract.digest:
         faults.append("the contract is not the version's")
-    if found.passed and not _plausible(found):
+    if found.passed and not plausible(
+        dtype=found.dtype,
+        own_distance=found.own_distance,
+        nearest=found.nearest,
+        strength=found.strength,
+        noise=found.noise,
+    ):
         faults.append("it claims to have passed, and its own figures say otherwise")
     if not found.passed and found.strength != "failed":
         faults.append(f"it did not pass and calls its strength {found.strength}")
     return faults
-
-
-def _plausible(found: Attestation) -> bool:
-    """Whether the figures carry the claim: a signature proves who says it, not that it makes sense."""
-    if not 0 <= found.own_distance < found.nearest.distance:
-        return False
-    if found.strength == "exact":
-        return found.dtype == "float32" and found.own_distance < EXACT_F32
-    return found.strength == "ratio" and found.nearest.distance >= MIN_RATIO * found.own_distance
 
 
 def _subject(state: EngineState) -> str:

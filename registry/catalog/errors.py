@@ -17,6 +17,11 @@ class ReportInvalid(InvalidInput):
     code, status = "report_invalid", 422
 
 
+class ReferenceInvalid(InvalidInput):
+    code, status = "reference_invalid", 422
+    hint = "make it again with: tenon adapter reference"
+
+
 class AttestationInvalid(InvalidInput):
     code, status = "attestation_invalid", 422
     hint = "attest again: the engine or the version is not the one that was measured"
@@ -77,6 +82,20 @@ class EngineNotFound(NotFound):
     hint = "announce the engine first"
 
 
+class EngineGiven(Conflict):
+    """An engine belongs to one tenant at a time."""
+
+    code = "engine_given"
+    hint = "choose another engine, or give this one back first (tenon fleet shows whose is whose)"
+
+
+class EngineNeeded(Conflict):
+    """Nobody else serves what would end."""
+
+    code = "engine_needed"
+    hint = "wait until other engines are attested for the same versions"
+
+
 class EngineReplaced(Conflict):
     """About a process that a later boot has replaced, or that claims to have changed while it runs."""
 
@@ -112,6 +131,15 @@ class ApprovalUnneeded(Conflict):
 class ProposalClosed(Conflict):
     code = "proposal_closed"
     hint = "look at the alias, then propose again"
+
+
+class PromotionNotReady(Conflict):
+    """``facts`` say how many engines are to hold the version, and how many do; never which."""
+
+    code = "promotion_not_ready"
+    hint = (
+        "nothing has moved: prepare the promotion and wait until all engines hold the version (tenon promote)"
+    )
 
 
 class UsageRegressed(Conflict):

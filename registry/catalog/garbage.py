@@ -90,5 +90,5 @@ def _needed(rows: Transaction, before: str) -> set[Digest]:
             (last,) = rows.log.entries(entry, 1)
             if last.at < before:
                 continue
-        needed.update(blob.digest for blob in version.manifest.blobs)
+        needed.update(version.blobs)
     return needed

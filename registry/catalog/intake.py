@@ -107,7 +107,7 @@ class Intake:
             tenants.require(rows, name.tenant)
             _, document, contract = bases.find(rows, base)
         if fingerprint is not None:
-            _check_fingerprint(fingerprint, base)
+            check_fingerprint(fingerprint, base)
         return document, contract
 
     def _stored(
@@ -173,7 +173,7 @@ def _put(blobs: Blobs, path: str, data: bytes) -> BlobRef:
     return BlobRef(path=path, digest=digest, size=size)
 
 
-def _check_fingerprint(fingerprint: Fingerprint, base: Digest) -> None:
+def check_fingerprint(fingerprint: Fingerprint, base: Digest) -> None:
     if fingerprint.base != base:
         raise FingerprintInvalid("the fingerprint was made on another base")
     for number, probe in enumerate(fingerprint.probes):
@@ -186,5 +186,7 @@ def _check_fingerprint(fingerprint: Fingerprint, base: Digest) -> None:
                 raise FingerprintInvalid(f"probe {number}: {what} names a token twice")
     if not math.isfinite(fingerprint.distance_to_base) or fingerprint.distance_to_base < 0:
         raise FingerprintInvalid("distance_to_base must be a finite number, 0 or more")
+    if not all(math.isfinite(noise) and noise > 0 for noise in fingerprint.noise.values()):
+        raise FingerprintInvalid("a noise must be a finite number above 0")
     if fingerprint.distance_to_base == 0:
         raise AdapterZeroEffect("the fingerprint is that of the bare base", hint="train the adapter first")

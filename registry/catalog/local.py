@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 
 from registry.blobs.uploads import Uploads
@@ -17,9 +18,11 @@ from registry.catalog import (
     keys,
     log,
     policies,
+    preparations,
     proposals,
     protections,
     records,
+    references,
     reports,
     revocation,
     shipped,
@@ -34,16 +37,19 @@ from registry.catalog.answers import Answers
 from registry.catalog.audit import Progress, audit, no_progress
 from registry.catalog.change import Change, changing
 from registry.catalog.export import export
+from registry.catalog.fleet import Fleet, fleet
 from registry.catalog.garbage import GRACE, Collection, collect
 from registry.catalog.intake import Intake
+from registry.catalog.isolation import isolate, state_of
 from registry.catalog.moves import Move
+from registry.catalog.readiness import Following
 from registry.catalog.routes import RoutingMove
 from registry.catalog.versions import VersionSummary
 from registry.clock import Clock, RatchetClock, stamp
 from registry.contract import Contract
 from registry.counting import CountAnswer, CountReport
 from registry.digests import Digest
-from registry.errors import BlobNotFound, InvalidInput, VersionRevoked
+from registry.errors import BlobNotFound, InvalidInput, VersionNotFound, VersionRevoked
 from registry.evidence import GatePolicy, Report, Verdict
 from registry.feed import Delta, Position, Snapshot
 from registry.fingerprint import Fingerprint
@@ -57,6 +63,7 @@ from registry.models import (
     Base,
     DeclaredHeader,
     EngineState,
+    Isolation,
     Key,
     Policy,
     PublicKey,
@@ -66,10 +73,11 @@ from registry.models import (
     Routing,
     Slot,
     Tenant,
+    Withdrawal,
 )
 from registry.names import LIVE, AdapterName, Ref
 from registry.ports import Blobs, BlobStore
-from registry.promotions import Proposal, Protection
+from registry.promotions import Preparation, Proposal, Protection, Readiness
 from registry.routing.errors import RoutingChanged
 from registry.routing.proof import Proof
 from registry.shipping import RecordBatch, Stored
@@ -80,6 +88,7 @@ from registry.store.transaction import Transaction
 from registry.usage import By, UsageBatch, UsageCounted, UsageLine, UsageSum
 
 MAX_PAGE = 10_000
+_NO_GATE = GatePolicy(name="none", rules=())
 _PROOFS = 3
 """Attempts to prove rules before something that they lead to changes."""
 
@@ -114,6 +123,7 @@ class LocalCatalog:
         self._write = changing(database, signer=signer, clock=self._clock, entropy=entropy)
         self._entropy = entropy
         self._intake = Intake(database, blobs, self._change_by, max_rank)
+        self._following = Following(database, self._clock)
 
     def within(self, tenant: str) -> "LocalCatalog":
         """The same catalog, where every transaction sees one tenant's rows only (PostgreSQL; SQLite has no
@@ -176,6 +186,24 @@ class LocalCatalog:
         with self._change_by(actor) as change:
             tenants.check_unchanged(change, tenant, expect)
             tenants.rename(change, tenant, display_name)
+
+    def isolate_tenant(
+        self,
+        tenant: str,
+        isolation: Isolation,
+        *,
+        force: bool = False,
+        actor: str,
+        expect: Digest | None = None,
+    ) -> Isolation:
+        """Where the tenant's versions live from now on; they move there without a gap. A tenant that is to
+        have an engine and is given none gets the one that serves fewest others. Raises TenantNotFound,
+        TenantMoved, EngineNotFound, EngineGiven, InvalidInput; EngineNeeded for the last engine that others
+        need, unless ``force``."""
+        now = self._clock.now()
+        with self._write(actor) as change:
+            tenants.check_unchanged(change, tenant, expect)
+            return isolate(change, tenant, isolation, force=force, now=now)
 
     def issue_key(
         self,
@@ -390,6 +418,26 @@ class LocalCatalog:
         with self._database.read() as rows:
             return rows.signatures.of(versions.find(rows, version).digest)
 
+    def file_reference(self, envelope: Envelope, fingerprint: Fingerprint, *, actor: str) -> Digest:
+        """The version that from now on has this fingerprint. See :func:`registry.catalog.references.check`
+        for what it raises."""
+        with self._database.read() as rows:
+            references.check(rows, envelope, fingerprint)
+        self._blobs.put(BytesIO(fingerprint.canonical()))
+        with self._change_by(actor) as change:
+            return references.file(change, envelope, fingerprint)
+
+    def fingerprint(self, version: Digest) -> Fingerprint | None:
+        """Pushed with the version or filed later; None: there is none. Raises VersionNotFound, BlobNotFound,
+        BlobCorrupt."""
+        digest = self.fingerprint_digest(version)
+        return None if digest is None else Fingerprint.parse(self._blobs.read(digest))
+
+    def fingerprint_digest(self, version: Digest) -> Digest | None:
+        """Raises VersionNotFound."""
+        with self._database.read() as rows:
+            return versions.find(rows, version).fingerprint
+
     def manifest(self, version: Digest) -> Manifest:
         """Raises VersionNotFound."""
         with self._database.read() as rows:
@@ -502,13 +550,43 @@ class LocalCatalog:
         expect_epoch: int | None = None,
         release: Envelope | None = None,
         expires_at: str | None = None,
+        require_ready: bool = False,
         actor: str,
     ) -> Verdict:
-        """Less than 100 percent: a canary beside the stable version. See
+        """Less than 100 percent: a canary beside the stable version. ``require_ready``: only if all engines
+        that are to hold the version do, else PromotionNotReady. See
         :func:`registry.catalog.aliases.promote`."""
         move = Move(name, alias, version, gate, percent, expect_epoch, release, expires_at)
+        # Before the transaction: other changes are not to wait for this look at all engines.
+        readiness = self._following.readiness(name, alias, version) if require_ready else None
         with self._change_by(actor) as change:
-            return aliases.promote(change, move)
+            return aliases.promote(change, move, readiness=readiness)
+
+    def prepare(
+        self,
+        name: AdapterName,
+        version: Digest,
+        *,
+        seconds: float,
+        gate: GatePolicy | None = None,
+        alias: str = LIVE,
+        percent: float = 100,
+        expect_epoch: int | None = None,
+        actor: str,
+    ) -> Preparation:
+        """Engines load the version for ``seconds`` at most, and nothing moves; ``gate``: only if it passes.
+        See :func:`registry.catalog.preparations.prepare`."""
+        move = Move(name, alias, version, gate or _NO_GATE, percent, expect_epoch)
+        with self._change_by(actor) as change:
+            return preparations.prepare(change, move, judge=gate is not None, seconds=seconds)
+
+    def readiness(self, name: AdapterName, version: Digest, *, alias: str = LIVE) -> Readiness:
+        """Which engines are to hold the version if the alias moves to it, and which do. Costs little, also
+        when it is asked several times a second. Raises VersionNotFound."""
+        found = self._following.readiness(name, alias, version)
+        if found is None:
+            raise VersionNotFound(f"{name} has no version {version}")
+        return found
 
     def shadow(
         self,
@@ -569,10 +647,16 @@ class LocalCatalog:
         with self._change_by(actor) as change:
             return proposals.propose(change, move, entropy=self._entropy)
 
-    def approve(self, proposal: str, *, actor: str) -> Proposal:
-        """See :func:`registry.catalog.proposals.approve`."""
+    def approve(self, proposal: str, *, require_ready: bool = False, actor: str) -> Proposal:
+        """``require_ready``: as in :meth:`promote`, if this approval is the last one that was missing.
+        See :func:`registry.catalog.proposals.approve`."""
+        readiness = None
+        if require_ready:
+            asked = self.proposal(proposal)
+            name = AdapterName(asked.tenant, asked.adapter)
+            readiness = self._following.readiness(name, asked.alias, asked.version)
         with self._change_by(actor) as change:
-            return proposals.approve(change, proposal)
+            return proposals.approve(change, proposal, readiness=readiness)
 
     def reject(self, proposal: str, *, reason: str, actor: str) -> Proposal:
         """Raises ProposalNotFound, ProposalClosed."""
@@ -657,6 +741,10 @@ class LocalCatalog:
         with self._change_by(actor) as change:
             engines.announce(change, state)
 
+    def engine(self, name: str) -> EngineState | None:
+        with self._database.read() as rows:
+            return rows.engines.get(name)
+
     def engines(self) -> tuple[EngineState, ...]:
         """All that ever announced themselves, by name."""
         with self._database.read() as rows:
@@ -667,11 +755,23 @@ class LocalCatalog:
         with self._database.read() as rows:
             return rows.engines.slots(version)
 
+    def fleet(self) -> Fleet:
+        """All engines, what they hold, and for whom."""
+        now = self._clock.now()
+        with self._database.read() as rows:
+            state = state_of(rows)
+        return fleet(state, now)
+
     def attest(self, envelope: Envelope, *, actor: str) -> Digest:
         """Raises SignatureInvalid, EngineNotFound, EngineReplaced, VersionNotFound, VersionRevoked,
         AttestationInvalid."""
         with self._change_by(actor) as change:
             return engines.attest(change, envelope)
+
+    def withdraw(self, said: Withdrawal, *, actor: str) -> None:
+        """Raises EngineNotFound, EngineReplaced, EngineNeeded: :func:`registry.catalog.engines.withdraw`."""
+        with self._change_by(actor) as change:
+            engines.withdraw(change, said)
 
     def record_head(self, envelope: Envelope, *, actor: str) -> None:
         """Raises SignatureInvalid, RecordHeadRegressed."""

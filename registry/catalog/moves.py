@@ -17,7 +17,7 @@ from registry.errors import (
 )
 from registry.evidence import GatePolicy, Verdict
 from registry.gates.decide import decide
-from registry.models import AliasState, Canary
+from registry.models import AliasState, Canary, Former
 from registry.names import AdapterName, Ref, parse_name
 from registry.promotions import Release
 from registry.signing.envelope import Envelope
@@ -51,6 +51,13 @@ class Ready:
 
 def check(change: Change, move: Move) -> Ready:
     """See :func:`registry.catalog.aliases.promote` for what it raises."""
+    now, wanted = drafted(change, move)
+    _check_release(change.rows, move, wanted.epoch - 1, keys.future(change, move.expires_at))
+    return Ready(now, wanted, judged(change.rows, move))
+
+
+def drafted(change: Change, move: Move) -> tuple[AliasState | None, AliasState]:
+    """The alias as it is and as it would be; neither a gate nor anybody else was asked."""
     parse_name(move.alias, "alias")
     servable(change.rows, move.name, move.version)
     now = change.rows.aliases.get(move.name, move.alias)
@@ -60,17 +67,19 @@ def check(change: Change, move: Move) -> Ready:
         raise AliasMoved(at, epoch=epoch)
     expires_at = keys.future(change, move.expires_at)
     if move.percent == 100:
-        wanted = _everybody(move, now, expires_at)
-    elif expires_at is not None:
+        return now, _everybody(move, now, expires_at, former=_former(change, move, now))
+    if expires_at is not None:
         raise CanaryInvalid("an alias expires as a whole: name the time when its stable version is promoted")
-    else:
-        wanted = _share(move, now, change.now)
-    _check_release(change.rows, move, epoch, expires_at)
-    verdict = decide(move.gate, version=move.version, reports=change.rows.versions.reports(move.version))
+    return now, _share(move, now, change.now)
+
+
+def judged(rows: Transaction, move: Move) -> Verdict:
+    """Raises GateRefused."""
+    verdict = decide(move.gate, version=move.version, reports=rows.versions.reports(move.version))
     if not verdict.passed:
         where = Ref(move.name, alias=move.alias)
         raise GateRefused(f"{where} stays where it is: {'; '.join(verdict.reasons)}", verdict=verdict)
-    return Ready(now, wanted, verdict)
+    return verdict
 
 
 def servable(rows: Transaction, name: AdapterName, version: Digest) -> StoredVersion:
@@ -78,7 +87,7 @@ def servable(rows: Transaction, name: AdapterName, version: Digest) -> StoredVer
     found = versions.of_adapter(rows, name, version)
     if found.revoked:
         raise VersionRevoked(f"{version} was revoked")
-    if found.manifest.fingerprint is None:
+    if found.fingerprint is None:
         raise VersionUnfingerprinted(
             f"{version} has no fingerprint, so no engine could prove that it serves it"
         )
@@ -93,7 +102,19 @@ def subject(name: AdapterName, alias: str) -> str:
     return str(Ref(name, alias=alias))
 
 
-def _everybody(move: Move, now: AliasState | None, expires_at: str | None) -> AliasState:
+def _former(change: Change, move: Move, now: AliasState | None) -> Former | None:
+    """What answered everybody until this move, if it did and still may."""
+    if now is None or expired(now, change.now):
+        return None
+    if now.version == move.version:
+        return now.former
+    shown = change.rows.versions.get(now.version)
+    return Former(version=now.version, epoch=now.epoch) if shown is not None and not shown.revoked else None
+
+
+def _everybody(
+    move: Move, now: AliasState | None, expires_at: str | None, *, former: Former | None
+) -> AliasState:
     return AliasState(
         tenant=move.name.tenant,
         adapter=move.name.adapter,
@@ -102,6 +123,7 @@ def _everybody(move: Move, now: AliasState | None, expires_at: str | None) -> Al
         epoch=(now.epoch if now else 0) + 1,
         shadows=tuple(version for version in (now.shadows if now else ()) if version != move.version),
         expires_at=expires_at,
+        former=former,
     )
 
 

@@ -19,6 +19,7 @@ from registry.models import (
     AliasState,
     Base,
     EngineState,
+    Isolation,
     Key,
     Policy,
     PublicKey,
@@ -27,8 +28,10 @@ from registry.models import (
     Routing,
     Slot,
     Tenant,
+    Withdrawal,
 )
-from registry.promotions import Proposal, Protection
+from registry.promotions import Preparation, Proposal, Protection
+from registry.references import Reference
 from registry.routing.choice import derived
 from registry.signing import types
 from registry.signing.envelope import Envelope, verify
@@ -36,6 +39,7 @@ from registry.store.transaction import Transaction
 
 TENANT_CREATED = "tenant.created"
 TENANT_CHANGED = "tenant.changed"
+TENANT_ISOLATED = "tenant.isolated"
 KEY_ISSUED = "key.issued"
 KEY_CHANGED = "key.changed"
 KEY_REVOKED = "key.revoked"
@@ -49,15 +53,18 @@ ROUTING_PUBLISHED = "routing.published"
 VERSION_PUSHED = "version.pushed"
 VERSION_REVOKED = "version.revoked"
 VERSION_SIGNED = "version.signed"
+VERSION_REFERENCED = "version.referenced"
 REPORT_FILED = "report.filed"
 ALIAS_MOVED = "alias.moved"
 ALIAS_PROTECTED = "alias.protected"
+PROMOTION_PREPARED = "promotion.prepared"
 PROMOTION_PROPOSED = "promotion.proposed"
 PROMOTION_APPROVED = "promotion.approved"
 PROMOTION_REJECTED = "promotion.rejected"
 PROMOTION_VOIDED = "promotion.voided"
 ENGINE_ANNOUNCED = "engine.announced"
 ENGINE_ATTESTED = "engine.attested"
+ENGINE_WITHDREW = "engine.withdrew"
 RECORDS_HEAD = "records.head"
 
 
@@ -96,7 +103,26 @@ def _tenant_created(rows: Transaction, entry: Entry) -> None:
 
 
 def _tenant_changed(rows: Transaction, entry: Entry) -> None:
-    rows.tenants.put(Tenant.build(entry.body["tenant"]), entry=entry.index)
+    """Its isolation has entries of its own, which are the platform's: they name engines."""
+    known = rows.tenants.get(entry.subject)
+    changed = Tenant.build(entry.body["tenant"])
+    kept = known.isolation if known else changed.isolation
+    rows.tenants.put(changed.model_copy(update={"isolation": kept}), entry=entry.index)
+
+
+def _tenant_isolated(rows: Transaction, entry: Entry) -> None:
+    known = rows.tenants.get(entry.body["tenant"])
+    if known is None:
+        raise LogCorrupt(f"entry {entry.index} isolates a tenant that is not there", entry=entry.index)
+    isolation = Isolation.build(entry.body["isolation"])
+    rows.tenants.put(known.model_copy(update={"isolation": isolation}), entry=entry.index)
+    _end(rows, entry)
+
+
+def _end(rows: Transaction, entry: Entry) -> None:
+    """Slots that were allowed for the time of a move."""
+    for engine, version in entry.body.get("ended", ()):
+        rows.engines.drop_slots(engine=engine, version=version)
 
 
 def _key_issued(rows: Transaction, entry: Entry) -> None:
@@ -165,6 +191,15 @@ def _version_signed(rows: Transaction, entry: Entry) -> None:
     rows.signatures.add(stored.digest, signer.id, stored.manifest.tenant, envelope, entry=entry.index)
 
 
+def _version_referenced(rows: Transaction, entry: Entry) -> None:
+    envelope = Envelope.build(entry.body["envelope"])
+    payload = signed_payload(rows, envelope, payload_type=types.REFERENCE, role="trainer")
+    said = Reference.parse(payload)
+    if said.version != entry.subject:
+        raise SignatureInvalid("another version was signed")
+    rows.versions.refer(said.version, said.fingerprint, entry=entry.index)
+
+
 def _report_filed(rows: Transaction, entry: Entry) -> None:
     envelope = Envelope.build(entry.body["envelope"])
     payload = signed_payload(rows, envelope, payload_type=types.REPORT, role="trainer")
@@ -177,6 +212,10 @@ def _alias_moved(rows: Transaction, entry: Entry) -> None:
             rows, Envelope.build(entry.body["release"]), payload_type=types.RELEASE, role="release"
         )
     rows.aliases.put(AliasState.build(entry.body["alias"]), entry=entry.index)
+
+
+def _promotion_prepared(rows: Transaction, entry: Entry) -> None:
+    rows.preparations.put(Preparation.build(entry.body["preparation"]), entry=entry.index)
 
 
 def _alias_protected(rows: Transaction, entry: Entry) -> None:
@@ -204,7 +243,15 @@ def _engine_attested(rows: Transaction, entry: Entry) -> None:
     slot = Slot(
         engine=found.engine, boot=found.boot, version=found.version, attestation=attestation_id(envelope)
     )
-    rows.engines.put_slot(slot, entry=entry.index)
+    if entry.body.get("slot", True):
+        rows.engines.put_slot(slot, entry=entry.index)
+    _end(rows, entry)
+
+
+def _engine_withdrew(rows: Transaction, entry: Entry) -> None:
+    said = Withdrawal.build(entry.body["withdrawal"])
+    for version in said.versions:
+        rows.engines.drop_slots(engine=said.engine, version=version)
 
 
 def _records_head(rows: Transaction, entry: Entry) -> None:
@@ -248,6 +295,7 @@ class _Kind:
 _KINDS: Mapping[str, _Kind] = {
     TENANT_CREATED: _Kind(_tenant_created, _subject),
     TENANT_CHANGED: _Kind(_tenant_changed, _subject),
+    TENANT_ISOLATED: _Kind(_tenant_isolated, _platform),
     KEY_ISSUED: _Kind(_key_issued, _named("key")),
     KEY_CHANGED: _Kind(_key_changed, _named("key")),
     KEY_REVOKED: _Kind(_key_changed, _named("key")),
@@ -260,15 +308,18 @@ _KINDS: Mapping[str, _Kind] = {
     VERSION_PUSHED: _Kind(_version_pushed, _named("manifest")),
     VERSION_REVOKED: _Kind(_version_revoked, _of_version),
     VERSION_SIGNED: _Kind(_version_signed, _of_version),
+    VERSION_REFERENCED: _Kind(_version_referenced, _of_version),
     REPORT_FILED: _Kind(_report_filed, _of_version),
     ALIAS_MOVED: _Kind(_alias_moved, _named("alias")),
     ALIAS_PROTECTED: _Kind(_alias_protected, _named("protection")),
+    PROMOTION_PREPARED: _Kind(_promotion_prepared, _named("preparation")),
     PROMOTION_PROPOSED: _Kind(_proposal_changed, _named("proposal")),
     PROMOTION_APPROVED: _Kind(_proposal_changed, _named("proposal")),
     PROMOTION_REJECTED: _Kind(_proposal_changed, _named("proposal")),
     PROMOTION_VOIDED: _Kind(_proposal_changed, _named("proposal")),
     ENGINE_ANNOUNCED: _Kind(_engine_announced, _platform),
     ENGINE_ATTESTED: _Kind(_engine_attested, _platform),
+    ENGINE_WITHDREW: _Kind(_engine_withdrew, _platform),
     RECORDS_HEAD: _Kind(_records_head, _platform),
     LOG_KEY_ROTATED: _Kind(_log_key_rotated, _platform),
 }

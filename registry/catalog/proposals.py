@@ -7,10 +7,11 @@ from registry.catalog.change import Change
 from registry.catalog.errors import ApprovalRefused, ApprovalUnneeded, ProposalClosed, ProposalNotFound
 from registry.catalog.moves import Move
 from registry.catalog.people import independent
+from registry.catalog.preparations import require
 from registry.catalog.projection import PROMOTION_APPROVED, PROMOTION_PROPOSED, PROMOTION_REJECTED
 from registry.catalog.tenants import check_reason
 from registry.names import AdapterName, Ref
-from registry.promotions import Proposal
+from registry.promotions import Proposal, Readiness
 from registry.store.transaction import Transaction
 
 
@@ -46,11 +47,12 @@ def propose(change: Change, move: Move, *, entropy: Callable[[int], bytes]) -> P
     return proposal
 
 
-def approve(change: Change, proposal_id: str) -> Proposal:
+def approve(change: Change, proposal_id: str, *, readiness: Readiness | None = None) -> Proposal:
     """With enough approvals the gate is asked again and the alias moves, in the same transaction: if the gate
     refuses now, this approval has not happened.
 
-    Raises ProposalNotFound, ProposalClosed, ApprovalRefused, and what a promotion raises.
+    Raises ProposalNotFound, ProposalClosed, ApprovalRefused, and what a promotion raises: with ``readiness``
+    PromotionNotReady, if this is the approval that moves the alias.
     """
     proposal = get(change.rows, proposal_id)
     _check_open(proposal)
@@ -63,6 +65,8 @@ def approve(change: Change, proposal_id: str) -> Proposal:
     # Checked before anything is written, and with the epoch that was seen when it was proposed.
     move = _move(proposal)
     ready = moves.check(change, move) if done else None
+    if ready is not None:
+        require(Ref(move.name, alias=move.alias), readiness)
     changed = proposal.model_copy(update={"approved_by": approved, "state": "done" if done else "open"})
     change.write(PROMOTION_APPROVED, proposal.id, {"proposal": changed.model_dump(mode="json")})
     if ready is not None:

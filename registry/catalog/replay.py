@@ -73,8 +73,8 @@ class Replay:
         for version in self._again.versions.all():
             if version.revoked:
                 continue
-            for ref in version.manifest.blobs:
-                wanted.setdefault(ref.digest, f"{ref.path} of {version.name}@{version.digest}")
+            for blob, what in version.blobs.items():
+                wanted.setdefault(blob, f"{what} of {version.name}@{version.digest}")
         return wanted
 
     def _differences(self, changed: dict[_Where, dict[str, object]]) -> Iterator[Fault]:

@@ -5,13 +5,15 @@ from registry.catalog.errors import TenantMoved
 from registry.catalog.projection import TENANT_CHANGED, TENANT_CREATED
 from registry.digests import Digest
 from registry.errors import AlreadyExists, InvalidInput, TenantNotFound
-from registry.models import Quota, Tenant
+from registry.models import Isolation, Quota, Tenant
 from registry.store.transaction import Transaction
 
 
 def create(change: Change, tenant: Tenant) -> None:
     if change.rows.tenants.has(tenant.id):
         raise AlreadyExists(f"there is already a tenant {tenant.id}")
+    if tenant.isolation != Isolation():
+        raise InvalidInput("a new tenant shares engines", hint="isolate it afterwards")
     change.write(TENANT_CREATED, tenant.id, {"tenant": tenant.model_dump(mode="json")})
 
 
@@ -66,6 +68,7 @@ def check_reason(reason: str) -> None:
 
 
 def _put(change: Change, known: Tenant, *, reason: str | None = None, **fields: object) -> None:
-    changed = Tenant.build(known.model_dump(mode="json") | fields)
+    # Where it lives has entries of its own, which the tenant does not see: they name engines.
+    changed = Tenant.build(known.model_dump(mode="json", exclude={"isolation"}) | fields)
     said = {"reason": reason} if reason is not None else {}
     change.write(TENANT_CHANGED, known.id, {"tenant": changed.model_dump(mode="json")} | said)

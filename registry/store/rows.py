@@ -85,6 +85,8 @@ class TenantRow(Row, table=True):
     display_name: str
     suspended: bool
     quota: str
+    isolation: str | None = None
+    """None: on shared engines, like everybody at first."""
     entry: int = Field(index=True)
 
 
@@ -166,6 +168,8 @@ class VersionRow(Row, table=True):
     """Index of the entry that pushed it: the order of versions."""
     pushed_at: str
     revoked: bool
+    fingerprint: str | None = None
+    """Filed after the push; one that came with it stands in the manifest."""
     entry: int = Field(index=True)
 
 
@@ -197,6 +201,21 @@ class AliasRow(Row, table=True):
     """JSON list, as are the shadows."""
     shadows: str
     expires_at: str | None
+    former: str | None
+    """JSON."""
+    entry: int = Field(index=True)
+
+
+class PreparationRow(Row, table=True):
+    """The newest of each alias, also once it is over."""
+
+    __tablename__ = "preparations"
+    tenant: str = Field(primary_key=True, foreign_key="tenants.id")
+    adapter: str = Field(primary_key=True)
+    alias: str = Field(primary_key=True)
+    version: str = Field(foreign_key="versions.digest")
+    epoch: int
+    until: str
     entry: int = Field(index=True)
 
 
@@ -334,6 +353,7 @@ PROJECTED: tuple[type[Row], ...] = (
     ReportRow,
     SignatureRow,
     AliasRow,
+    PreparationRow,
     ProtectionRow,
     ProposalRow,
     EngineRow,

@@ -16,6 +16,7 @@ from registry.store.tables.feed import FeedTable
 from registry.store.tables.keys import KeyTable
 from registry.store.tables.log import LogTable
 from registry.store.tables.policies import PolicyTable
+from registry.store.tables.preparations import PreparationTable
 from registry.store.tables.proposals import ProposalTable
 from registry.store.tables.protections import ProtectionTable
 from registry.store.tables.records import RecordHeadTable
@@ -44,6 +45,7 @@ class Transaction:
         self.versions = VersionTable(session)
         self.signatures = SignatureTable(session)
         self.aliases = AliasTable(session)
+        self.preparations = PreparationTable(session)
         self.protections = ProtectionTable(session)
         self.proposals = ProposalTable(session)
         self.engines = EngineTable(session)

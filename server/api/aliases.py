@@ -9,15 +9,16 @@ from pydantic import Field
 from registry.canonical import Document
 from registry.catalog.aliases import AliasMove
 from registry.catalog.errors import ApprovalRequired
+from registry.catalog.preparations import MAX_SECONDS
 from registry.digests import Digest
 from registry.evidence import GatePolicy, Verdict
 from registry.models import AliasState
-from registry.promotions import Proposal
+from registry.promotions import Preparation, Proposal, Readiness
 from registry.signing.envelope import Envelope
 from server.api.access import PEOPLE, TRAINERS, requires_of_tenant
 from server.api.adapters import named
 from server.api.bodies import takes
-from server.api.caller import Caller
+from server.api.caller import Caller, Who
 from server.api.control import Control
 from server.api.guarded import router
 from server.api.pages import ENTRY, Page, Place, paged
@@ -31,6 +32,9 @@ _PROMOTION = {
 }
 
 
+_PREPARATION = {"version": f"sha256:{'0' * 64}", "seconds": 120}
+
+
 class Promotion(Document):
     version: Digest
     gate: GatePolicy
@@ -39,8 +43,19 @@ class Promotion(Document):
     """Less than 100: a canary beside the stable version."""
     release: Envelope | None = None
     expires_at: str | None = Field(default=None, max_length=40)
+    require_ready: bool = False
+    """Only if every engine that is to hold the version does, else 409 `promotion_not_ready`."""
     propose: bool | None = None
     """True: only as a proposal; false: only at once; null: at once where no approval is needed."""
+
+
+class NewPreparation(Document):
+    version: Digest
+    gate: GatePolicy | None = None
+    """Asked now as well, so that nobody waits for what it refuses."""
+    percent: float = Field(default=100, gt=0, le=100)
+    seconds: float = Field(default=120, gt=0, le=MAX_SECONDS)
+    """How long engines are to hold the version for this, at most."""
 
 
 class Promoted(Document):
@@ -113,6 +128,7 @@ def routes(control: Control) -> APIRouter:
                 expect_epoch=epoch,
                 release=wanted.release,
                 expires_at=wanted.expires_at,
+                require_ready=wanted.require_ready,
                 actor=caller.actor,
             )
         except ApprovalRequired:
@@ -133,6 +149,37 @@ def routes(control: Control) -> APIRouter:
         state = catalog.alias(name, alias)
         response.headers.update(etag(state.epoch))
         return Promoted(verdict=verdict, alias=state)
+
+    @aliases.post(f"{_AT}/{{alias}}/preparations")
+    def prepare_promotion(
+        tenant: str,
+        adapter: str,
+        alias: str,
+        caller: Annotated[Caller, people],
+        epoch: Annotated[int | None, expected()],
+        wanted: Annotated[NewPreparation, takes(NewPreparation, example=_PREPARATION)],
+    ) -> Preparation:
+        """Have engines load and attest a version before the alias moves to it; nothing moves."""
+        return control.within(tenant).prepare(
+            named(tenant, adapter),
+            wanted.version,
+            seconds=wanted.seconds,
+            gate=wanted.gate,
+            alias=alias,
+            percent=wanted.percent,
+            expect_epoch=epoch,
+            actor=caller.actor,
+        )
+
+    @aliases.get(f"{_AT}/{{alias}}/preparations/{{version}}")
+    def read_readiness(
+        tenant: str, adapter: str, alias: str, version: str, caller: Annotated[Caller, people]
+    ) -> Readiness:
+        """How many engines are to hold the version, and how many do; which, only the platform is told."""
+        found = control.catalog.readiness(named(tenant, adapter), Digest(version), alias=alias)
+        if caller.who is Who.PLATFORM_ADMIN:
+            return found
+        return found.model_copy(update={"waits_for": None})
 
     @aliases.post(f"{_AT}/{{alias}}/rollback")
     def roll_back_alias(

@@ -6,13 +6,13 @@ from typing import Any, Self
 
 import aiohttp
 
-from registry.canonical import decode
+from registry.canonical import decode, encode
 from registry.counting import CountAnswer, CountReport
 from registry.digests import Digest
 from registry.errors import BlobCorrupt, InvalidDocument
 from registry.feed import News, Position, parse
 from registry.manifests import Manifest
-from registry.models import Base, EngineState
+from registry.models import Base, EngineState, Withdrawal
 from registry.shipping import RecordBatch, Stored
 from registry.signing.envelope import Envelope
 from registry.usage import UsageBatch, UsageCounted
@@ -71,8 +71,19 @@ class ControlClient:
     async def announce(self, state: EngineState) -> None:
         await self._call("PUT", f"/api/v1/engines/{state.engine}", data=state.canonical())
 
+    async def alive(self, engine: str, boot: str) -> bool:
+        """See ``server.engines.ports.ControlPlane``."""
+        body = await self._call(
+            "POST", f"/api/v1/engines/{engine}/alive", data=encode({"boot": boot}), timeout=5
+        )
+        return bool(decode(body)["up"])
+
     async def attest(self, envelope: Envelope) -> None:
         await self._call("POST", "/api/v1/attestations", data=envelope.canonical())
+
+    async def withdraw(self, said: Withdrawal) -> None:
+        """Raises ControlRefused (``facts['problem']`` is ``engine_needed``) while nobody else serves it."""
+        await self._call("POST", f"/api/v1/engines/{said.engine}/withdrawals", data=said.canonical())
 
     async def submit(self, envelope: Envelope) -> None:
         await self._call("POST", "/api/v1/record-heads", data=envelope.canonical())
@@ -111,14 +122,19 @@ class ControlClient:
                 raise ControlRefused(
                     f"the control plane refused {method} {path}: {_title(body, answer.status)}",
                     status_code=answer.status,
+                    problem=_said(body, "code"),
                 )
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ControlUnreachable(f"no answer from the control plane: {type(error).__name__}") from None
 
 
 def _title(body: bytes, status: int) -> str:
+    return _said(body, "title") or f"status {status}"
+
+
+def _said(body: bytes, field: str) -> str:
     try:
         problem = decode(body)
-        return str(problem["title"])
+        return str(problem[field])
     except (InvalidDocument, KeyError, TypeError):
-        return f"status {status}"
+        return ""

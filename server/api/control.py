@@ -1,5 +1,7 @@
 """What every endpoint works with, built once by ``server.assembly.control`` or by a test."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from registry.blobs.uploads import Uploads
@@ -7,6 +9,7 @@ from registry.catalog.answers import Answers
 from registry.catalog.local import LocalCatalog
 from registry.clock import Clock, SystemClock
 from registry.ports import BlobStore
+from server.api.liveness import SILENCE, Liveness
 from server.api.oidc import Oidc
 
 
@@ -21,6 +24,15 @@ class Control:
     clock: Clock = field(default_factory=SystemClock)
     oidc: Oidc | None = None
     """None: keys only."""
+    silence: float = SILENCE
+    """Seconds without a word of its agent after which an engine counts as down; 0: never."""
+    ticks: Callable[[], float] = time.monotonic
+    """Monotonic seconds, for that."""
+
+    liveness: Liveness = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "liveness", Liveness(self.catalog, silence=self.silence, ticks=self.ticks))
 
     @property
     def answers(self) -> Answers:

@@ -3,11 +3,13 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Response
+from pydantic import Field
 
 from registry.canonical import Document
+from registry.catalog.fleet import Fleet
 from registry.digests import Digest
 from registry.errors import InvalidDocument
-from registry.models import EngineState, Slot
+from registry.models import EngineState, Slot, Withdrawal
 from registry.signing.envelope import Envelope
 from server.api.access import requires
 from server.api.bodies import takes
@@ -29,6 +31,15 @@ class Engines(Document):
     """An installation has few engines: they always come as one page."""
 
 
+class Alive(Document):
+    boot: str = Field(min_length=8, max_length=64)
+
+
+class Renewed(Document):
+    up: bool
+    """False: this boot is not the one that is up; announce it again, unless a later one has its name."""
+
+
 class Attested(Document):
     attestation: Digest
 
@@ -48,6 +59,11 @@ def routes(control: Control) -> APIRouter:
             )
         )
 
+    @engines.get("/fleet", dependencies=[requires(control, {Who.PLATFORM_ADMIN})])
+    def show_fleet() -> Fleet:
+        """All engines, whom they are for, what each is to hold, and what was attested there."""
+        return control.catalog.fleet()
+
     @engines.put("/engines/{engine}", dependencies=[service], status_code=204)
     def announce_engine(engine: str, state: Annotated[EngineState, takes(EngineState)]) -> Response:
         """An agent says what its engine is."""
@@ -56,10 +72,23 @@ def routes(control: Control) -> APIRouter:
         control.catalog.announce(state, actor=f"engine:{engine}")
         return Response(status_code=204)
 
+    @engines.post("/engines/{engine}/alive", dependencies=[service])
+    def renew_engine(engine: str, said: Annotated[Alive, takes(Alive)]) -> Renewed:
+        """An agent is still there. Not kept: an engine that says nothing for half a minute counts as down."""
+        return Renewed(up=control.liveness.renew(engine, said.boot))
+
     @engines.post("/attestations", dependencies=[service])
     def file_attestation(envelope: Annotated[Envelope, takes(Envelope)]) -> Attested:
         """An agent's signed finding that a slot behaves as its version."""
         return Attested(attestation=control.catalog.attest(envelope, actor="engine"))
+
+    @engines.post("/engines/{engine}/withdrawals", dependencies=[service], status_code=204)
+    def withdraw_versions(engine: str, said: Annotated[Withdrawal, takes(Withdrawal)]) -> Response:
+        """An agent says what its engine stops serving; refused while nobody else serves it."""
+        if said.engine != engine:
+            raise InvalidDocument("the engine in the path and in the body differ")
+        control.catalog.withdraw(said, actor=f"engine:{engine}")
+        return Response(status_code=204)
 
     @engines.post("/record-heads", dependencies=[service], status_code=204)
     def file_record_head(envelope: Annotated[Envelope, takes(Envelope)]) -> Response:

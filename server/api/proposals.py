@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import Field
 
 from registry.canonical import Document
@@ -42,10 +42,19 @@ def routes(control: Control) -> APIRouter:
         return place.page(found, lambda proposal: proposal.id)
 
     @proposals.post("/tenants/{tenant}/proposals/{proposal}/approve")
-    def approve_proposal(tenant: str, proposal: str, caller: Annotated[Caller, people]) -> Proposal:
+    def approve_proposal(
+        tenant: str,
+        proposal: str,
+        caller: Annotated[Caller, people],
+        require_ready: Annotated[
+            bool, Query(description="If this would move the alias: only when its engines hold the version")
+        ] = False,
+    ) -> Proposal:
         """Consent; with enough of it the gate is asked again and the alias moves."""
         # Not within the tenant: whether a platform admin's key is a second person, only the platform sees.
-        return control.catalog.approve(owned(proposal, tenant), actor=caller.actor)
+        return control.catalog.approve(
+            owned(proposal, tenant), require_ready=require_ready, actor=caller.actor
+        )
 
     @proposals.post("/tenants/{tenant}/proposals/{proposal}/reject")
     def reject_proposal(

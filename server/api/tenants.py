@@ -8,7 +8,8 @@ from pydantic import Field
 from registry.canonical import Document
 from registry.digests import Digest
 from registry.errors import InvalidInput
-from registry.models import Quota, Tenant
+from registry.models import Isolation, Level, Quota, Tenant
+from registry.names import Name
 from server.api.access import PEOPLE, requires, requires_of_tenant
 from server.api.bodies import takes
 from server.api.caller import Caller, Who
@@ -25,6 +26,14 @@ class TenantChange(Document):
     suspended: bool | None = None
     reason: str | None = Field(default=None, min_length=1, max_length=500)
     quota: Quota | None = None
+
+
+class IsolationWish(Document):
+    level: Level
+    engines: tuple[Name, ...] = Field(default=(), max_length=64)
+    replicas: int = Field(default=2, ge=1, le=64)
+    force: bool = False
+    """Also take the last engine that others need: they are not served until there is another."""
 
 
 def routes(control: Control) -> APIRouter:
@@ -48,10 +57,12 @@ def routes(control: Control) -> APIRouter:
         found = control.catalog.tenants(after=place.after, limit=place.ask)
         return place.page(found, lambda tenant: tenant.id)
 
-    @tenants.get("/tenants/{tenant}", dependencies=[requires_of_tenant(control, PEOPLE)])
-    def read_tenant(tenant: str, response: Response) -> Tenant:
-        """One tenant: what it may use and whether it is served."""
-        found = control.within(tenant).tenant(tenant)
+    @tenants.get("/tenants/{tenant}")
+    def read_tenant(
+        tenant: str, caller: Annotated[Caller, requires_of_tenant(control, PEOPLE)], response: Response
+    ) -> Tenant:
+        """One tenant: what it may use, whether it is served, and how much of an engine it has to itself."""
+        found = _as_seen_by(caller, control.within(tenant).tenant(tenant))
         response.headers.update(etag_of(found))
         return found
 
@@ -84,4 +95,27 @@ def routes(control: Control) -> APIRouter:
         response.headers.update(etag_of(changed))
         return changed
 
+    @tenants.put("/tenants/{tenant}/isolation")
+    def isolate_tenant(
+        tenant: str,
+        caller: Annotated[Caller, requires_of_tenant(control, {Who.PLATFORM_ADMIN})],
+        seen: Annotated[Digest | None, expected_document()],
+        wish: Annotated[IsolationWish, takes(IsolationWish, example={"level": "dedicated"})],
+    ) -> Isolation:
+        """Say how much of an engine a tenant has to itself. It moves there without a gap; the API that it
+        uses stays the same. Without engines, the level ``dedicated`` or ``merged`` takes the one that serves
+        fewest others."""
+        # Of all tenants: whether an engine is free, and who else needs it.
+        isolation = Isolation(level=wish.level, engines=wish.engines, replicas=wish.replicas)
+        return control.catalog.isolate_tenant(
+            tenant, isolation, force=wish.force, actor=caller.actor, expect=seen
+        )
+
     return tenants
+
+
+def _as_seen_by(caller: Caller, tenant: Tenant) -> Tenant:
+    """A tenant is told its level, and not on which engines."""
+    if caller.tenant is None:
+        return tenant
+    return tenant.model_copy(update={"isolation": tenant.isolation.model_copy(update={"engines": ()})})

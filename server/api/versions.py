@@ -69,6 +69,8 @@ class VersionView(Document):
     signatures: tuple[Envelope, ...]
     slots: tuple[Slot, ...]
     """Where it was seen to be served."""
+    fingerprint: Digest | None = None
+    """Pushed with the version or filed later; null: no engine could prove that it serves it."""
 
 
 class Revocation(Document):
@@ -170,6 +172,7 @@ def routes(control: Control) -> APIRouter:
             reports=catalog.reports(digest),
             signatures=catalog.signatures(digest),
             slots=control.catalog.slots(digest),
+            fingerprint=catalog.fingerprint_digest(digest),
         )
 
     @versions.get(f"{AT}/{{version}}/manifest", dependencies=[trainers], responses={200: {"model": Manifest}})

@@ -3,6 +3,7 @@
 from registry.clock import SystemClock
 from server.api.app import create_app
 from server.api.control import Control
+from server.api.liveness import Watch
 from server.assembly import listen
 from server.assembly.blobs import open_storage
 from server.assembly.catalog import open_catalog
@@ -15,19 +16,19 @@ from server.workspace import find
 def serve(settings: ControlSettings) -> None:
     workspace = find(settings.workspace)
     storage = open_storage(workspace, settings)
-    app = create_app(
-        Control(
-            catalog=open_catalog(workspace, settings),
-            blobs=storage.blobs,
-            uploads=storage.uploads,
-            service_token=read_secret(settings.service_token_file),
-            oidc=open_oidc(settings, SystemClock()),
+    control = Control(
+        catalog=open_catalog(workspace, settings),
+        blobs=storage.blobs,
+        uploads=storage.uploads,
+        service_token=read_secret(settings.service_token_file),
+        oidc=open_oidc(settings, SystemClock()),
+        silence=settings.engine_silence,
+    )
+    with Watch(control.liveness):
+        listen.serve(
+            create_app(control),
+            host=settings.host,
+            port=settings.control_port,
+            log_level=settings.log_level,
+            log_format=settings.log_format,
         )
-    )
-    listen.serve(
-        app,
-        host=settings.host,
-        port=settings.control_port,
-        log_level=settings.log_level,
-        log_format=settings.log_format,
-    )

@@ -6,6 +6,7 @@ from typing import Any
 from registry.catalog.local import LocalCatalog
 from registry.digests import Digest
 from registry.evidence import Report
+from registry.fingerprint import Fingerprint
 from registry.manifests import Manifest
 from registry.models import Slot
 from registry.names import AdapterName, Ref
@@ -24,6 +25,8 @@ class Described:
     """Ids of the keys that signed the manifest; the registry accepted each as a trainer's."""
     reports: tuple[Report, ...]
     slots: tuple[Slot, ...]
+    fingerprint: Fingerprint | None
+    """Pushed with it or filed later."""
 
     def data(self) -> dict[str, Any]:
         return {
@@ -35,6 +38,7 @@ class Described:
             "manifest": self.manifest.model_dump(mode="json"),
             "signed_by": list(self.signers),
             "reports": [report.model_dump(mode="json") for report in self.reports],
+            "fingerprint": _recognised(self.fingerprint),
             "attested_on": [slot.model_dump(mode="json") for slot in self.slots],
         }
 
@@ -72,7 +76,21 @@ def describe(catalog: Catalog, ref: Ref) -> Described:
         signers=tuple(dict.fromkeys(signed)),
         reports=catalog.reports(version),
         slots=slots,
+        fingerprint=catalog.fingerprint(version),
     )
+
+
+def _recognised(fingerprint: Fingerprint | None) -> dict[str, Any] | None:
+    if fingerprint is None:
+        return None
+    return {
+        "digest": fingerprint.identity(),
+        "probes": len(fingerprint.probes),
+        "distance_to_base": fingerprint.distance_to_base,
+        "noise": dict(fingerprint.noise),
+        "weak": list(fingerprint.weak),
+        "alike": {dtype: list(versions) for dtype, versions in fingerprint.alike.items()},
+    }
 
 
 def compare(first: Described, second: Described) -> list[Line]:
@@ -96,7 +114,7 @@ def _facts(found: Described) -> dict[str, str]:
         "rslora": str(manifest.lora.rslora).lower(),
         "targets": ", ".join(manifest.lora.targets),
         "contract": manifest.contract.digest,
-        "fingerprint": manifest.fingerprint.digest if manifest.fingerprint else None,
+        "fingerprint": found.fingerprint.identity() if found.fingerprint else None,
         "made by": come.method,
         "recipe": come.recipe,
         "plan": come.plan,

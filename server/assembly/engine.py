@@ -17,13 +17,14 @@ from server.api.client import ControlClient
 from server.assembly import logs
 from server.assembly.bases import locate
 from server.assembly.secrets import read_secret
-from server.engines.agent import Agent
+from server.engines.agent import MERGE, Agent
 from server.engines.agent_app import create_agent_app
 from server.engines.cache import AdapterCache
 from server.engines.cadence import Cadence
 from server.engines.spec import VLLM, EngineSpec
 from server.settings import EngineSettings, inherited_environment
 
+_FAKE_MERGE = (sys.executable, "-m", "server.testing.fake_merge")
 _FAKE = (sys.executable, "-m", "server.testing.fake_vllm")
 
 
@@ -44,6 +45,7 @@ def specification(settings: EngineSettings, folder: Path) -> EngineSpec:
         device=settings.device,
         host=settings.vllm_host,
         port=settings.vllm_port,
+        uds=settings.vllm_socket,
         advertised_url=settings.engine_url,
         max_loras=settings.max_loras,
         max_lora_rank=settings.max_lora_rank,
@@ -52,6 +54,7 @@ def specification(settings: EngineSettings, folder: Path) -> EngineSpec:
         gpu_memory_utilization=settings.gpu_memory_utilization if cuda else None,
         tensor_parallel_size=settings.tensor_parallel_size,
         tool_call_parser=settings.tool_call_parser,
+        allow_uncertified=settings.allow_uncertified_engine,
         program=_FAKE if settings.fake_engine else VLLM,
     )
 
@@ -72,7 +75,9 @@ async def _serve(settings: EngineSettings, folder: Path) -> None:
             clock=SystemClock(),
             inherited=inherited_environment(),
             log=settings.cache_dir / "vllm.log",
-            cadence=Cadence(heartbeat=settings.heartbeat),
+            guard=None if settings.fake_engine else settings.cache_dir / ".guard",
+            cadence=Cadence(heartbeat=settings.heartbeat, drain=settings.engine_drain),
+            merge=_FAKE_MERGE if settings.fake_engine else MERGE,
         )
         web = _Web(
             uvicorn.Config(

@@ -12,6 +12,7 @@ from registry.promotions import Proposal, Release
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from registry.signing.types import RELEASE
+from server.assembly.awaiting import Goal, Patience, when_ready
 from server.assembly.place import Catalog
 
 
@@ -34,21 +35,36 @@ class Moved:
     proposal: Proposal | None
 
 
-def promote_or_propose(catalog: Catalog, move: Move, *, release_key: Path | None, actor: str) -> Moved:
-    """Raises what the catalog's promote raises, but for ApprovalRequired."""
+def promote_or_propose(
+    catalog: Catalog, move: Move, *, release_key: Path | None, patience: Patience | None = None, actor: str
+) -> Moved:
+    """``patience``: the alias moves once all engines that are to hold the version do; None: at once.
+
+    A proposal waits for people and not for engines: its last approval does that (:func:`approve`). Raises
+    what the catalog's promote raises, but for ApprovalRequired.
+    """
     release = _signed(catalog, move, release_key) if release_key else None
-    try:
-        verdict = catalog.promote(
+
+    def commit(epoch: int | None) -> Verdict:
+        return catalog.promote(
             move.name,
             move.version,
             gate=move.gate,
             alias=move.alias,
             percent=move.percent,
-            expect_epoch=move.expect_epoch,
+            expect_epoch=epoch,
             release=release,
             expires_at=move.expires_at,
+            require_ready=patience is not None,
             actor=actor,
         )
+
+    goal = Goal(move.name, move.version, move.alias, move.percent, move.gate, move.expect_epoch)
+    try:
+        if patience is None:
+            verdict = commit(move.expect_epoch)
+        else:
+            verdict = when_ready(catalog, goal, patience, commit, actor=actor)
     except ApprovalRequired:
         proposal = catalog.propose(
             move.name,
@@ -63,6 +79,26 @@ def promote_or_propose(catalog: Catalog, move: Move, *, release_key: Path | None
         )
         return Moved(None, proposal)
     return Moved(verdict, None)
+
+
+def approve(catalog: Catalog, proposal: Proposal, *, patience: Patience | None, actor: str) -> Proposal:
+    """The approval that moves the alias does so once the engines hold the version; any other one waits for
+    nothing. Raises what the catalog's approve raises; PromotionNotReady, and then it has not happened."""
+
+    def commit(epoch: int | None) -> Proposal:
+        return catalog.approve(proposal.id, require_ready=patience is not None, actor=actor)
+
+    if patience is None:
+        return commit(None)
+    goal = Goal(
+        name=AdapterName(proposal.tenant, proposal.adapter),
+        version=proposal.version,
+        alias=proposal.alias,
+        percent=proposal.percent,
+        gate=proposal.gate,
+        expect_epoch=proposal.epoch,
+    )
+    return when_ready(catalog, goal, patience, commit, actor=actor)
 
 
 def _signed(catalog: Catalog, move: Move, release_key: Path) -> Envelope:

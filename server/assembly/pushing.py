@@ -13,7 +13,7 @@ from registry.models import Base
 from registry.names import AdapterName
 from registry.signing.keys import Signer
 from registry.signing.types import MANIFEST
-from server.assembly import bases, sources, uploads
+from server.assembly import bases, siblings, sources, uploads
 from server.assembly.catalog import signer
 from server.assembly.place import Catalog, Place
 
@@ -41,16 +41,23 @@ def push(
     note: Callable[[str], None],
 ) -> Pushed:
     """Raises what the catalog's push raises, and what fetching ``source`` raises."""
-    key = _key(place, key_file)
+    key = trainer_key(place, key_file)
     with sources.opened(source, note=note) as found:
         digest, document, _ = place.catalog.base(base)
         _check_permission(place, name, found.folder)
-        folder = _base_folder(place, document, base_folder)
+        folder = base_folder_of(place, document, base_folder)
         if folder is None:
             note(f"The files of {document.name} are not here, so it is pushed without a fingerprint")
             fingerprint = None
         else:
-            fingerprint = uploads.fingerprint(found.folder, digest, document, folder, probes)
+            fingerprint = uploads.fingerprint(
+                found.folder,
+                digest,
+                document,
+                folder,
+                probes,
+                siblings=siblings.of(place.catalog, name),
+            )
         provenance = Provenance(method=found.method)
         if place.remote is not None:
             version = place.remote.push(
@@ -82,7 +89,7 @@ def sign(catalog: Catalog, version: Digest, key: Signer, *, actor: str) -> None:
     catalog.sign_version(version, key.sign(MANIFEST, manifest.canonical()), actor=actor)
 
 
-def _key(place: Place, key_file: Path | None) -> Signer | None:
+def trainer_key(place: Place, key_file: Path | None) -> Signer | None:
     """Read first: a missing key must not be found after minutes of work."""
     if key_file is None:
         return signer(place.workspace, "trainer") if place.workspace else None
@@ -101,7 +108,7 @@ def _check_permission(place: Place, name: AdapterName, folder: Path) -> None:
         place.catalog.tenant(name.tenant)
 
 
-def _base_folder(place: Place, base: Base, given: Path | None) -> Path | None:
+def base_folder_of(place: Place, base: Base, given: Path | None) -> Path | None:
     """Where the base's files are on this machine, checked to be that base; None when they are not here."""
     if given is None and place.workspace is not None:
         return bases.folder_of(place.workspace, base.name)

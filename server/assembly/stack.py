@@ -1,4 +1,4 @@
-"""Control plane, one engine and a router on one machine, as the separate processes they are in a cluster."""
+"""Control plane, engines and a router on one machine, as the separate processes they are in a cluster."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,11 @@ class Process(Document):
     url: str
     log: str
 
+    @property
+    def kind(self) -> str:
+        """``engine`` for ``engine-1``, too."""
+        return self.role.partition("-")[0]
+
     def alive(self) -> bool:
         return _born(self.pid) == self.born
 
@@ -48,6 +53,10 @@ class Running(Document):
     def url(self, role: str) -> str:
         return next(process.url for process in self.processes if process.role == role)
 
+    @property
+    def engines(self) -> tuple[Process, ...]:
+        return tuple(process for process in self.processes if process.kind == "engine")
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -55,17 +64,29 @@ class Ports:
     control: int = 8401
     agent: int = 8410
     vllm: int = 8411
+    more: tuple[tuple[int, int], ...] = ()
+    """Of the engines after the first: (agent, vllm)."""
 
     @classmethod
-    def free(cls, *, router: int | None = None) -> "Ports":
+    def free(cls, *, router: int | None = None, engines: int = 1) -> "Ports":
         """The defaults where nothing listens there, else whatever the system has free.
 
         vLLM binds its port half a minute late, when another stack may have taken a default meanwhile, so
         its port is always one of the system's choosing.
         ``router`` was asked for by name, so it is kept even if taken: `start` then says so.
         """
-        ports = {name: port if _is_free(port) else _any_free() for name, port in asdict(cls()).items()}
-        return cls(**(ports | {"vllm": _any_free()} | ({} if router is None else {"router": router})))
+        ports = {name: port if _is_free(port) else _any_free() for name, port in cls().named().items()}
+        ports |= {"vllm": _any_free()} | ({} if router is None else {"router": router})
+        return cls(**ports, more=tuple((_any_free(), _any_free()) for _ in range(engines - 1)))
+
+    def named(self) -> dict[str, int]:
+        first = {"router": self.router, "control": self.control, "agent": self.agent, "vllm": self.vllm}
+        for number, (agent, vllm) in enumerate(self.more, start=1):
+            first |= {f"agent of engine-{number}": agent, f"vllm of engine-{number}": vllm}
+        return first
+
+    def engines(self) -> tuple[tuple[int, int], ...]:
+        return ((self.agent, self.vllm), *self.more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +107,25 @@ class EngineOptions:
 def start(
     workspace: Workspace, *, engine: EngineOptions, ports: Ports, tied: bool, progress: Progress
 ) -> Running:
-    """Start control, engine and router in this order and wait until each is ready.
+    """Start control, engines and router in this order and wait until each is ready. As many engines as
+    ``ports`` has places for, all at once.
 
     ``tied``: the processes end with this one, however it ends. On any failure everything is stopped again.
     Raises AlreadyRunning, PortTaken, StartFailed (with the end of the log that tells why).
     """
     if (before := running(workspace)) is not None:
         raise AlreadyRunning(f"this workspace is already served at {before.url('router')}")
-    for name, port in asdict(ports).items():
+    for name, port in ports.named().items():
         if not _is_free(port):
             raise PortTaken(f"port {port}, meant for the {name}, is taken")
     started: list[Process] = []
     try:
-        for role, url, settings in _roles(workspace, engine, ports):
-            process = _spawn(workspace, role, url, settings, tied=tied)
-            started.append(process)
-            _save(workspace, Running(processes=tuple(started)))
-            _await_ready(process, progress)
+        for together in _roles(workspace, engine, ports):
+            for role, url, settings in together:
+                started.append(_spawn(workspace, role, url, settings, tied=tied))
+                _save(workspace, Running(processes=tuple(started)))
+            for process in started[-len(together) :]:
+                _await_ready(process, progress)
     except BaseException:
         _stop(started)
         workspace.stack.unlink(missing_ok=True)
@@ -130,7 +153,8 @@ def stop(workspace: Workspace) -> bool:
 
 def _roles(
     workspace: Workspace, engine: EngineOptions, ports: Ports
-) -> list[tuple[str, str, dict[str, object]]]:
+) -> list[list[tuple[str, str, dict[str, object]]]]:
+    """In the order to start; those of one list at the same time."""
     common: dict[str, object] = {"service_token_file": workspace.service_token}
     control_url = f"http://127.0.0.1:{ports.control}"
     # Where this command keeps the registry's rows and bytes, the control plane must look for them too.
@@ -139,9 +163,6 @@ def _roles(
     agent: dict[str, object] = {
         "control_url": control_url,
         "engine_key_file": workspace.key("engine"),
-        "cache_dir": workspace.cache,
-        "agent_port": ports.agent,
-        "vllm_port": ports.vllm,
         "base": engine.base,
         "base_name": engine.base_name,
         "device": engine.device,
@@ -162,10 +183,23 @@ def _roles(
     }
     if workspace.retention_key.is_file():  # workspaces of before have none
         router["retention_key_file"] = workspace.retention_key
+    engines = []
+    for number, (agent_port, vllm_port) in enumerate(ports.engines()):
+        own: dict[str, object] = {
+            "engine": f"engine-{number}",
+            "agent_port": agent_port,
+            "vllm_port": vllm_port,
+            # vLLM reads its adapters from there for as long as it lives: nobody else may sweep it.
+            "cache_dir": workspace.cache.with_name(f"{workspace.cache.name}-{number}")
+            if number
+            else workspace.cache,
+        }
+        role = f"engine-{number}" if number else "engine"
+        engines.append((role, f"http://127.0.0.1:{agent_port}", common | agent | own))
     return [
-        ("control", control_url, common | control),
-        ("engine", f"http://127.0.0.1:{ports.agent}", common | agent),
-        ("router", f"http://127.0.0.1:{ports.router}", common | router),
+        [("control", control_url, common | control)],
+        engines,
+        [("router", f"http://127.0.0.1:{ports.router}", common | router)],
     ]
 
 
@@ -174,7 +208,8 @@ def _spawn(workspace: Workspace, role: str, url: str, settings: dict[str, object
     environment = inherited_environment(storage=role == "control") | {
         f"TENON_{key.upper()}": str(value) for key, value in settings.items()
     }
-    command = [sys.executable, "-m", "server.cli.main", "serve", role, *(["--tied"] if tied else [])]
+    kind = role.partition("-")[0]
+    command = [sys.executable, "-m", "server.cli.main", "serve", kind, *(["--tied"] if tied else [])]
     with log.open("ab") as sink:
         pid = os.posix_spawn(
             sys.executable,
@@ -191,7 +226,7 @@ def _spawn(workspace: Workspace, role: str, url: str, settings: dict[str, object
 
 
 def _await_ready(process: Process, progress: Progress) -> None:
-    deadline = time.monotonic() + _START_LIMITS[process.role]
+    deadline = time.monotonic() + _START_LIMITS[process.kind]
     shown = ""
     progress(process.role, "starting")
     while True:

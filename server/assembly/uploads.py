@@ -1,5 +1,6 @@
 """Adapters that were trained elsewhere: fingerprinted here, so that they can be attested."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from registry.digests import Digest
@@ -12,11 +13,19 @@ _PROMPTS = 16
 
 
 def fingerprint(
-    folder: Path, digest: Digest, base: Base, base_folder: Path, probes: Path | None, *, max_rank: int = 64
+    folder: Path,
+    digest: Digest,
+    base: Base,
+    base_folder: Path,
+    probes: Path | None,
+    *,
+    siblings: Mapping[Digest, Fingerprint] | None = None,
+    max_rank: int = 64,
 ) -> Fingerprint:
     """The reference behaviour of an uploaded folder, which is inspected before a byte of it is loaded.
 
-    ``probes``: evaluation cases to take tenant-like probes from; without them only random ones are used.
+    ``siblings``: other versions of the adapter, to be told from. ``probes``: evaluation cases to take
+    tenant-like probes from; without them only random ones are used.
     Raises IntakeRefused, and the trainer's error for an adapter without effect.
     """
     inspect(folder, base=base, max_rank=max_rank)
@@ -35,4 +44,4 @@ def fingerprint(
         prompts = [
             TenantPrompt(case.prompt, said, case.tools) for case, said in zip(cases, answers, strict=True)
         ]
-    return make_fingerprint(digest, base_folder, folder, prompts)
+    return make_fingerprint(digest, base_folder, folder, prompts, siblings=siblings)

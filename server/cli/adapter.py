@@ -9,6 +9,7 @@ from server.cli.adapter_diff import diff
 from server.cli.adapter_merge import merge
 from server.cli.adapter_pull import pull
 from server.cli.adapter_push import push
+from server.cli.adapter_reference import reference
 from server.cli.adapter_show import show
 from server.cli.options import At, Json, place
 
@@ -17,6 +18,7 @@ def install(app: typer.Typer) -> None:
     group = typer.Typer(help="Versions of tenants' adapters.", no_args_is_help=True)
     group.command("push")(push)
     group.command("pull")(pull)
+    group.command("reference")(reference)
     group.command("list")(list_)
     group.command("show")(show)
     group.command("diff")(diff)

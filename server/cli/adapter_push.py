@@ -47,11 +47,17 @@ def push(
             note=render.note,
         )
     distance = done.fingerprint.distance_to_base if done.fingerprint else None
+    weak = list(done.fingerprint.weak) if done.fingerprint else None
     if json:
-        render.data({"version": done.version, "distance_to_base": distance, "signed_by": done.signed_by})
+        render.data(
+            {"version": done.version, "distance_to_base": distance, "weak": weak, "signed_by": done.signed_by}
+        )
         return
     render.text(done.version)
     if done.fingerprint is None:
-        render.note("Stored; it cannot be served without a fingerprint: push it again with --base-folder")
+        render.note("Stored; it cannot be served without a fingerprint: tenon adapter reference makes one")
     else:
+        from server.cli.strength import sentence
+
+        render.note(sentence(done.fingerprint))
         render.note(f"Stored as {adapter}; put it live with: tenon promote {adapter}@{done.version}")

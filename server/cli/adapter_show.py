@@ -28,6 +28,8 @@ def show(
 
 
 def _rows(found: "Described") -> list[list[str]]:
+    from server.cli.strength import sentence
+
     manifest, lora = found.manifest, found.manifest.lora
     come = manifest.provenance
     lineage = (
@@ -46,7 +48,7 @@ def _rows(found: "Described") -> list[list[str]]:
         ["aliases", ", ".join(found.aliases) or "none"],
         ["base", manifest.base],
         ["lora", f"rank {lora.rank}, alpha {lora.alpha:g}, {', '.join(lora.targets)}"],
-        ["fingerprint", manifest.fingerprint.digest.short if manifest.fingerprint else "none: not servable"],
+        ["fingerprint", sentence(found.fingerprint) if found.fingerprint else "none: not servable"],
         ["made by", come.method],
         *[[what, value] for what, value in lineage if value],
         *[["file", f"{file.path}  {file.size:,} bytes  {file.digest.short}"] for file in manifest.files],

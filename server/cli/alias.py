@@ -49,6 +49,7 @@ def show(name: Name, alias: Which = "live", json: Json = False, workspace: At = 
         ["stable", state.version],
         *[["canary", f"{canary.version} ({canary.percent:g} %)"] for canary in state.canaries],
         *[["shadow", version] for version in state.shadows],
+        *([["former", f"{state.former.version} (to epoch {state.former.epoch})"]] if state.former else []),
         *([["expires", state.expires_at]] if state.expires_at else []),
     ]
     render.table(f"{name}:{alias}", ["what", "value"], rows)

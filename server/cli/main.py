@@ -30,11 +30,13 @@ def _assemble() -> None:
         doctor,
         evaluate,
         exposure,
+        fleet,
         history,
         init,
         key,
         log,
         login,
+        mixup,
         policy,
         promote,
         proposal,
@@ -73,11 +75,13 @@ def _assemble() -> None:
     usage.install(app)
     blobs.install(app)
     up.install(app)
+    fleet.install(app)
     log.install(app)
     receipt.install(app)
     record.install(app)
     exposure.install(app)
     shadow.install(app)
+    mixup.install(app)
     demo.install(app)
     doctor.install(app)
     serve.install(app)

@@ -7,6 +7,7 @@ import typer
 
 from server.cli import render
 from server.cli.options import At, Json, place
+from server.cli.waiting import NoWait, Wait, patience
 
 Epoch = Annotated[
     int | None,
@@ -39,12 +40,16 @@ def promote(
     release_key: Annotated[
         Path | None, typer.Option("--release-key", help="Sign the move, where the alias asks for it")
     ] = None,
+    wait: Wait = 120,
+    no_wait: NoWait = False,
     json: Json = False,
     workspace: At = None,
 ) -> None:
     """Move an alias to a version, if the gate passes on signed evidence (exit code 3: refused).
 
-    Where the alias needs other people's approval, this makes a proposal and nothing moves yet.
+    Engines load and attest the version first, and the alias answers with what it shows until they are ready:
+    then it moves for everybody at once. Where the alias needs other people's approval, this makes a proposal
+    and nothing moves yet.
     """
     from registry.clock import restamp
     from registry.errors import InvalidRef
@@ -74,7 +79,8 @@ def promote(
         # In the registry's spelling, because a release key signs exactly what the registry then compares.
         expires_at=None if expires_at is None else restamp(expires_at, "expires_at"),
     )
-    done = promote_or_propose(catalog, move, release_key=release_key, actor="cli")
+    with patience(wait, no_wait=no_wait, quiet=json) as patient:
+        done = promote_or_propose(catalog, move, release_key=release_key, patience=patient, actor="cli")
     if done.proposal is not None:
         waiting = done.proposal
         if json:
@@ -104,7 +110,7 @@ def rollback(
     json: Json = False,
     workspace: At = None,
 ) -> None:
-    """End an alias's canaries if it has any; else move it back to the version before."""
+    """End an alias's canaries if it has any; else move it back to the version before, which engines keep."""
     from registry.names import AdapterName
 
     state = place(workspace).catalog.rollback(

@@ -6,6 +6,7 @@ import typer
 
 from server.cli import render
 from server.cli.options import At, Json, place
+from server.cli.waiting import NoWait, Wait, patience
 
 if TYPE_CHECKING:
     from registry.promotions import Proposal
@@ -47,11 +48,23 @@ def list_(
     )  # fmt: skip
 
 
-def approve(tenant: Tenant, proposal: Id, json: Json = False, workspace: At = None) -> None:
-    """Consent to a promotion. With enough consent its gate is asked again, and the alias moves."""
+def approve(
+    tenant: Tenant,
+    proposal: Id,
+    wait: Wait = 120,
+    no_wait: NoWait = False,
+    json: Json = False,
+    workspace: At = None,
+) -> None:
+    """Consent to a promotion. With enough consent its gate is asked again, and the alias moves once the
+    engines hold the version."""
+    from server.assembly import promoting
+
     catalog = place(workspace).catalog
-    _known(catalog, tenant, proposal)
-    _say(catalog.approve(proposal, actor="cli"), json)
+    asked = _known(catalog, tenant, proposal)
+    with patience(wait, no_wait=no_wait, quiet=json) as patient:
+        approved = promoting.approve(catalog, asked, patience=patient, actor="cli")
+    _say(approved, json)
 
 
 def reject(
@@ -67,12 +80,14 @@ def reject(
     _say(catalog.reject(proposal, reason=reason, actor="cli"), json)
 
 
-def _known(catalog: "Catalog", tenant: str, proposal: str) -> None:
+def _known(catalog: "Catalog", tenant: str, proposal: str) -> "Proposal":
     """Raises ProposalNotFound: an id of another tenant's is not what was meant."""
     from registry.catalog.errors import ProposalNotFound
 
-    if proposal not in {one.id for one in catalog.proposals(tenant)}:
-        raise ProposalNotFound(f"{tenant} has no proposal {proposal[:80]!r}")
+    for one in catalog.proposals(tenant):
+        if one.id == proposal:
+            return one
+    raise ProposalNotFound(f"{tenant} has no proposal {proposal[:80]!r}")
 
 
 def _say(proposal: "Proposal", json: bool) -> None:

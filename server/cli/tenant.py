@@ -1,12 +1,16 @@
 """``tenon tenant``"""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from server.cli import render
+from server.cli.isolate import isolate
 from server.cli.options import At, Json, place
+
+if TYPE_CHECKING:
+    from registry.models import Isolation
 
 Name = Annotated[str, typer.Argument(help="Which tenant")]
 UNLIMITED = "a number, or unlimited"
@@ -20,6 +24,7 @@ def install(app: typer.Typer) -> None:
     group.command("suspend")(suspend)
     group.command("resume")(resume)
     group.command("quota")(quota)
+    group.command("isolate")(isolate)
     app.add_typer(group, name="tenant")
 
 
@@ -61,10 +66,16 @@ def show(name: Name, json: Json = False, workspace: At = None) -> None:
     rows = [
         ["name", tenant.display_name],
         ["state", "suspended" if tenant.suspended else "active"],
+        ["isolation", _lives(tenant.isolation)],
         *[[what.replace("_", " "), "unlimited" if n is None else f"{n:,}"] for what, n in quota.items()],
         *([["weight", str(tenant.quota.weight)]] if tenant.quota.weight is not None else []),
     ]
     render.table(name, ["what", "value"], rows)
+
+
+def _lives(isolation: "Isolation") -> str:
+    where = f" on {', '.join(isolation.engines)}" if isolation.engines else ""
+    return f"{isolation.level}{where}, {isolation.replicas} replicas"
 
 
 def suspend(

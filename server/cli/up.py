@@ -28,12 +28,18 @@ def up(
         str,
         typer.Option("--tool-call-parser", help="vLLM's parser; auto: by the chat template; or none"),
     ] = "auto",
+    engines: Annotated[
+        int, typer.Option("--engines", min=1, max=16, help="How many; each holds the whole base in memory")
+    ] = 1,
+    fake_engine: Annotated[
+        bool, typer.Option("--fake-engine", help="Made-up answers instead of vLLM, to try everything else")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running and return")] = False,
     port: Annotated[int, typer.Option("--port", help="Port of the OpenAI-compatible API")] = 8400,
     json: Json = False,
     workspace: At = None,
 ) -> None:
-    """Serve this workspace: control plane, one attested engine and the router."""
+    """Serve this workspace: control plane, attested engines and the router."""
     from server.assembly import bases, machine, stack
     from server.assembly.catalog import open_catalog
     from server.workspace import find
@@ -51,8 +57,11 @@ def up(
         tool_call_parser={"auto": bases.tool_call_parser(folder), "none": None}.get(
             tool_call_parser, tool_call_parser
         ),
+        fake=fake_engine,
     )
-    ports = stack.Ports.free(router=port)
+    ports = stack.Ports.free(router=port, engines=engines)
+    if engines > 1 and not fake_engine and where == "cpu":
+        render.note(f"{engines} engines: on a CPU about 3.5 GB of memory each, beside the base")
     state = stack.start(
         place,
         engine=options,
@@ -78,10 +87,16 @@ def _watch(state: "Running") -> None:
 
     stops = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    gone: set[str] = set()
     while signal.sigtimedwait(stops, 1.0) is None:
         for process in state.processes:
-            if not process.alive():
-                raise StartFailed(f"{process.role} ended, see {process.log}; everything is stopped")
+            if process.alive() or process.role in gone:
+                continue
+            if process.kind == "engine" and any(each.alive() for each in state.engines):
+                gone.add(process.role)
+                render.note(f"{process.role} ended, see {process.log}; the other engines serve on")
+                continue
+            raise StartFailed(f"{process.role} ended, see {process.log}; everything is stopped")
 
 
 def down(json: Json = False, workspace: At = None) -> None:

@@ -3,35 +3,32 @@
 import asyncio
 import contextlib
 import secrets
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from registry.clock import Clock
 from registry.digests import Digest
 from registry.errors import TenonError
-from registry.feed import Snapshot, State
-from registry.models import Base, EngineState
+from registry.fleet import assigned
+from registry.models import Base
 from registry.signing.keys import Signer
-from server.engines.attest import Witness
-from server.engines.boot import Boot
 from server.engines.cache import AdapterCache
 from server.engines.cadence import Cadence
-from server.engines.client import VllmClient
-from server.engines.command import command
-from server.engines.errors import (
-    EngineAnswerUnusable,
-    EngineBaseUnknown,
-    EngineStartFailed,
-    EngineUnreachable,
-)
+from server.engines.command import inherited_of
+from server.engines.errors import EngineBaseUnknown, EngineStartFailed, EngineTaken
+from server.engines.following import Following
+from server.engines.life import Ending, Life, Surroundings, merged_spec
+from server.engines.merges import Merges
 from server.engines.metrics import AgentMetrics
+from server.engines.null import null_adapter
 from server.engines.ports import ControlPlane
-from server.engines.process import EngineProcess
-from server.engines.residency import Capacity
-from server.engines.spec import SERVED_NAME, EngineSpec
+from server.engines.spec import EngineSpec
 from server.engines.state import AgentState, Event, Kind, Report, logged
-from server.engines.versions import refuse_unsafe
+
+MERGE = (sys.executable, "-m", "server.engines.merging")
+T = TypeVar("T")
 
 
 class Agent:
@@ -51,43 +48,68 @@ class Agent:
         cadence: Cadence | None = None,
         report: Report = logged,
         new_id: Callable[[], str] = lambda: secrets.token_hex(16),
+        merge: tuple[str, ...] = MERGE,
+        guard: Path | None = None,
     ) -> None:
         """``describe``: the base as its files say now, read again before every start (it runs in a thread).
         ``inherited``: environment from which vLLM's is picked. ``log``: vLLM's output. ``new_id``: boot ids
-        and probe salts, unguessable."""
+        and probe salts, unguessable. ``merge``: program of :class:`server.engines.merges.Merges`.
+        ``guard``: folder for what the guard inside vLLM reports; None runs vLLM without it."""
         self._spec = spec
         self._describe = describe
-        self._control = control
-        self._signer = signer
-        self._cache = cache
-        self._clock = clock
-        self._inherited = inherited
-        self._log = log
         self._cadence = cadence or Cadence()
         self._report_to = report
-        self._new_id = new_id
+        self._clock = clock
         self.metrics = AgentMetrics()
-        self._known: State | None = None
-        self._news = asyncio.Event()
         self._stopping = asyncio.Event()
         self._doing = "starting"
-        self._boot: Boot | None = None
-        self._up = False
-        self._settled: int | None = None
-        """Size of the state that was last acted on."""
+        self._life: Life | None = None
+        self._following = Following(control, self._cadence, lambda text: self._tell("waiting", text))
+        self._merges = Merges(
+            cache=cache,
+            control=control,
+            base=spec.folder,
+            program=merge,
+            environment=inherited_of(inherited) | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
+            log=log.with_name("merge.log"),
+            report=self._report,
+            done=self._following.news.set,
+            again=self._cadence.merge_again,
+        )
+        self._cache = cache
+        self._around = Surroundings(
+            control=control,
+            signer=signer,
+            cache=cache,
+            merges=self._merges,
+            clock=clock,
+            inherited=inherited,
+            log=log,
+            cadence=self._cadence,
+            report=self._report,
+            new_id=new_id,
+            following=self._following,
+            stopping=self._stopping,
+            null=self._null_files,
+            guard=guard,
+        )
 
     @property
     def state(self) -> AgentState:
-        boot, up = self._boot, self._up
-        if boot is None or not up:
-            return AgentState(engine=self._spec.engine, doing=self._doing)
+        life, known = self._life, self._following.known
+        boot = life.boot if life else None
+        doing = life.doing if life else self._doing
+        if boot is None or life is None:
+            return AgentState(engine=self._spec.engine, doing=doing)
         return AgentState(
             engine=self._spec.engine,
-            doing=self._doing,
+            doing=doing,
             boot=boot.witness.boot,
             engine_version=boot.witness.engine_version,
             up=True,
-            settled=self._known is not None and self._settled == self._known.size,
+            settled=known is not None and life.settled == known.size,
+            merged=boot.weights.merged,
+            waits_for=life.waits_for,
             ready=boot.ready(),
             not_ready=boot.not_ready(),
             retired=boot.retired(),
@@ -103,49 +125,73 @@ class Agent:
         Raises EngineBaseUnknown, EngineUnsafeVersion, and EngineStartFailed when already the first start
         fails; after one good start it keeps trying.
         """
-        reading = asyncio.create_task(self._read_feed())
+        await asyncio.to_thread(self._cache.sweep)
+        reading = asyncio.create_task(self._following.run())
         try:
-            await self._until_stopped(self._supervise())
+            await self._supervise()
         finally:
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reading
+            await self._merges.close()
             self._tell("stopped", "the engine is stopped")
 
     async def _supervise(self) -> None:
         pause, longest = self._cadence.backoff
         wait, started_once = pause, False
-        while True:
-            base = await self._registered_base()
+        while (found := await self._unless_stopped(self._next())) is not None:
             born = self._now()
+            self._life = Life(self._around, found[0], found[1])
             try:
-                again = await self._one_boot(base)
+                ending, why = await self._life.run(), "the engine ended"
             except EngineStartFailed as error:
                 if not started_once:
                     raise
-                again, why = False, error.message
-            else:
-                why = "the engine ended"
+                ending, why = Ending.FAILED, error.message
+            except EngineTaken as error:
+                self._life = None
+                self._tell("taken", f"{error.message}: standing by until it is gone")
+                ending, why = await self._stand_by(), "the engine's name is free again"
+            finally:
+                self._life = None
             started_once = True
-            if again:
+            if ending is Ending.STOPPED:
+                return
+            if ending is Ending.RENEWED:
                 continue
             if self._now() - born >= self._cadence.steady:
                 wait = pause
+            self._doing = "waiting to start again"
             self._tell("down", f"{why}; next start in {wait:g} s")
-            await asyncio.sleep(wait)
+            if await self._unless_stopped(asyncio.sleep(wait, result=True)) is None:
+                return
             wait = min(2 * wait, longest)
+
+    async def _next(self) -> tuple[EngineSpec, Digest]:
+        """What to start, and on which base."""
+        base = await self._registered_base()
+        state = self._following.known
+        share = assigned(state, self._clock.now()).get(self._spec.engine) if state else None
+        if share is None or share.merged is None or state is None:
+            return self._spec, base
+        self._doing = "merging"
+        try:
+            folder = await self._merges.folder(share.merged, state.bases[base])
+        except TenonError as error:
+            self._tell("waiting", f"{share.merged.short}: {error.message}")
+            return self._spec, base
+        await asyncio.to_thread(self._merges.begin, share.merged)
+        return merged_spec(self._spec, share.merged, folder), base
 
     async def _registered_base(self) -> Digest:
         """The digest of the files on this machine, which must be a base that the registry knows."""
         self._doing = "reading the base"
         found = await asyncio.to_thread(self._describe)
         self._doing = "waiting for the control plane"
-        while self._known is None:
-            self._news.clear()
-            await self._news.wait()
-        if found.identity() in self._known.bases:
+        known = (await self._following.until(lambda state: True)).bases
+        if found.identity() in known:
             return found.identity()
-        for base in self._known.bases.values():
+        for base in known.values():
             if base.name == found.name:
                 wrong = [
                     field for field in Base.model_fields if getattr(base, field) != getattr(found, field)
@@ -155,170 +201,32 @@ class Agent:
                 )
         raise EngineBaseUnknown(f"no base named {found.name!r} is registered")
 
-    async def _one_boot(self, base: Digest) -> bool:
-        """One life of vLLM. True when it was ended on purpose, to start afresh at once."""
-        spec = self._spec
-        argv, environment = command(spec, self._inherited)
-        child = EngineProcess(argv=argv, environment=environment, log=self._log)
-        announced: EngineState | None = None
-        async with VllmClient(spec.url) as client:
-            self._tell("starting", f"starting vLLM on {spec.device} in {spec.dtype}")
-            self._doing = "starting vLLM"
-            try:
-                if await client.answers():
-                    raise EngineStartFailed(f"something else already answers at port {spec.port}")
-                child.start()
-                await child.wait_ready(client.answers, limit=self._cadence.start_limit)
-                version = await self._examine(client)
-                boot_id = self._new_id()
-                announced = EngineState(
-                    engine=spec.engine,
-                    boot=boot_id,
-                    url=spec.public_url,
-                    base=base,
-                    engine_version=version,
-                    dtype=spec.dtype,
-                    max_loras=spec.max_loras,
-                )
-                self._boot = self._new_boot(client, Witness(spec.engine, boot_id, version, spec.dtype, base))
-                self._up = True
-                self._tell("up", f"vLLM {version} answers at port {spec.port}")
-                return await self._first_of(self._serve(self._boot, client, announced), child)
-            except EngineUnreachable as error:
-                self._tell("failed", f"the engine no longer answers: {error.message}")
-                return False
-            finally:
-                self._up, self._boot, self._settled = False, None, None
-                self._doing = "stopping vLLM"
-                if announced is not None:
-                    await self._farewell(announced)
-                await child.stop()
-                self._cache.release()
+    async def _stand_by(self) -> Ending:
+        """Until whoever took the engine's name is down. The later one goes on, so that two never fight."""
+        self._doing = "standing by: another agent runs this engine"
+        engine = self._spec.engine
+        free = self._following.until(
+            lambda state: (other := state.engines.get(engine)) is None or not other.up
+        )
+        return Ending.STOPPED if await self._unless_stopped(free) is None else Ending.FAILED
 
-    async def _examine(self, client: VllmClient) -> str:
-        """What just came up must be a safe vLLM, ours, and empty. Returns its version."""
-        try:
-            version = await client.version()
-            names = await client.models()
-        except (EngineUnreachable, EngineAnswerUnusable) as error:
-            raise EngineStartFailed(error.message) from None
-        refuse_unsafe(version)
-        if set(names) != {SERVED_NAME}:
-            raise EngineStartFailed("the engine serves names at its start that nobody gave it")
-        return version
-
-    async def _serve(self, boot: Boot, client: VllmClient, announced: EngineState) -> bool:
-        """Follow the feed and the heartbeat. Returns True to be recycled; raises EngineUnreachable."""
-        known = False
-        misses = 0
-        beat = self._now()
-        while True:
-            self._news.clear()
-            state = self._known
-            try:
-                if not known:
-                    self._doing = "announcing the engine"
-                    await self._control.announce(announced)
-                    known = True
-                if state is not None:
-                    self._doing = "loading and attesting adapters"
-                    await boot.reconcile(state)
-                    self._settled = state.size
-                if boot.recycle:
-                    self._tell("recycling", "all names of this boot are used up: starting afresh")
-                    return True
-                if self._now() - beat >= self._cadence.heartbeat:
-                    beat = self._now()
-                    self._doing = "attesting adapters again"
-                    await self._heartbeat(boot, client)
-                elif boot.unsent:
-                    await boot.flush()
-                misses = 0
-            except EngineUnreachable:
-                misses += 1
-                beat -= self._cadence.heartbeat  # due again at the next turn
-                if misses >= self._cadence.misses:
-                    raise
-                self._tell("waiting", f"the engine did not answer ({misses} of {self._cadence.misses})")
-            except TenonError as error:
-                self._tell("waiting", error.message)
-            self._doing = "serving"
-            behind = not known or boot.unsent or misses > 0 or boot.held
-            pause = self._cadence.retry if behind else max(0.0, beat + self._cadence.heartbeat - self._now())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._news.wait()
-
-    async def _heartbeat(self, boot: Boot, client: VllmClient) -> None:
-        if boot.resident:
-            await boot.attest()
-        elif not await client.health():
-            raise EngineUnreachable("the engine's health check failed")
-
-    async def _first_of(self, serving: Coroutine[Any, Any, bool], child: EngineProcess) -> bool:
-        """The result of ``serving``, or False as soon as the child ends."""
-        work = asyncio.create_task(serving)
-        end = asyncio.create_task(child.wait())
-        try:
-            await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                return work.result()
-            self._tell("failed", f"vLLM ended with status {end.result()}")
-            return False
-        finally:
-            for task in (work, end):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, TenonError):
-                    await task
-
-    async def _farewell(self, announced: EngineState) -> None:
-        """Routers should hear it from us before their requests find out; but never wait long for it."""
-        with contextlib.suppress(TenonError, TimeoutError):
-            async with asyncio.timeout(self._cadence.goodbye):
-                await self._control.announce(announced.model_copy(update={"up": False}))
-
-    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """None when it is to stop; what ``work`` was doing is cancelled then."""
         task = asyncio.create_task(work)
         stop = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                task.result()
+            return task.result() if task.done() else None
         finally:
             for each in (task, stop):
                 each.cancel()
             await asyncio.gather(task, stop, return_exceptions=True)
 
-    async def _read_feed(self) -> None:
-        while True:
-            known = self._known
-            try:
-                news = await self._control.read(known.position if known else None, self._cadence.poll)
-                if news is None:
-                    continue
-                if isinstance(news, Snapshot):
-                    self._known = State.of(news)
-                elif known is not None:
-                    self._known = known.after(news)
-            except TenonError as error:
-                self._tell("waiting", error.message)
-                await asyncio.sleep(self._cadence.retry)
-                continue
-            self._news.set()
-
-    def _new_boot(self, client: VllmClient, witness: Witness) -> Boot:
-        return Boot(
-            witness=witness,
-            capacity=Capacity(ready=self._spec.max_loras, names=self._spec.names, rank=self._spec.rank),
-            engine=client,
-            control=self._control,
-            signer=self._signer,
-            cache=self._cache,
-            clock=self._clock,
-            new_salt=self._new_id,
-            republish=self._cadence.republish,
-            report=self._report,
-        )
+    def _null_files(self) -> Mapping[str, bytes]:
+        known = self._following.known
+        assert known is not None
+        base = next(base for base in known.bases.values() if base.name == self._spec.base_name)
+        return null_adapter(base)
 
     def _tell(self, kind: Kind, text: str) -> None:
         self._report(Event(kind, text))

@@ -93,7 +93,18 @@ async def observe(
     return Observation(version, fingerprint, files, seen=seen)
 
 
-def judge_together(observations: Sequence[Observation], *, dtype: str) -> dict[Digest, Finding]:
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A version that another look has recognised on the same engine."""
+
+    version: Digest
+    fingerprint: Fingerprint
+    files: tuple[BlobRef, ...]
+
+
+def judge_together(
+    observations: Sequence[Observation], *, dtype: str, recognised: Sequence[Recognised] = ()
+) -> dict[Digest, Finding]:
     """A finding for each observation; the other slots are what each could be mistaken for.
 
     In two steps, so that order does not matter and a version can only be a rival after it has shown its own
@@ -102,12 +113,13 @@ def judge_together(observations: Sequence[Observation], *, dtype: str) -> dict[D
     """
     alone = {seen.version: _judge(seen, {}, dtype) for seen in observations}
     genuine = [seen for seen in observations if alone[seen.version].passed]
+    rivals = [*recognised, *(Recognised(seen.version, seen.fingerprint, seen.files) for seen in genuine)]
     return alone | {
         seen.version: _judge(
             seen,
             {
                 other.version: other.fingerprint
-                for other in genuine
+                for other in rivals
                 if other.version != seen.version and other.files != seen.files
             },
             dtype,
@@ -150,4 +162,5 @@ def attestation_of(
         passed=finding.passed,
         reason=finding.reason,
         observed_at=stamp(observed_at),
+        noise=finding.noise,
     )

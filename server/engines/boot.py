@@ -8,26 +8,37 @@ from registry.digests import Digest
 from registry.errors import TenonError
 from registry.feed import State
 from registry.judgement import Finding
+from registry.models import Withdrawal
 from registry.names import engine_name
-from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
-from registry.signing.types import ATTESTATION
-from server.engines.attest import Witness, attestation_of, check_contract, judge_together, observe
+from server.engines.attest import Recognised, Witness, judge_together, observe
+from server.engines.base_proof import BaseProof
 from server.engines.cache import AdapterCache
 from server.engines.client import VllmClient
-from server.engines.errors import AttestationFailed, ContractMismatch, EngineLoadFailed, EngineUnreachable
-from server.engines.packages import NotServable, Package, fetch_package
+from server.engines.errors import (
+    AttestationFailed,
+    ContractMismatch,
+    EngineLoadFailed,
+    EngineUnreachable,
+    refusal,
+)
+from server.engines.findings import Findings
+from server.engines.packages import NotServable, Package
 from server.engines.ports import ControlPlane
-from server.engines.residency import Capacity, Plan, plan, wanted
+from server.engines.residency import Capacity, Held, Plan, Renewal, outlook, plan
 from server.engines.spec import SERVED_NAME
 from server.engines.state import Event, Report, Why
+from server.engines.supply import Supply
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    finding: Finding
-    at: float
-    """Seconds of the agent's clock."""
+class Weights:
+    """What vLLM was started with, besides the base."""
+
+    merged: Digest | None = None
+    """The version that is part of its weights."""
+    null: str | None = None
+    """Name of the loaded null adapter."""
 
 
 class Boot:
@@ -46,92 +57,108 @@ class Boot:
         new_salt: Callable[[], str],
         republish: float,
         report: Report,
+        weights: Weights | None = None,
     ) -> None:
         """``republish``: seconds after which an unchanged finding is signed and logged again."""
         self.witness = witness
+        self._weights = weights or Weights()
+        merged = self._weights.merged
         self._capacity = capacity
         self._engine = engine
         self._control = control
-        self._signer = signer
         self._cache = cache
         self._clock = clock
         self._new_salt = new_salt
-        self._republish = republish
         self._report = report
+        self._findings = Findings(
+            witness=witness, control=control, signer=signer, clock=clock, republish=republish, report=report
+        )
+        self._supply = Supply(
+            control=control,
+            cache=cache,
+            engine=engine,
+            base=witness.base,
+            model=SERVED_NAME if merged is None else engine_name(merged),
+        )
+        self._base: BaseProof | None = None
+        """A merged engine has no bare base to ask."""
+        if merged is None:
+            asked = self._weights.null or SERVED_NAME
+            self._base = BaseProof(engine=engine, model=asked, dtype=witness.dtype, new_salt=new_salt)
         self._asked: set[Digest] = set()
         self._resident: dict[Digest, Package] = {}
-        self._contracts: dict[Digest, str | None] = {}
-        """Contract digest -> what is wrong with it on this engine; None when it holds."""
-        self._findings: dict[Digest, Finding] = {}
+        self._owed: set[Digest] = set()
+        """Resident versions that were not looked at since something else was loaded."""
         self._unfit: dict[Digest, str] = {}
         """For good: no fingerprint, refused by vLLM …"""
         self._failed: dict[Digest, str] = {}
         """For the rest of this boot: a slot that once behaved wrongly is never trusted again."""
         self._held: dict[Digest, str] = {}
         """For now: could not be fetched."""
-        self._published: dict[Digest, Published] = {}
-        self._outbox: dict[Digest, tuple[Envelope, Finding]] = {}
+        self._revoked: set[Digest] = set()
+        self._elsewhere: frozenset[Digest] = frozenset()
+        self._target = merged
         self._plan: Plan | None = None
 
     async def reconcile(self, state: State) -> Plan:
-        """Load what is missing and attest after each step. Returns the plan with nothing left to load.
+        """Load what is missing, look at what is new, and let the registry know. Returns the plan with nothing
+        left to load; :meth:`look` then sees to the others.
 
         Raises EngineUnreachable. What the control plane could not deliver is held and tried again next time.
         """
         self._held.clear()
-        targets = wanted(state, self.witness.base, self._clock.now())
         while True:
-            unfit = self._unfit | self._failed | self._held
-            self._plan = plan(targets, loaded=self._asked, unfit=unfit, capacity=self._capacity)
-            if not self._plan.load:
-                return self._plan
-            # While others are in service, one load at a time: each is followed by a look at everybody.
-            batch = self._plan.load[:1] if self._findings else self._plan.load
-            loads = [await self._bring(version) for version in batch]
-            if any(loads):
-                await self.attest()
+            self._plan = found = self._planned(state)
+            fresh = [version for version in found.serve if self._is_news(version)]
+            if fresh:  # back from retirement, or loaded and not looked at
+                await self._examine(fresh)
+            if not found.load:
+                break
+            # While others are in service, one load at a time: each is followed by a look.
+            for version in found.load[:1] if self._findings.passed else found.load:
+                if await self._bring(state, version):
+                    self._owed |= self._resident.keys()
+        await self._withdraw(found)
+        return found
+
+    async def look(self) -> bool:
+        """See to one version that is in service and was not looked at since the last load; False when there
+        is none. One at a time, because something new to load should not have to wait for all of them."""
+        serve = self._plan.serve if self._plan else ()
+        for version in serve:
+            if version in self._owed and self._serves(version):
+                await self._examine([version])
+                return True
+        return False
 
     async def attest(self) -> None:
-        """Probe everything that is loaded, in service or not, and publish what is new.
+        """Look at everything that is loaded, and whether the base and the files are still what they were.
 
-        Raises EngineUnreachable at the first probe that stays without any answer.
+        Raises EngineUnreachable at the first probe that stays without any answer, BaseUnproven, CacheDamaged.
         """
-        trusted = {version: self._resident[version] for version in self._resident if self._serves(version)}
-        observations = [
-            await observe(
-                self._engine,
-                version=version,
-                fingerprint=package.fingerprint,
-                files=package.manifest.files,
-                salt=self._new_salt(),
-            )
-            for version, package in trusted.items()
-        ]
-        for version, finding in judge_together(observations, dtype=self.witness.dtype).items():
-            if not finding.passed:
-                self._fail(version, f"{AttestationFailed.code}: {finding.reason}")
-            elif version not in self._findings:
-                self._report(Event("attested", f"{version.short}: {finding.reason}", version))
-            if finding.passed:
-                self._findings[version] = finding
-            self._enqueue(trusted[version], finding)
-        await self.flush()
+        await self._cache.still(self._resident)
+        if self._base is not None:
+            await self._base.again()
+        await self._examine([version for version in self._resident if self._serves(version)])
+
+    def announced_again(self) -> None:
+        """The registry had taken this boot for dead: all that it knew of it has to be said again."""
+        self._findings.unlisted()
 
     async def flush(self) -> None:
-        """Hand over what the control plane has not yet got, failures first: they end a slot."""
-        for version in sorted(self._outbox, key=lambda version: self._outbox[version][1].passed):
-            envelope, finding = self._outbox[version]
-            try:
-                await self._control.attest(envelope)
-            except TenonError as error:
-                self._report(Event("waiting", f"attestation not stored: {error.message}", version))
-                return
-            del self._outbox[version]
-            self._published[version] = Published(finding, self._now())
+        """Hand over what the control plane has not yet got."""
+        await self._findings.flush()
+
+    async def step_back(self, renewal: Renewal, *, patient: bool) -> bool:
+        """Whether this boot may end now: what others serve too is withdrawn, all at once and only if they
+        really do. ``patient``: as long as something is missing elsewhere, it may not."""
+        if renewal.needed and patient:
+            return False
+        return await self._end_slots(self._findings.listed() & self._elsewhere)
 
     @property
     def unsent(self) -> bool:
-        return bool(self._outbox)
+        return self._findings.unsent
 
     @property
     def held(self) -> bool:
@@ -139,17 +166,23 @@ class Boot:
         return bool(self._held)
 
     @property
-    def recycle(self) -> bool:
-        return self._plan is not None and self._plan.recycle
+    def renewal(self) -> Renewal | None:
+        return self._plan.renewal if self._plan else None
+
+    @property
+    def target(self) -> Digest | None:
+        """The version that the fleet wants in this engine's weights."""
+        return self._target
+
+    @property
+    def weights(self) -> Weights:
+        return self._weights
 
     def ready(self) -> dict[Digest, Finding]:
         """In service: wanted, attested, and the registry knows."""
         serve = self._plan.serve if self._plan else ()
-        return {
-            version: self._findings[version]
-            for version in serve
-            if version in self._findings and version in self._published and version not in self._outbox
-        }
+        passed = self._findings.passed
+        return {version: passed[version] for version in serve if self._findings.known(version)}
 
     def not_ready(self) -> dict[Digest, Why]:
         """Every other wanted version, with the reason."""
@@ -162,30 +195,82 @@ class Boot:
         ready = self.ready()
         for version in self._plan.serve:
             if version not in ready:
-                waiting = "attested, and the registry does not know yet"
-                text = self._failed.get(version, waiting if version in self._findings else "not attested yet")
-                reasons[version] = Why(text, blocks=True)
+                seen = version in self._findings.passed
+                waiting = "attested, and the registry does not know yet" if seen else "not attested yet"
+                reasons[version] = Why(self._failed.get(version, waiting), blocks=True)
         return reasons
 
     def retired(self) -> tuple[Digest, ...]:
         return tuple(
-            version for version in (self._plan.withdraw if self._plan else ()) if self._serves(version)
+            version for version in (self._plan.retired if self._plan else ()) if self._serves(version)
         )
 
     @property
     def resident(self) -> Mapping[Digest, Package]:
         return self._resident
 
-    async def _bring(self, version: Digest) -> bool:
+    def _planned(self, state: State) -> Plan:
+        for version in self._resident:
+            known = state.versions.get(version)
+            if known is not None and known.revoked and version not in self._revoked:
+                self._revoked.add(version)
+                self._findings.ended(version)  # with its slots, everywhere
+        slots = state.slots.get(self.witness.engine, {}).items()
+        self._findings.heard({version for version, slot in slots if slot.boot == self.witness.boot})
+        view = outlook(state, self.witness.engine, self._clock.now(), loaded=self._asked)
+        self._elsewhere, self._target = view.elsewhere, view.share.merged
+        held = Held(
+            loaded=self._asked,
+            slots=self._findings.listed(),
+            unfit=self._unfit | self._failed | self._held,
+            merged=self._weights.merged,
+        )
+        return plan(view, held, self._capacity)
+
+    def _is_news(self, version: Digest) -> bool:
+        """In service from now on, and the registry does not list it or it was not looked at for a load."""
+        return self._serves(version) and version not in self._findings.passed
+
+    async def _examine(self, versions: list[Digest]) -> None:
+        """Probe, judge against everybody who was recognised, and publish what is new."""
+        observations = [
+            await observe(
+                self._engine,
+                version=version,
+                fingerprint=self._resident[version].fingerprint,
+                files=self._resident[version].manifest.files,
+                salt=self._new_salt(),
+            )
+            for version in versions
+        ]
+        rivals = [
+            Recognised(version, package.fingerprint, package.manifest.files)
+            for version, package in self._resident.items()
+            if version in self._findings.passed and version not in versions
+        ]
+        judged = judge_together(observations, dtype=self.witness.dtype, recognised=rivals)
+        for version, finding in judged.items():
+            self._owed.discard(version)
+            if not finding.passed:
+                self._fail(version, f"{AttestationFailed.code}: {finding.reason}")
+            self._findings.add(self._resident[version], finding)
+        await self._findings.flush()
+
+    async def _bring(self, state: State, version: Digest) -> bool:
         """Fetch, check and load one version; True when vLLM was asked to load. Marks it when it cannot be."""
         try:
-            package = await fetch_package(self._control, version, base=self.witness.base)
-            if (wrong := await self._contract_fault(package)) is not None:
-                self._fail(version, wrong)
+            delivery = await self._supply.bring(state.versions[version], base=state.bases[self.witness.base])
+            package = delivery.package
+            if self._base is not None and (
+                wrong := await self._base.fault(package.fingerprint_digest, package.fingerprint)
+            ):
+                self._fail(version, f"the base does not answer as the version's reference of it: {wrong}")
                 return False
-            folder = await self._cache.ensure(version, package.manifest, self._control.blob)
         except NotServable as error:
             self._refuse(version, str(error))
+            return False
+        except ContractMismatch as error:
+            self._fail(version, f"{error.code}: {error.message}")
             return False
         except EngineUnreachable:
             raise
@@ -193,11 +278,14 @@ class Boot:
             self._held[version] = error.message
             self._report(Event("waiting", f"{version.short}: {error.message}", version))
             return False
-        self._report(Event("loading", version.short, version))
-        self._cache.pin(version)
+        self._cache.pin(version, package.manifest)
         self._asked.add(version)
+        if self._weights.merged == version:
+            self._resident[version] = package
+            return True
+        self._report(Event("loading", version.short, version))
         try:
-            await self._engine.load(engine_name(version), folder)
+            await self._engine.load(engine_name(version), delivery.folder)
         except EngineLoadFailed as error:
             self._refuse(version, error.message)
         except EngineUnreachable:
@@ -208,46 +296,34 @@ class Boot:
             self._resident[version] = package
         return True
 
-    async def _contract_fault(self, package: Package) -> str | None:
-        digest = package.contract_digest
-        if digest not in self._contracts:
-            try:
-                await check_contract(
-                    self._engine, package.contract, base=self.witness.base, model=SERVED_NAME
-                )
-            except ContractMismatch as error:
-                self._contracts[digest] = f"{error.code}: {error.message}"
-            else:
-                self._contracts[digest] = None
-        return self._contracts[digest]
+    async def _withdraw(self, found: Plan) -> None:
+        if found.withdraw and await self._end_slots(frozenset(found.withdraw)):
+            for version in found.withdraw:
+                self._report(Event("withdrawn", f"{version.short}: others serve it", version))
+
+    async def _end_slots(self, versions: frozenset[Digest]) -> bool:
+        if not versions:
+            return True
+        witness = self.witness
+        said = Withdrawal(engine=witness.engine, boot=witness.boot, versions=tuple(sorted(versions)))
+        try:
+            await self._control.withdraw(said)
+        except TenonError as error:
+            if refusal(error) != "engine_needed":
+                raise
+            return False  # another engine was quicker to leave: the next news says more
+        for version in versions:
+            self._findings.ended(version)
+        return True
 
     def _serves(self, version: Digest) -> bool:
-        return version in self._resident and version not in self._failed
-
-    def _enqueue(self, package: Package, finding: Finding) -> None:
-        """Sign when it is news: the first finding, another verdict, or the last one getting old."""
-        last = self._published.get(package.version)
-        known = last is not None and last.finding.passed == finding.passed
-        if last is not None and known and self._now() - last.at < self._republish:
-            return
-        document = attestation_of(
-            finding,
-            witness=self.witness,
-            version=package.version,
-            fingerprint=package.fingerprint_digest,
-            contract=package.contract_digest,
-            observed_at=self._clock.now(),
-        )
-        self._outbox[package.version] = (self._signer.sign(ATTESTATION, document.canonical()), finding)
+        return version in self._resident and version not in self._failed and version not in self._revoked
 
     def _fail(self, version: Digest, reason: str) -> None:
         self._failed[version] = reason
-        self._findings.pop(version, None)
+        self._findings.forget(version)
         self._report(Event("failed", f"{version.short}: {reason}", version))
 
     def _refuse(self, version: Digest, reason: str) -> None:
         self._unfit[version] = reason
         self._report(Event("refused", f"{version.short}: {reason}", version))
-
-    def _now(self) -> float:
-        return self._clock.now().timestamp()

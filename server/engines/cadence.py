@@ -15,6 +15,8 @@ class Cadence:
     """How long one read of the feed may wait for news."""
     retry: float = 1.0
     """After the control plane did not answer."""
+    alive: float = 5.0
+    """Between two words to the control plane that the agent is there."""
     start_limit: float = 900.0
     """From start to answering: half a minute on a CPU, many for a large model from a cold disk."""
     backoff: tuple[float, float] = (1.0, 60.0)
@@ -23,5 +25,17 @@ class Cadence:
     """A boot that lived this long was not a failed start."""
     misses: int = 3
     """Attempts in a row without any answer until the engine counts as hung, is killed and started again."""
+    answer: float = 30.0
+    """For an answer of an engine that has answered before; the first ones of a boot may compile kernels. An
+    engine that makes tokens for others meanwhile is busy and not hung, however long a probe has to wait."""
     goodbye: float = 5.0
     """For telling the control plane that the engine is down."""
+    drain: float = 30.0
+    """That requests under way get to finish before vLLM is stopped."""
+    quiet: float = 0.3
+    """Without any request until a drained engine is stopped: by then routers have heard (their feed is looked
+    at every 50 ms) and what they had sent has arrived."""
+    merge_again: float = 60.0
+    """After a merge that failed: it costs a whole base of memory and disk each time."""
+    patience: float = 300.0
+    """That a fresh boot waits for other engines to serve what this one serves."""

@@ -4,10 +4,12 @@ Two kinds of failure are kept apart, because they mean different things for trus
 nothing about a slot (ask again), EngineAnswerUnusable is an answer that proves nothing (do not serve).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import unquote
 
 import aiohttp
 
@@ -16,6 +18,8 @@ from registry.errors import InvalidDocument
 from registry.fingerprint import TOP_OBSERVED, TopLogprobs
 from server.engines.errors import EngineAnswerUnusable, EngineLoadFailed, EngineUnreachable
 
+_UNFINISHED = re.compile(rb"^vllm:num_requests_(running|waiting)(?:\{[^}\n]*\})? ([0-9.e+]+)\s*$", re.M)
+_TOKENS = re.compile(rb"^vllm:(?:prompt|generation)_tokens_total(?:\{[^}\n]*\})? ([0-9.e+]+)\s*$", re.M)
 _TOKEN = "token_id:"  # noqa: S105 (vLLM's spelling of a token's number)
 
 
@@ -23,11 +27,15 @@ class VllmClient:
     """Made anywhere; opens its connections on first use and must be closed in the same event loop."""
 
     def __init__(self, url: str, *, timeout: float = 120.0) -> None:
-        """``timeout``: seconds for a whole answer. Generous, because the first generation of a boot may
-        compile kernels (27 s were seen on a busy CPU)."""
-        self._url = url.rstrip("/")
-        self._timeout = timeout
+        """``url``: http or http+unix. ``timeout``: seconds for a whole answer. Generous, because the first
+        generation of a boot may compile kernels (27 s were seen on a busy CPU)."""
+        self._socket, self._url = _split(url.rstrip("/"))
+        self._timeout = self._patience = timeout
         self._session: aiohttp.ClientSession | None = None
+
+    def limit(self, seconds: float) -> None:
+        """For answers to probes from now on: the engine has shown how fast it is."""
+        self._patience = min(seconds, self._timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,6 +65,25 @@ class VllmClient:
         except EngineUnreachable:
             return False
         return status == 200
+
+    async def unfinished(self) -> int:
+        """Requests that vLLM works on or keeps waiting. Raises EngineAnswerUnusable when it does not say."""
+        status, answer = await self._call("GET", "/metrics", limit=5)
+        if status != 200:
+            raise EngineAnswerUnusable(f"the engine answered {status} to /metrics")
+        found = _UNFINISHED.findall(answer)
+        if {name for name, _ in found} != {b"running", b"waiting"}:
+            raise EngineAnswerUnusable("the engine's metrics do not say what it works on")
+        return round(sum(float(count) for _, count in found))
+
+    async def made(self) -> float | None:
+        """Tokens read and generated since its start; None when it does not say. Never raises."""
+        try:
+            status, answer = await self._call("GET", "/metrics", limit=min(5, self._patience))
+        except EngineUnreachable:
+            return None
+        found = _TOKENS.findall(answer)
+        return sum(map(float, found)) if status == 200 and found else None
 
     async def version(self) -> str:
         answer = await self._json("GET", "/version")
@@ -126,6 +153,7 @@ class VllmClient:
                 "return_tokens_as_token_ids": True,
                 "cache_salt": cache_salt,
             },
+            limit=self._patience,
         )
         if answer.get("model") != model:
             raise EngineAnswerUnusable("another model answered the probe", answered=answer.get("model"))
@@ -138,8 +166,10 @@ class VllmClient:
             raise EngineAnswerUnusable(f"{len(tables)} answers to {len(prompts)} probes")
         return tables
 
-    async def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        status, answer = await self._call(method, path, body)
+    async def _json(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, limit: float | None = None
+    ) -> dict[str, Any]:
+        status, answer = await self._call(method, path, body, limit=limit)
         if status != 200:
             raise EngineAnswerUnusable(
                 f"the engine answered {status} to {path}: {_why(answer)}", status=status
@@ -158,13 +188,24 @@ class VllmClient:
         if self._session is None:
             # Not pooled for long: vLLM closes idle connections after 5 s, and a request that meets the
             # closing one would look like a dead engine.
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=2))
+            connector: aiohttp.BaseConnector = (
+                aiohttp.TCPConnector(keepalive_timeout=2)
+                if self._socket is None
+                else aiohttp.UnixConnector(self._socket, keepalive_timeout=2)
+            )
+            self._session = aiohttp.ClientSession(connector=connector)
         clock = aiohttp.ClientTimeout(total=limit or self._timeout)
         try:
             async with self._session.request(method, self._url + path, json=body, timeout=clock) as answer:
                 return answer.status, await answer.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise EngineUnreachable(f"no answer from the engine to {path}: {type(error).__name__}") from None
+
+
+def _split(url: str) -> tuple[str | None, str]:
+    """(path of the unix socket or None, URL to ask)."""
+    scheme, _, rest = url.partition("://")
+    return (unquote(rest), "http://localhost") if scheme == "http+unix" else (None, url)
 
 
 def _table(entries: Mapping[str, float]) -> TopLogprobs:

@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from server.engines.spec import SERVED_NAME, EngineSpec
+from server.engines.spec import EngineSpec
 
 STRUCTURED_OUTPUTS: Final = {"backend": "guidance", "disable_any_whitespace": True}
 """The default backend silently under-enforces lengths, and unlimited whitespace lets an answer never end."""
+GUARD: Final = "tenon_guard"
+"""Entry point of the group ``vllm.general_plugins``."""
 MAX_LOGPROBS: Final = 20
 """What a probe reads; more would only widen what a stolen request could learn."""
 
@@ -29,14 +31,10 @@ def _arguments(spec: EngineSpec) -> tuple[str, ...]:
     if spec.revision is not None:
         arguments += ["--revision", spec.revision]
     arguments += [
-        *("--served-model-name", SERVED_NAME),
-        *("--host", spec.host),
-        *("--port", str(spec.port)),
+        *("--served-model-name", spec.served_name),
+        *(("--host", spec.host, "--port", str(spec.port)) if spec.uds is None else ("--uds", str(spec.uds))),
         *("--dtype", spec.dtype),
-        "--enable-lora",
-        *("--max-loras", str(spec.max_loras)),
-        *("--max-lora-rank", str(spec.rank)),
-        *("--max-cpu-loras", str(spec.names)),
+        *(_adapters(spec) if spec.merged is None else ()),
         *("--max-logprobs", str(MAX_LOGPROBS)),
         *("--structured-outputs-config", json.dumps(STRUCTURED_OUTPUTS, separators=(",", ":"))),
         *("--fingerprint-mode", "none"),  # tells a tenant nothing true: the same for every adapter
@@ -55,15 +53,30 @@ def _arguments(spec: EngineSpec) -> tuple[str, ...]:
     return (*arguments, *spec.extra_args)
 
 
-def _environment(spec: EngineSpec, inherited: Mapping[str, str]) -> dict[str, str]:
-    environment = {
+def _adapters(spec: EngineSpec) -> tuple[str, ...]:
+    return (
+        "--enable-lora",
+        *("--max-loras", str(spec.max_loras)),
+        *("--max-lora-rank", str(spec.rank)),
+        *("--max-cpu-loras", str(spec.names + 1)),  # and the null adapter
+    )
+
+
+def inherited_of(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The part of the agent's environment that its children may see."""
+    return {
         name: value
         for name, value in inherited.items()
         if name in INHERITED or name.startswith(INHERITED_PREFIXES)
     }
+
+
+def _environment(spec: EngineSpec, inherited: Mapping[str, str]) -> dict[str, str]:
+    environment = inherited_of(inherited)
     environment |= {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-        "VLLM_PLUGINS": "",  # an allow-list: none, above all not the path resolvers (D14)
+        # An allow-list: at most our own, above all not the path resolvers (D14).
+        "VLLM_PLUGINS": "" if spec.guard is None else GUARD,
         # Strict tools become structural tags, which the guidance backend refuses ("Invalid grammar
         # specification: 'triggers'", vLLM 0.32). Without them it holds named and required calls to the
         # tool's schema, and the router validates every call.
@@ -75,6 +88,8 @@ def _environment(spec: EngineSpec, inherited: Mapping[str, str]) -> dict[str, st
         "PYTHONUNBUFFERED": "1",  # the end of the log is what explains a crash
         "NO_COLOR": "1",
     }
+    if spec.guard is not None:
+        environment["TENON_GUARD"] = str(spec.guard)
     if spec.folder is not None:
         environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     if spec.device == "cpu":

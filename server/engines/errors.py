@@ -4,6 +4,8 @@ TenonError
 ├── InvalidInput
 │   └── EngineSpecInvalid       engine_spec_invalid        400
 ├── EngineStartFailed           engine_start_failed        500  ended or hung before it was ready
+│   ├── EngineUncertified       engine_uncertified         500  a vLLM that the mix-up suite has not seen
+│   └── EngineUnguarded         engine_unguarded           500  nothing inside the engine watches its steps
 ├── EngineUnsafeVersion         engine_unsafe_version      500  a vLLM with known cross-tenant faults
 ├── EngineBaseUnknown           engine_base_unknown        500  the files are not a registered base
 ├── EngineUnreachable           engine_unreachable         503  no answer; says nothing about the slot
@@ -11,7 +13,11 @@ TenonError
 ├── EngineLoadFailed            engine_load_failed         502  vLLM refused the adapter
 ├── AttestationFailed           attestation_failed         502  the slot does not behave as the version
 ├── ContractMismatch            contract_mismatch          502  other token ids than in training
-└── CacheUnusable               engine_cache_unusable      500  a manifest or folder that cannot be cached
+├── CacheUnusable               engine_cache_unusable      500  a manifest or folder that cannot be cached
+├── CacheDamaged                engine_cache_damaged       500  files changed under a running engine
+├── BaseUnproven                engine_base_unproven       502  the bare base does not answer as itself
+├── EngineTaken                 engine_taken               409  another agent runs this engine
+└── MergeFailed                 engine_merge_failed        500  a version could not be merged into its base
 """
 
 from registry.errors import InvalidInput, TenonError
@@ -30,6 +36,16 @@ class EngineStartFailed(TenonError):
 class EngineUnsafeVersion(TenonError):
     code, status = "engine_unsafe_version", 500
     hint = "install vLLM 0.32 or newer: older ones can answer one tenant with another tenant's weights"
+
+
+class EngineUncertified(EngineStartFailed):
+    code, status = "engine_uncertified", 500
+    hint = "run tenon mixup against it, or set TENON_ALLOW_UNCERTIFIED_ENGINE=true and answer for it"
+
+
+class EngineUnguarded(EngineStartFailed):
+    code, status = "engine_unguarded", 500
+    hint = "install tenon in vLLM's own environment, in a release that knows this vLLM"
 
 
 class EngineBaseUnknown(TenonError):
@@ -61,3 +77,29 @@ class ContractMismatch(TenonError):
 
 class CacheUnusable(TenonError):
     code, status = "engine_cache_unusable", 500
+
+
+class CacheDamaged(TenonError):
+    code, status = "engine_cache_damaged", 500
+    hint = "the engine starts again and fetches the files anew: find out who writes to the cache"
+
+
+class BaseUnproven(TenonError):
+    code, status = "engine_base_unproven", 502
+    hint = "the engine starts again; if that does not help, fetch the base again"
+
+
+class EngineTaken(TenonError):
+    code, status = "engine_taken", 409
+    hint = "two agents have the same TENON_ENGINE: the one that started last goes on"
+
+
+class MergeFailed(TenonError):
+    code, status = "engine_merge_failed", 500
+    hint = "the log of the engine says why; tenon adapter merge does the same by hand"
+
+
+def refusal(error: TenonError) -> str:
+    """The code of what the control plane refused, whether it was asked over HTTP or in this process."""
+    said = error.facts.get("problem")
+    return said if isinstance(said, str) and said else error.code

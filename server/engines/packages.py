@@ -1,5 +1,6 @@
 """Everything the registry says about one version that an engine needs, fetched and checked once."""
 
+import asyncio
 from dataclasses import dataclass
 
 from registry.contract import Contract
@@ -7,6 +8,7 @@ from registry.digests import Digest
 from registry.errors import InvalidDocument
 from registry.fingerprint import Fingerprint
 from registry.manifests import Manifest
+from registry.models import VersionState
 from server.engines.errors import CacheUnusable
 from server.engines.ports import ControlPlane
 
@@ -25,18 +27,20 @@ class Package:
     contract_digest: Digest
 
 
-async def fetch_package(control: ControlPlane, version: Digest, *, base: Digest) -> Package:
+async def fetch_package(control: ControlPlane, known: VersionState, *, base: Digest) -> Package:
     """Raises NotServable, and whatever the control plane raises (then it may work later)."""
+    version = known.version
     manifest = await control.manifest(version)
     if manifest.identity() != version:
         raise CacheUnusable(f"the manifest received is not the one of {version.short}")
     if manifest.base != base:
         raise NotServable("it was trained on another base")
-    if manifest.fingerprint is None:
+    digest = known.fingerprint if manifest.fingerprint is None else manifest.fingerprint.digest
+    if digest is None:
         raise NotServable("it has no fingerprint, so nothing could prove that it answers")
     try:
-        fingerprint = Fingerprint.parse(await control.blob(manifest.fingerprint.digest))
-        contract = Contract.parse(await control.blob(manifest.contract.digest))
+        documents = await asyncio.gather(control.blob(digest), control.blob(manifest.contract.digest))
+        fingerprint, contract = Fingerprint.parse(documents[0]), Contract.parse(documents[1])
     except InvalidDocument as error:
         raise NotServable(error.message) from None
     if fingerprint.base != base:
@@ -45,7 +49,7 @@ async def fetch_package(control: ControlPlane, version: Digest, *, base: Digest)
         version=version,
         manifest=manifest,
         fingerprint=fingerprint,
-        fingerprint_digest=manifest.fingerprint.digest,
+        fingerprint_digest=digest,
         contract=contract,
         contract_digest=manifest.contract.digest,
     )

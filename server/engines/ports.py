@@ -5,7 +5,7 @@ from typing import Protocol
 from registry.digests import Digest
 from registry.feed import News, Position
 from registry.manifests import Manifest
-from registry.models import EngineState
+from registry.models import EngineState, Withdrawal
 from registry.signing.envelope import Envelope
 
 
@@ -25,9 +25,19 @@ class ControlPlane(Protocol):
         ...
 
     async def announce(self, state: EngineState) -> None:
-        """This engine's current boot. Another boot than before ends every slot of the one before."""
+        """This engine's current boot. Another boot than before ends every slot of the one before. Refused
+        (``engine_replaced``) for a boot that a later one has replaced."""
+        ...
+
+    async def alive(self, engine: str, boot: str) -> bool:
+        """That this boot's agent is there, said every few seconds. False when the control plane does not take
+        the boot for the one that is up: announce it again."""
         ...
 
     async def attest(self, envelope: Envelope) -> None:
         """A signed Attestation; one that did not pass ends the slot."""
+        ...
+
+    async def withdraw(self, said: Withdrawal) -> None:
+        """End these slots of this boot; refused (``engine_needed``) while nobody else serves one of them."""
         ...

@@ -1,36 +1,89 @@
-"""Which versions belong on an engine, and what to do about it: pure.
+"""Which versions belong on this engine, and what to do about it: pure.
 
-Nothing here evicts. A version that no alias wants any more stays loaded (going back to it is free), its name
-is never given to anything else, and a full engine says so instead of making room under running requests.
+Every agent works out the same shares of the fleet (:mod:`registry.fleet`); this is what one engine makes of
+its own. Nothing here evicts: a name stays in vLLM for the whole boot, is never given to anything else and
+never loaded twice. What an engine cannot do without evicting (new names when all are used up, other weights)
+it does in a fresh boot, after the versions that it serves are served elsewhere.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
 
-from registry.clock import passed
 from registry.digests import Digest
 from registry.feed import State
+from registry.fleet import Share, assigned
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    ready: int
-    """Versions in service at a time: vLLM's device slots. More active adapters than slots starve (D13)."""
     names: int
-    """Versions ever loaded in one boot: vLLM's CPU cache. One more would evict another (D3)."""
+    """Versions ever loaded in one boot: vLLM's CPU cache. One more would evict another (D3). As many may be
+    ready at a time: the router keeps those that are worked on within the device slots (D13)."""
     rank: int
     """The largest LoRA rank that a slot holds."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.ready <= self.names:
-            raise ValueError(f"{self.ready} ready slots and {self.names} names cannot both hold")
+        if self.names < 1 or self.rank < 1:
+            raise ValueError(f"{self.names} names of rank {self.rank} hold nothing")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    version: Digest
-    rank: int
+class Outlook:
+    """What the feed says that matters to one engine."""
+
+    share: Share
+    expected: frozenset[Digest]
+    """Versions that other engines are to hold."""
+    elsewhere: frozenset[Digest]
+    """Versions with an attested slot on another engine that is up."""
+    tenants: Mapping[Digest, str]
+    """Whose the versions are that this boot has loaded."""
+
+
+_NOTHING = Share()
+
+
+def outlook(state: State, engine: str, now: datetime, *, loaded: Set[Digest] = frozenset()) -> Outlook:
+    """The share of ``engine``, which the state need not know yet, and how the others stand."""
+    shares = assigned(state, now)
+    expected = {each.version for name, share in shares.items() if name != engine for each in share.versions}
+    elsewhere = {
+        version
+        for name, slots in state.slots.items()
+        if name != engine and (home := state.engines.get(name)) is not None and home.up
+        for version, slot in slots.items()
+        if slot.boot == home.boot
+    }
+    return Outlook(
+        share=shares.get(engine, _NOTHING),
+        expected=frozenset(expected),
+        elsewhere=frozenset(elsewhere),
+        tenants={version: state.versions[version].tenant for version in loaded if version in state.versions},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one boot holds."""
+
+    loaded: Set[Digest] = frozenset()
+    """Every name it was ever asked to load, whether that worked or not."""
+    slots: Set[Digest] = frozenset()
+    """Versions that the registry lists as attested here."""
+    unfit: Mapping[Digest, str] | None = None
+    """Versions that cannot be served in this boot or not now, with the reason."""
+    merged: Digest | None = None
+    """The version whose weights are part of the engine's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A fresh boot would do what this one cannot."""
+
+    why: str
+    needed: tuple[Digest, ...]
+    """Served here and to be served elsewhere too, and not yet: until they are, it has to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,61 +93,64 @@ class Plan:
     load: tuple[Digest, ...]
     """The part of ``serve`` that the engine does not hold yet, in the order to load."""
     withdraw: tuple[Digest, ...]
-    """Loaded and not to be served: they stay in memory."""
+    """Attested here, wanted and attested elsewhere, and no longer wanted here: their slots end."""
+    retired: tuple[Digest, ...]
+    """Loaded and not to be served: they stay in memory, so that going back to one costs nothing."""
     unplaced: Mapping[Digest, str]
     """Wanted and not possible here, with the reason."""
-    recycle: bool
-    """A fresh boot would place more: names are used up by versions that nobody wants any more."""
+    renewal: Renewal | None
 
 
-def wanted(state: State, base: Digest, now: datetime) -> tuple[Wanted, ...]:
-    """Every version of this base that some alias may be answered by, in digest order: not those of aliases
-    that expired or of suspended tenants, and nothing that was revoked."""
-    found: dict[Digest, Wanted] = {}
-    for alias in state.aliases.values():
-        tenant = state.tenants.get(alias.tenant)
-        if tenant is None or tenant.suspended or passed(alias.expires_at, now):
-            continue
-        for version in (alias.version, *(canary.version for canary in alias.canaries)):
-            known = state.versions.get(version)
-            if known is not None and known.base == base and not known.revoked:
-                found[version] = Wanted(version=version, rank=known.rank)
-    return tuple(found[version] for version in sorted(found))
-
-
-def plan(
-    targets: Sequence[Wanted], *, loaded: Set[Digest], unfit: Mapping[Digest, str], capacity: Capacity
-) -> Plan:
-    """``loaded``: every name this boot was ever asked to load, whether that worked or not.
-    ``unfit``: versions known not to be servable in this boot, with the reason.
-
-    Versions already loaded come first, so that a newcomer never pushes out what is in service.
-    """
+def plan(view: Outlook, held: Held, capacity: Capacity) -> Plan:
+    """What is loaded already is served whatever comes after it, so that a newcomer never pushes it out."""
+    unfit = held.unfit or {}
     unplaced: dict[Digest, str] = {}
     serve: list[Digest] = []
     load: list[Digest] = []
-    full_of_names = False
-    for target in sorted(targets, key=lambda target: (target.version not in loaded, target.version)):
+    full = False
+    wanted = view.share.versions
+    for target in wanted:
         version = target.version
         if version in unfit:
             unplaced[version] = unfit[version]
-        elif target.rank > capacity.rank:
+        elif held.merged is not None and version != held.merged:
+            unplaced[version] = "the engine has another version merged into its weights"
+        elif held.merged is None and target.rank > capacity.rank:
             unplaced[version] = f"its rank {target.rank} is above the engine's {capacity.rank}"
-        elif len(serve) >= capacity.ready:
-            unplaced[version] = f"all {capacity.ready} slots of the engine are taken"
-        elif version in loaded:
+        elif version in held.loaded:
             serve.append(version)
-        elif len(loaded) + len(load) >= capacity.names:
-            full_of_names = True
+        elif target.leaving:
+            unplaced[version] = "it is on its way to other engines"
+        elif len(held.loaded) + len(load) >= capacity.names:
+            full = True
             unplaced[version] = f"this boot of the engine has loaded all {capacity.names} names it may"
         else:
             serve.append(version)
             load.append(version)
-    kept = {target.version for target in targets}
+    kept = {target.version for target in wanted}
     return Plan(
         serve=tuple(serve),
         load=tuple(load),
-        withdraw=tuple(sorted(loaded - set(serve))),
+        withdraw=tuple(sorted((held.slots - kept) & view.expected & view.elsewhere)),
+        retired=tuple(sorted(held.loaded - kept)),
         unplaced=unplaced,
-        recycle=full_of_names and bool(loaded - kept),
+        renewal=_renewal(view, held, kept, full=full),
     )
+
+
+def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool) -> Renewal | None:
+    share = view.share
+    if share.merged != held.merged:
+        return Renewal("other weights belong on this engine", ())  # the fleet already waited for the others
+    strangers = share.exclusive is not None and any(
+        view.tenants.get(version) != share.exclusive for version in held.loaded - kept
+    )
+    if strangers and held.slots <= view.elsewhere:
+        # Not while it is the only one: strangers in memory serve nobody, and its tenant would be without.
+        why = "it was given to one tenant and holds adapters of others"
+    elif full and held.loaded - kept:
+        why = "all names of this boot are used up"
+    else:
+        return None
+    missing = (held.slots & view.expected) - view.elsewhere
+    return Renewal(why, tuple(sorted(missing)))

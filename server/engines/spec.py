@@ -1,14 +1,17 @@
 """What one engine is: decided once, checked once, and frozen."""
 
+import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
+from urllib.parse import quote
 
+from registry.digests import Digest
 from registry.errors import InvalidName
-from registry.names import parse_name
+from registry.names import engine_name, parse_name
 from server.engines.errors import EngineSpecInvalid
 
 Device: TypeAlias = Literal["cpu", "cuda"]
@@ -20,9 +23,12 @@ VLLM: Final = (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
 """The ``vllm`` console script fails with the CPU wheel (it looks for a package named exactly ``vllm``)."""
 SERVED_NAME: Final = "tenon-base"
 """What vLLM calls the bare base. Nobody is ever told: answers come from adapters only."""
+NULL_NAME: Final = "tenon-null"
+"""An adapter without any effect, for the agent's own questions to the base (D1)."""
 _PARSER: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _MIN_CPU_LORAS: Final = 32
+_LONGEST_SOCKET: Final = 107
 _OWNED_FLAGS: Final = (
     "--model", "--revision", "--served-model-name", "--host", "--port", "--uds", "--dtype", "--enable-lora",
     "--max-loras", "--max-lora-rank", "--max-cpu-loras", "--lora-modules", "--max-model-len",
@@ -56,15 +62,18 @@ class EngineSpec:
     device: Device
     port: int
     host: str = "127.0.0.1"
+    uds: Path | None = None
+    """A unix socket instead of host and port: then only who can open that file reaches vLLM (D8)."""
     advertised_url: str | None = None
     """What routers should use; required when ``host`` is a wildcard address."""
     max_loras: int = 8
-    """Device slots, and therefore how many versions may be ready at a time (more would starve: D13)."""
+    """Device slots: how many versions are worked on at a time (more in flight would starve: D13)."""
     max_lora_rank: int = 64
     """Largest rank to serve; vLLM is given :func:`slot_rank` of it."""
     max_cpu_loras: int | None = None
-    """How many names one boot may ever load; vLLM's CPU cache is exactly this large, so that nothing is ever
-    evicted and silently read again from disk (D3). Default: four times ``max_loras``, at least 32."""
+    """How many versions one boot may ever load, and hold ready; vLLM's CPU cache has room for exactly these
+    and the null adapter, so that nothing is ever evicted and silently read again from disk (D3). Default:
+    four times ``max_loras``, at least 32."""
     max_model_len: int | None = None
     kv_cache_gib: int | None = None
     """CPU only; default 1."""
@@ -73,6 +82,12 @@ class EngineSpec:
     tensor_parallel_size: int = 1
     tool_call_parser: str | None = None
     """vLLM's name for how the base writes a call of a tool. Without one, ``tool_choice`` auto is refused."""
+    merged: Digest | None = None
+    """``model`` is the base with this version in its weights: no adapter is applied on top of it."""
+    guard: Path | None = None
+    """What the guard inside vLLM is told, as a file; None: vLLM runs without it."""
+    allow_uncertified: bool = False
+    """Whether a vLLM may run that the mix-up suite was not run against on this device."""
     extra_args: Sequence[str] = ()
     program: tuple[str, ...] = field(default=VLLM)
 
@@ -90,8 +105,20 @@ class EngineSpec:
     @property
     def url(self) -> str:
         """Where the agent itself reaches vLLM."""
+        if self.uds is not None:
+            return f"http+unix://{quote(str(self.uds), safe='')}"
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.host, self.host)  # noqa: S104
         return f"http://{host}:{self.port}"
+
+    @property
+    def where(self) -> str:
+        """For people."""
+        return f"port {self.port}" if self.uds is None else str(self.uds)
+
+    @property
+    def served_name(self) -> str:
+        """What vLLM calls its own weights."""
+        return SERVED_NAME if self.merged is None else engine_name(self.merged)
 
     @property
     def public_url(self) -> str:
@@ -133,6 +160,11 @@ class EngineSpec:
 
     def _network(self) -> list[str]:
         faults = []
+        if self.uds is not None:
+            # Linux: 108 bytes with the final zero, and a longer path fails only when vLLM binds it.
+            if not self.uds.is_absolute() or len(os.fsencode(self.uds)) > _LONGEST_SOCKET:
+                faults.append(f"uds {self.uds} is no absolute path of at most {_LONGEST_SOCKET} bytes")
+            return faults
         if not 1 <= self.port <= 65535:
             faults.append(f"port {self.port} is not 1 to 65535")
         if self.host not in _LOOPBACK and self.advertised_url is None:

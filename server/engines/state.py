@@ -11,8 +11,9 @@ from registry.judgement import Finding
 _log = logging.getLogger("tenon.engine")
 
 Kind: TypeAlias = Literal[
-    "starting", "up", "loading", "attested", "refused", "failed", "waiting", "down", "recycling", "stopped"
-]
+    "starting", "up", "loading", "attested", "refused", "failed", "withdrawn", "waiting", "merging",
+    "recycling", "drained", "violated", "taken", "down", "stopped",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,11 @@ Report: TypeAlias = Callable[[Event], None]
 
 def logged(event: Event) -> None:
     """The default report: one structured line in the log."""
-    level = logging.WARNING if event.kind in ("refused", "failed", "waiting", "down") else logging.INFO
+    level = (
+        logging.WARNING
+        if event.kind in ("refused", "failed", "waiting", "violated", "taken", "down")
+        else logging.INFO
+    )
     _log.log(level, "%s: %s", event.kind, event.text, extra={"kind": event.kind, "version": event.version})
 
 
@@ -53,6 +58,10 @@ class AgentState:
     up: bool = False
     settled: bool = False
     """The newest snapshot has been acted on."""
+    merged: Digest | None = None
+    """The version that is part of the engine's weights."""
+    waits_for: str = ""
+    """Why a fresh boot that is needed does not start yet; it serves on as it is meanwhile."""
     ready: Mapping[Digest, Finding] = field(default_factory=dict)
     """In service: loaded, attested, and the attestation is in the registry's log."""
     not_ready: Mapping[Digest, Why] = field(default_factory=dict)
@@ -71,6 +80,8 @@ class AgentState:
             "boot": self.boot,
             "engine_version": self.engine_version,
             "up": self.up,
+            "merged": self.merged,
+            "waits_for": self.waits_for,
             "ready": {
                 version: {"strength": finding.strength, "distance": finding.own_distance}
                 for version, finding in self.ready.items()

@@ -2,15 +2,28 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+from registry.catalog.errors import EngineNeeded, EngineReplaced
 from registry.contract import Contract
 from registry.digests import Digest
 from registry.errors import BlobNotFound, VersionNotFound
 from registry.feed import News, Position, Snapshot, State, difference
 from registry.fingerprint import Attestation, Fingerprint
 from registry.manifests import BlobRef, LoraShape, Manifest, Provenance
-from registry.models import AliasState, Base, EngineState, PublicKey, Slot, Tenant, VersionState
+from registry.models import (
+    AliasState,
+    Base,
+    EngineState,
+    Former,
+    Isolation,
+    PublicKey,
+    Slot,
+    Tenant,
+    VersionState,
+    Withdrawal,
+)
 from registry.names import LIVE
 from registry.signing.envelope import Envelope, verify
 from registry.signing.types import ATTESTATION
@@ -30,6 +43,9 @@ class InMemoryControlPlane:
         self.announced: list[EngineState] = []
         self.attestations: list[Attestation] = []
         """All that were accepted, passed or not, in order."""
+        self.withdrawn: list[Withdrawal] = []
+        self.renewed: list[tuple[str, str]] = []
+        """(engine, boot) of every word of an agent that it is there."""
         self.reachable = True
         self._trust = {trust.id: trust}
         self._bases = {base.identity(): base}
@@ -38,10 +54,13 @@ class InMemoryControlPlane:
         self._versions: dict[Digest, VersionState] = {}
         self._aliases: dict[tuple[str, str, str], AliasState] = {}
         self._engines: dict[str, EngineState] = {}
+        self._boots: set[tuple[str, str]] = set()
+        self._isolations: dict[str, Isolation] = {}
         self._slots: dict[tuple[str, Digest], Slot] = {}
         self._size = 0
         self._told: dict[Position, Snapshot] = {}
         self._changed = asyncio.Event()
+        self._watching: list[Callable[[], None]] = []
 
     # What tests and demos do to the registry
 
@@ -84,14 +103,37 @@ class InMemoryControlPlane:
         """Move the alias of the version's adapter to it."""
         state = self._versions[version]
         key = (state.tenant, state.adapter, alias)
-        epoch = self._aliases[key].epoch + 1 if key in self._aliases else 1
+        before = self._aliases.get(key)
+        former = before.former if before else None
+        if before is not None and before.version != version:
+            former = Former(version=before.version, epoch=before.epoch)
         self._aliases[key] = AliasState(
-            tenant=state.tenant, adapter=state.adapter, alias=alias, version=version, epoch=epoch
+            tenant=state.tenant,
+            adapter=state.adapter,
+            alias=alias,
+            version=version,
+            epoch=before.epoch + 1 if before else 1,
+            former=former if former is None or former.version != version else None,
         )
+        self._entry()
+
+    def isolate(self, tenant: str, isolation: Isolation) -> None:
+        self._isolations[tenant] = isolation
+        self._entry()
+
+    def watch(self, look: Callable[[], None]) -> None:
+        """Call ``look`` after every change from now on."""
+        self._watching.append(look)
+
+    def suppose_dead(self, engine: str) -> None:
+        """As a control plane that did not hear of the engine's agent for too long."""
+        self._engines[engine] = self._engines[engine].model_copy(update={"up": False})
+        self._slots = {key: slot for key, slot in self._slots.items() if key[0] != engine}
         self._entry()
 
     def revoke(self, version: Digest) -> None:
         self._versions[version] = self._versions[version].model_copy(update={"revoked": True})
+        self._slots = {key: slot for key, slot in self._slots.items() if key[1] != version}
         self._entry()
 
     def forget_blob(self, digest: Digest) -> bytes:
@@ -137,16 +179,46 @@ class InMemoryControlPlane:
         return self._blobs[digest]
 
     async def announce(self, state: EngineState) -> None:
+        """Raises EngineReplaced."""
         self._check()
+        known = self._engines.get(state.engine)
+        if known is not None and known.boot != state.boot and (state.engine, state.boot) in self._boots:
+            raise EngineReplaced("this boot was replaced by a later one")
         self.announced.append(state)
+        if known == state:
+            return
+        self._boots.add((state.engine, state.boot))
         self._engines[state.engine] = state
+        self._slots = {key: slot for key, slot in self._slots.items() if key[0] != state.engine}
+        self._entry()
+
+    async def alive(self, engine: str, boot: str) -> bool:
+        self._check()
+        self.renewed.append((engine, boot))
+        known = self._engines.get(engine)
+        return known is not None and known.boot == boot and known.up
+
+    async def withdraw(self, said: Withdrawal) -> None:
+        """Raises EngineReplaced, EngineNeeded."""
+        self._check()
+        self._of_the_engine(said.engine, said.boot)
+        for version in said.versions:
+            if not any(
+                slot.version == version and slot.engine != said.engine and self._lives(slot)
+                for slot in self._slots.values()
+            ):
+                raise EngineNeeded("a version has no other engine", versions=(version,))
+        for version in said.versions:
+            self._slots.pop((said.engine, version), None)
+        self.withdrawn.append(said)
         self._entry()
 
     async def attest(self, envelope: Envelope) -> None:
-        """Raises SignatureInvalid."""
+        """Raises SignatureInvalid, EngineReplaced."""
         self._check()
         body = verify(envelope, payload_type=ATTESTATION, trusted=self._trust, role="engine")
         found = Attestation.parse(body)
+        self._of_the_engine(found.engine, found.boot)
         self.attestations.append(found)
         key = (found.engine, found.version)
         if found.passed:
@@ -162,7 +234,11 @@ class InMemoryControlPlane:
             size=self._size,
             root=Digest.of(b"%d" % self._size),
             tenants=tuple(
-                Tenant(id=tenant, display_name=tenant)
+                Tenant(
+                    id=tenant,
+                    display_name=tenant,
+                    isolation=self._isolations.get(tenant, Isolation()),
+                )
                 for tenant in sorted({state.tenant for state in self._versions.values()})
             ),
             bases=self._bases,
@@ -172,6 +248,11 @@ class InMemoryControlPlane:
             slots=tuple(slot for slot in self._slots.values() if self._lives(slot)),
         )
         return State.of(told).snapshot()  # in the order of its keys
+
+    def _of_the_engine(self, engine: str, boot: str) -> None:
+        known = self._engines.get(engine)
+        if known is None or known.boot != boot or not known.up:
+            raise EngineReplaced("this boot is not the one that is up")
 
     def _lives(self, slot: Slot) -> bool:
         engine = self._engines.get(slot.engine)
@@ -186,6 +267,8 @@ class InMemoryControlPlane:
         self._size += 1
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+        for look in self._watching:
+            look()
 
     def _check(self) -> None:
         if not self.reachable:

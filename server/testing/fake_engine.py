@@ -1,7 +1,8 @@
 """Which weights answer, in the fake: the part of vLLM that can go wrong, without any HTTP."""
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,10 @@ class Faults:
     """The tokenizer or the template is not the one of training."""
     slow_first_byte: float = 0.0
     """Seconds before any answer of a generation."""
+    slow_adapters: float = 0.0
+    """The same for adapters only: the base is then asked while one of them is at work."""
+    base_is: str | None = None
+    """The bare base answers as if it had these weights: a base that changed."""
     unusable_probe: bool = False
     """Probes answer 500, as for log-probabilities that are not numbers."""
     silent: bool = False
@@ -40,6 +45,11 @@ class FakeOptions:
     served_name: str = "tenon-base"
     model: str = "/base"
     max_cpu_loras: int = 32
+    max_loras: int = 8
+    merged: bool = False
+    """The folder of the model holds an adapter's files: they are part of the weights."""
+    mixes_base: bool = True
+    """D1, as on a CPU: a base request beside an adapter's is answered by the adapter in the last slot."""
     runtime_loading: bool = True
     embeds: bool = False
     """The base is an embedding model: vLLM then has ``/v1/embeddings``, and no other model has it."""
@@ -61,6 +71,29 @@ class FakeEngine:
         """Names read from disk, in order: the first read is the load, any later one is D3."""
         self._cache: OrderedDict[str, Digest | None] = OrderedDict()
         self._prefixes: dict[tuple[object, ...], Digest | None] = {}
+        self._slots: list[str | None] = [None] * options.max_loras
+        self._under_way: Counter[str | None] = Counter()
+        """Requests by adapter; None is the base."""
+        self.tokens = 0
+        self._own = fake_model.weights_of(Path(options.model)) if options.merged else None
+
+    @property
+    def running(self) -> int:
+        return self._under_way.total()
+
+    @contextmanager
+    def step(self, name: str | None) -> Iterator[None]:
+        """Around everything between a request's start and its answer."""
+        self._under_way[name] += 1
+        if name is not None and name not in self._slots:
+            free = [at for at, held in enumerate(self._slots) if held is None or not self._under_way[held]]
+            if free:  # else it waits, and shares no step with the base
+                self._slots[free[-1] if self._slots[free[-1]] is None else free[0]] = name
+        try:
+            yield
+        finally:
+            self._under_way[name] -= 1
+            self.tokens += 1
 
     def load(self, name: str, path: Path) -> None:
         """Raises FileNotFoundError when there is no adapter at ``path``."""
@@ -77,11 +110,22 @@ class FakeEngine:
     def answering(self, name: str | None, prompt: Sequence[int], salt: str | None) -> Digest | None:
         """The weights that answer; None is the base. Raises AdapterGone."""
         if name is None:
-            return None
+            return self._base_or_last()
         key = (name, self.paths[name], salt, tuple(prompt))
         if key not in self._prefixes:
             self._prefixes[key] = self._weights(name)
-        return self._prefixes[key]
+        found = self._prefixes[key]
+        return self._changed_base() if found is None else found
+
+    def _base_or_last(self) -> Digest | None:
+        others = any(count for name, count in self._under_way.items() if name is not None)
+        last = self._slots[-1]
+        if self.options.mixes_base and others and last is not None:
+            return self._weights(last)  # D1: its row in the stack of slots is -1
+        return self._changed_base()
+
+    def _changed_base(self) -> Digest | None:
+        return self._own if self.faults.base_is is None else Digest.of(self.faults.base_is.encode())
 
     def _weights(self, name: str) -> Digest | None:
         if name not in self._cache:
@@ -94,7 +138,7 @@ class FakeEngine:
 
     def _read(self, name: str, path: Path) -> None:
         source = Path(self.faults.wrong_effect_load) if self.faults.wrong_effect_load else path
-        weights = fake_model.weights_of(source)
+        weights = None if fake_model.is_null(source) else fake_model.weights_of(source)
         self.reads.append(name)
         self._cache[name] = None if self.faults.zero_effect_load else weights
         self._cache.move_to_end(name)

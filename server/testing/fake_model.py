@@ -15,8 +15,10 @@ from typing import Any, Final
 from registry.canonical import digest_of
 from registry.contract import Contract, GoldenConversation
 from registry.digests import Digest
+from registry.errors import AdapterTensorsMalformed
 from registry.fingerprint import TOP_REFERENCE, Fingerprint, Probe, TopLogprobs, distance
 from registry.models import Base
+from registry.tensors import read_header, read_tensor
 from server.testing.pattern_text import shortest_match
 
 VOCABULARY: Final = 260
@@ -40,6 +42,16 @@ _FORMATS: Final = {
 def weights_of(folder: Path) -> Digest:
     """What "these weights" are for the fake: the bytes of both adapter files. Raises FileNotFoundError."""
     return digest_of({name: Digest.of_file(folder / name) for name in _FILES})
+
+
+def is_null(folder: Path) -> bool:
+    """Whether every B of the adapter is zero, so that it changes nothing. Raises FileNotFoundError."""
+    file = folder / "adapter_model.safetensors"
+    try:
+        found = read_header(file)
+        return not any(read_tensor(file, info).any() for name, info in found.items() if ".lora_B." in name)
+    except AdapterTensorsMalformed:
+        return False
 
 
 def weights_of_files(files: Mapping[str, bytes]) -> Digest:

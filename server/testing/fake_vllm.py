@@ -4,6 +4,7 @@
 
 It reproduces what vLLM 0.32 really does (numbers as in the project's list of dangers):
 
+* D1: the base, asked while an adapter is at work, is answered by the adapter in the last slot (CPU);
 * D3: an adapter that fell out of the CPU cache (``--max-cpu-loras``) is silently read again from its folder;
 * D4: … and if that folder is gone, the whole engine dies;
 * D7: the prefix cache is keyed by (name, path) and not by content, so old weights answer until the
@@ -47,6 +48,7 @@ class FakeServer:
             [
                 web.get("/health", self._health),
                 web.get("/version", self._version),
+                web.get("/metrics", self._metrics),
                 web.get("/v1/models", self._models),
                 web.post("/tokenize", self._tokenize),
                 web.post("/v1/completions", self._completions),
@@ -76,6 +78,14 @@ class FakeServer:
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response()
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        name = 'model_name="fake",engine="0"'
+        return web.Response(
+            text=f"vllm:num_requests_running{{{name}}} {self.engine.running}.0\n"
+            f"vllm:num_requests_waiting{{{name}}} 0.0\n"
+            f"vllm:generation_tokens_total{{{name}}} {self.engine.tokens}.0\n"
+        )
 
     async def _version(self, _: web.Request) -> web.Response:
         return web.json_response({"version": self.engine.faults.version})
@@ -133,10 +143,11 @@ class FakeServer:
             return missing
         if self.engine.faults.unusable_probe:
             return _error(500, "Out of range float values are not JSON compliant", "InternalServerError")
-        await asyncio.sleep(self.engine.faults.slow_first_byte)
         name = self._name(body.get("model"))
         prompts = fake_completion.prompts_of(body)
-        weights = [self.engine.answering(name, prompt, body.get("cache_salt")) for prompt in prompts]
+        with self.engine.step(name):
+            await asyncio.sleep(self._delay(name))
+            weights = [self.engine.answering(name, prompt, body.get("cache_salt")) for prompt in prompts]
         found = fake_completion.compose(body, prompts, model=self._claim(name), weights=weights)
         if body.get("stream"):
             return await self._stream(request, fake_completion.frames(found))
@@ -182,8 +193,9 @@ class FakeServer:
             return _error(400, f"{body['model']} is not a multimodal model", "BadRequestError")
         name = self._name(body.get("model"))
         prompt = fake_model.toy_token_ids(body.get("messages", ()), add_generation_prompt=True)
-        weights = self.engine.answering(name, prompt, body.get("cache_salt"))
-        await asyncio.sleep(self.engine.faults.slow_first_byte)
+        with self.engine.step(name):
+            weights = self.engine.answering(name, prompt, body.get("cache_salt"))
+            await asyncio.sleep(self._delay(name))
         chat = fake_chat.compose(body, model=self._claim(name), weights=weights, prompt_tokens=len(prompt))
         if not body.get("stream"):
             return web.json_response(fake_chat.whole(chat, drop_finish=self.engine.faults.drop_finish_reason))
@@ -220,6 +232,10 @@ class FakeServer:
     def _name(self, model: object) -> str | None:
         return None if self.engine.is_base(model) else str(model)
 
+    def _delay(self, name: str | None) -> float:
+        faults = self.engine.faults
+        return faults.slow_adapters if name is not None and faults.slow_adapters else faults.slow_first_byte
+
     def _claim(self, name: str | None) -> str:
         return self.engine.faults.model_lie or name or self.engine.options.served_name
 
@@ -233,11 +249,14 @@ def create_fake(
 def parser() -> argparse.ArgumentParser:
     """The flags that ``server.engines.command`` writes; an unknown one is refused, as vLLM does."""
     flags = argparse.ArgumentParser(prog="fake-vllm", allow_abbrev=False)
-    for required in ("--model", "--served-model-name", "--host", "--dtype"):
+    for required in ("--model", "--served-model-name", "--dtype"):
         flags.add_argument(required, required=True)
-    for number in ("--port", "--max-loras", "--max-lora-rank", "--max-cpu-loras", "--max-logprobs"):
-        flags.add_argument(number, type=int, required=True)
-    flags.add_argument("--enable-lora", action="store_true", required=True)
+    flags.add_argument("--max-logprobs", type=int, required=True)
+    for number in ("--port", "--max-loras", "--max-lora-rank", "--max-cpu-loras"):
+        flags.add_argument(number, type=int)
+    flags.add_argument("--host")
+    flags.add_argument("--uds")
+    flags.add_argument("--enable-lora", action="store_true")
     flags.add_argument("--structured-outputs-config", type=json.loads, required=True)
     flags.add_argument("--max-model-len", type=int)
     flags.add_argument("--revision")
@@ -255,12 +274,24 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> None:
     """Serve until SIGTERM."""
     given = parser().parse_args(arguments)
+    lora = bool(given.enable_lora)
     options = FakeOptions(
-        served_name=given.served_model_name, model=given.model, max_cpu_loras=given.max_cpu_loras
+        served_name=given.served_model_name,
+        model=given.model,
+        max_cpu_loras=given.max_cpu_loras or 1,
+        max_loras=given.max_loras or 1,
+        runtime_loading=lora,
+        merged=not lora and (Path(given.model) / "adapter_model.safetensors").is_file(),
     )
     fake = create_fake(options, Faults(**given.fake_faults), die=lambda: os._exit(1))
     web.run_app(
-        fake.app(), host=given.host, port=given.port, print=None, access_log=None, shutdown_timeout=0.2
+        fake.app(),
+        host=given.host,
+        port=given.port,
+        path=given.uds,
+        print=None,
+        access_log=None,
+        shutdown_timeout=0.2,
     )
 
 

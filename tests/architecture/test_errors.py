@@ -20,6 +20,7 @@ def _all() -> list[type[TenonError]]:
         "server.errors",
         "server.engines.errors",
         "server.demo.errors",
+        "server.mixup.errors",
     ):
         importlib.import_module(module)
     return [leaf for leaf in _leaves(TenonError) if not leaf.__module__.startswith("tests")]

@@ -145,6 +145,7 @@ def test_the_schema_allows_the_ranks_and_names_that_the_engine_allows() -> None:
 
 
 SAME_DEFAULT = {
+    "control.engineSilence": ("control", "engine_silence"),
     "router.connectTimeout": ("router", "connect_timeout"),
     "router.firstByteTimeout": ("router", "first_byte_timeout"),
     "router.idleTimeout": ("router", "idle_timeout"),

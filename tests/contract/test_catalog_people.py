@@ -8,9 +8,11 @@ import pytest
 from registry.catalog.errors import (
     ApprovalRequired,
     ApprovalUnneeded,
+    EngineNotFound,
     KeyEnded,
     KeyInvalid,
     NothingToRollBack,
+    PromotionNotReady,
     ProposalClosed,
     ProposalNotFound,
     ReleaseSignatureRequired,
@@ -38,7 +40,7 @@ from registry.errors import (
 )
 from registry.evidence import GatePolicy
 from registry.manifests import Provenance
-from registry.models import Policy, Quota, Role, Tenant
+from registry.models import Isolation, Level, Policy, Quota, Role, Tenant
 from registry.names import AdapterName, Ref
 from registry.promotions import Protection, Release
 from registry.signing.types import MANIFEST, RELEASE
@@ -294,6 +296,32 @@ def test_an_alias_that_needs_consent(world: World) -> None:
     assert catalog.aliases(NAME) == ()
 
 
+def test_a_promotion_in_two_phases(world: World) -> None:
+    catalog = world.catalog
+    old, new = world.promoted(seed=1), world.evaluated(seed=2)
+    catalog.announce(world.engine(), actor="engine-0")
+    with pytest.raises(GateRefused):
+        catalog.prepare(NAME, new, gate=GatePolicy(), seconds=60, actor="t")
+    with pytest.raises(AliasMoved):
+        catalog.prepare(NAME, new, seconds=60, expect_epoch=7, actor="t")
+    with pytest.raises(VersionNotFound):
+        catalog.readiness(NAME, Digest.of(b"none"))
+    prepared = catalog.prepare(NAME, new, gate=GATE, seconds=60, expect_epoch=1, actor="t")
+    assert (prepared.version, prepared.epoch, prepared.alias) == (new, 1, "live")
+    found = catalog.readiness(NAME, new)
+    assert (found.prepared_until, found.wanted, found.attested) == (prepared.until, 1, 0)
+    assert found.waits_for == {"engine-0": False}  # the platform's own key
+    with pytest.raises(PromotionNotReady, match="1 of 1 engines"):
+        catalog.promote(NAME, new, gate=GATE, require_ready=True, actor="t")
+    assert catalog.alias(NAME).version == old
+    catalog.attest(world.attestation(new), actor="engine-0")
+    assert catalog.readiness(NAME, new).ready
+    catalog.promote(NAME, new, gate=GATE, require_ready=True, actor="t")
+    former = catalog.alias(NAME).former
+    assert former is not None
+    assert former.version == old
+
+
 def test_an_alias_that_needs_a_release_key(world: World) -> None:
     catalog, version = world.catalog, world.evaluated()
     catalog.protect(Protection(tenant="bank_a", alias="live", release_signature=True), actor="t")
@@ -325,3 +353,22 @@ def test_what_does_not_exist_is_not_found(world: World) -> None:
     world.catalog.proposals("bank_a")
     with pytest.raises(ProposalNotFound):
         world.catalog.proposal("0" * 16)
+
+
+def test_isolation(world: World) -> None:
+    catalog = world.catalog
+    assert catalog.isolate_tenant(
+        "bank_a", Isolation(level=Level.PINNED, replicas=3), actor="t"
+    ) == Isolation(level=Level.PINNED, replicas=3)
+    seen = catalog.tenant("bank_a")
+    assert seen.isolation == Isolation(level=Level.PINNED, replicas=3)
+    catalog.isolate_tenant("bank_a", Isolation(), actor="t", expect=seen.identity())
+    with pytest.raises(TenantMoved):
+        catalog.isolate_tenant("bank_a", Isolation(), actor="t", expect=seen.identity())
+    with pytest.raises(TenantNotFound):
+        catalog.isolate_tenant("nobody", Isolation(), actor="t")
+    with pytest.raises(EngineNotFound):
+        catalog.isolate_tenant(
+            "bank_a", Isolation(level=Level.DEDICATED, engines=("engine-9",)), force=True, actor="t"
+        )
+    assert catalog.fleet().engines == ()

@@ -11,6 +11,7 @@ from registry.clock import SystemClock
 from registry.digests import Digest
 from registry.feed import State
 from registry.fingerprint import EXACT_F32
+from registry.models import EngineState
 from registry.names import engine_name
 from registry.signing.keys import Signer
 from server.engines.attest import Witness, check_contract, judge_together, observe
@@ -65,11 +66,24 @@ async def test_a_boot_loads_and_attests_real_adapters_exactly(
         control.point(version)
     salts = iter(range(1000))
     async with engine.client() as client:
+        witness = Witness(
+            "engine-0", "boot-of-the-suite", await client.version(), "float32", engine.base.identity()
+        )
+        announced = EngineState(
+            engine=witness.engine,
+            boot=witness.boot,
+            url=engine.spec.url,
+            base=witness.base,
+            engine_version=witness.engine_version,
+            dtype="float32",
+            max_loras=4,
+            names=16,
+            max_rank=8,
+        )
+        await control.announce(announced)
         boot = Boot(
-            witness=Witness(
-                "engine-0", "boot-of-the-suite", await client.version(), "float32", engine.base.identity()
-            ),
-            capacity=Capacity(ready=4, names=16, rank=8),
+            witness=witness,
+            capacity=Capacity(names=16, rank=8),
             engine=client,
             control=control,
             signer=signer,

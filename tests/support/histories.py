@@ -26,6 +26,7 @@ from registry.models import (
     Canary,
     DeclaredHeader,
     EngineState,
+    Former,
     Key,
     Policy,
     Role,
@@ -33,6 +34,7 @@ from registry.models import (
     Routing,
     Tenant,
 )
+from registry.promotions import Preparation
 from registry.signing.envelope import Envelope
 from registry.signing.types import ATTESTATION
 from registry.store.database import Database, upgrade
@@ -136,6 +138,7 @@ def steps() -> st.SearchStrategy[Step]:
         st.builds(_version, tenants, adapters),
         st.builds(_revoke, number),
         st.builds(_alias, tenants, adapters, st.lists(number, max_size=3, unique=True), st.booleans()),
+        st.builds(_prepare, tenants, adapters, number),
         st.builds(_announce, st.sampled_from(ENGINES), st.sampled_from(BOOTS), st.booleans()),
         st.builds(_attest, where, st.integers(0, 1), st.just(True), st.just(False)),
         st.builds(_attest, where, st.integers(0, 1), st.booleans(), st.booleans()),
@@ -242,8 +245,27 @@ def _alias(tenant: str, adapter: str, numbers: list[int], expires: bool) -> Step
                 canaries=tuple(Canary(version=version, percent=12.5) for version in chosen[1:2]),
                 shadows=tuple(chosen[2:]),
                 expires_at=stamp(NOW) if expires else None,
+                former=Former(version=chosen[-1], epoch=history.made - 1) if history.made % 3 == 2 else None,
             )
             write(projection.ALIAS_MOVED, f"{tenant}/{adapter}:live", {"alias": _json(alias)})
+
+    return step
+
+
+def _prepare(tenant: str, adapter: str, number: int) -> Step:
+    def step(history: History, write: Write) -> None:
+        mine = [found for found in history.versions if (found.tenant, found.adapter) == (tenant, adapter)]
+        if mine:
+            preparation = Preparation(
+                tenant=tenant,
+                adapter=adapter,
+                alias="live",
+                version=mine[number % len(mine)].identity(),
+                epoch=history.number(),
+                until=stamp(NOW),
+            )
+            body = {"preparation": _json(preparation)}
+            write(projection.PROMOTION_PREPARED, f"{tenant}/{adapter}:live", body)
 
     return step
 

@@ -101,7 +101,8 @@ class World:
 
     def finding(self, version: Digest, *, boot: str = BOOT, passed: bool = True) -> Attestation:
         manifest = self.catalog.manifest(version)
-        assert manifest.fingerprint is not None
+        fingerprint = self.catalog.fingerprint_digest(version)
+        assert fingerprint is not None
         return Attestation(
             engine="engine-0",
             boot=boot,
@@ -109,7 +110,7 @@ class World:
             dtype="float32",
             base=self.base,
             version=version,
-            fingerprint=manifest.fingerprint.digest,
+            fingerprint=fingerprint,
             contract=manifest.contract.digest,
             own_distance=1e-6 if passed else 0.4,
             nearest=Nearest(what="base", distance=0.5),

@@ -28,9 +28,9 @@ SERVICE_TOKEN: Final = "service-token-of-the-tests-0123456789"
 
 NOT_OVER_HTTP: Final = frozenset({
     # Tenon's own processes, with the service token
-    "announce", "attest", "record_head", "record_heads", "count_usage", "usage_counted", "exchange_counts",
-    "ship_records", "records_stored",
-    "engines", "slots", "shown_adapters",
+    "announce", "attest", "withdraw", "record_head", "record_heads", "count_usage", "usage_counted",
+    "exchange_counts", "ship_records", "records_stored",
+    "engine", "engines", "slots", "shown_adapters",
     "snapshot", "changes", "told", "position", "log_size",  # their feed: server.api.client
     # the registry's own machine
     "record_head_over",

@@ -32,6 +32,9 @@ class Alias:
     """(version, buckets of 10,000, counted from the top)."""
     ends: float | None = None
     before: list[str] = field(default_factory=list)
+    epoch: int = 1
+    former: tuple[str, int] | None = None
+    """(what everybody got before, the last epoch in which they did)."""
 
 
 @dataclass
@@ -67,6 +70,8 @@ class Outcome:
     """None: an answer."""
     version: str | None = None
     canary: bool = False
+    epoch: int = 0
+    """In which the version was everybody's, or a canary's."""
 
 
 @dataclass
@@ -80,6 +85,14 @@ class World:
     versions: dict[str, Version] = field(default_factory=dict)
     aliases: dict[tuple[str, str, str], Alias] = field(default_factory=dict)
     engines: dict[str, Engine] = field(default_factory=dict)
+    conversations: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    """(tenant, adapter, alias, conversation) -> the epoch of its newest answer; 0: a canary gave it."""
+
+    def rule_of(self, request: Request) -> tuple[str, str] | None:
+        """(adapter, alias) that the request is about now."""
+        key = self.keys.get(request.secret or "")
+        found = self._rule(key.tenant, request) if key is not None and key.tenant is not None else None
+        return (found.adapter, found.alias) if isinstance(found, Rule) else None
 
     def outcome(self, request: Request) -> Outcome:
         key = self.keys.get(request.secret or "")
@@ -89,9 +102,22 @@ class World:
         found = self._rule(key.tenant, request)
         if isinstance(found, str):
             return Outcome(found)
+        began = self._began(key.tenant, found, request)
+        if isinstance(began, str):
+            return Outcome(began)
         if found.policy_of != key.tenant:
             return Outcome("route_unusable")
-        return self._answered(key, found, request)
+        return self._answered(key, found, request, began)
+
+    def _began(self, tenant: str, rule: Rule, request: Request) -> int | str:
+        """The epoch that its conversation is in: what the client says, else what it was answered last."""
+        conversation = request.headers.get("x-conversation-id")
+        if not conversation:
+            return 0
+        said = request.headers.get("x-tenon-epoch")
+        if said is None:
+            return self.conversations.get((tenant, rule.adapter, rule.alias, conversation), 0)
+        return int(said) if said in [str(number) for number in range(100)] else "epoch_invalid"
 
     def _stranger(self, request: Request, key: Key | None) -> str | None:
         """Why nobody is asked for this caller, whatever is asked for."""
@@ -128,7 +154,7 @@ class World:
             return "metadata_unmatched"
         return "route_ambiguous" if sent else "metadata_required"
 
-    def _answered(self, key: Key, rule: Rule, request: Request) -> Outcome:
+    def _answered(self, key: Key, rule: Rule, request: Request, began: int) -> Outcome:
         assert key.tenant is not None
         name = (key.tenant, rule.adapter, rule.alias)
         alias = self.aliases.get(name)
@@ -136,12 +162,14 @@ class World:
             return Outcome("adapter_not_ready")
         if self._over(alias.ends):
             return Outcome("alias_expired")
+        if alias.former is not None and 0 < began <= alias.former[1] and self._served(alias.former[0], name):
+            return Outcome(None, alias.former[0], False, alias.former[1])
         version = self._share(name, alias, self._unit(key, request))
         if not self._served(version, name) and version != alias.stable:
             version = alias.stable
         if not self._served(version, name):
             return Outcome("adapter_not_ready")
-        return Outcome(None, version, version != alias.stable)
+        return Outcome(None, version, version != alias.stable, alias.epoch)
 
     def _share(self, name: tuple[str, str, str], alias: Alias, unit: str) -> str:
         tenant, adapter, called = name

@@ -40,7 +40,8 @@ UNKNOWN: Final = "sha256:" + "0123456789abcdef" * 4
 _TENANT: Final = "tenant = :tenant"
 _BY_TENANT: Final = {
     "aliases": _TENANT, "entries": _TENANT, "keys": _TENANT, "policies": _TENANT, "proposals": _TENANT,
-    "protections": _TENANT, "routes": _TENANT, "routings": _TENANT, "signatures": _TENANT,
+    "preparations": _TENANT, "protections": _TENANT, "routes": _TENANT, "routings": _TENANT,
+    "signatures": _TENANT,
     "records": _TENANT, "usage": _TENANT, "versions": _TENANT,
     "tenants": "id = :tenant",
     "reports": "version IN (SELECT digest FROM versions WHERE tenant = :tenant)",
@@ -229,6 +230,7 @@ def pool(bench: TwoTenants) -> Pool:
         envelopes += [each for version in found for each in catalog.report_envelopes(version)]
         envelopes += [each for version in found for each in catalog.signatures(version)]
         digests += [policy.identity() for policy in catalog.policies(tenant)]
+        digests += [each for version in found if (each := catalog.fingerprint_digest(version))]
         digests += [file.digest for version in found for file in catalog.manifest(version).files]
         digests.append(Digest.of(f"{mark} sent this".encode()))
         key_ids += [key.id for key in catalog.keys(tenant) if "spare" in key.label]

@@ -32,14 +32,15 @@ def padding_id(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id if pad is None else pad)
 
 
-def load_model(folder: Path, *, device: str = "cpu", half: bool = False) -> Any:
-    """The bare base in evaluation mode, float32 unless ``half`` (bfloat16, for training on a GPU)."""
+def load_model(folder: Path, *, device: str = "cpu", half: bool = False, dtype: str | None = None) -> Any:
+    """The bare base in evaluation mode, float32 unless ``half`` (bfloat16, for training on a GPU) or
+    ``dtype``."""
     with needed_libraries():
         import torch
         from transformers import AutoModelForCausalLM
     model = AutoModelForCausalLM.from_pretrained(
         str(folder),
-        dtype=torch.bfloat16 if half else torch.float32,
+        dtype=getattr(torch, dtype or ("bfloat16" if half else "float32")),
         local_files_only=True,
         trust_remote_code=False,
     )

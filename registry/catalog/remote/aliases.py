@@ -12,7 +12,7 @@ from registry.digests import Digest
 from registry.evidence import GatePolicy, Verdict
 from registry.models import AliasState
 from registry.names import LIVE, AdapterName
-from registry.promotions import Proposal, Protection
+from registry.promotions import Preparation, Proposal, Protection, Readiness
 from registry.signing.envelope import Envelope
 
 
@@ -36,10 +36,13 @@ class Aliases(Part):
         expect_epoch: int | None = None,
         release: Envelope | None = None,
         expires_at: str | None = None,
+        require_ready: bool = False,
         actor: str,
     ) -> Verdict:
         """See :meth:`registry.catalog.local.LocalCatalog.promote`. Raises ApprovalRequired, GateRefused …"""
         body = _move(version, gate, percent, release, expires_at) | {"propose": False}
+        if require_ready:  # a registry of before does not know the word
+            body["require_ready"] = True
         answer = self._promotions(name, alias, body, expect_epoch)
         return read(Verdict, member(answer, "verdict"))
 
@@ -62,6 +65,32 @@ class Aliases(Part):
         proposal = read(Proposal, member(answer, "proposal"))
         self._homes.proposals[proposal.id] = proposal.tenant
         return proposal
+
+    def prepare(
+        self,
+        name: AdapterName,
+        version: Digest,
+        *,
+        seconds: float,
+        gate: GatePolicy | None = None,
+        alias: str = LIVE,
+        percent: float = 100,
+        expect_epoch: int | None = None,
+        actor: str,
+    ) -> Preparation:
+        """Engines load the version, and nothing moves. Raises VersionNotFound, AliasMoved, GateRefused …"""
+        body = {
+            "version": version,
+            "gate": None if gate is None else gate.model_dump(mode="json"),
+            "percent": percent,
+            "seconds": seconds,
+        }
+        at = self._at(name, "aliases", alias, "preparations")
+        return read(Preparation, self._wire.post(at, body, headers=_if_match(expect_epoch)))
+
+    def readiness(self, name: AdapterName, version: Digest, *, alias: str = LIVE) -> Readiness:
+        """Engines by name only for the platform. Raises VersionNotFound."""
+        return read(Readiness, self._wire.get(self._at(name, "aliases", alias, "preparations", version)))
 
     def rollback(
         self, name: AdapterName, *, alias: str = LIVE, expect_epoch: int | None = None, actor: str
@@ -95,9 +124,11 @@ class Aliases(Part):
         at = self._at(name, "aliases", alias, "history")
         return listed(self._wire, at, AliasMove, after=after, limit=limit)
 
-    def approve(self, proposal: str, *, actor: str, tenant: str | None = None) -> Proposal:
+    def approve(
+        self, proposal: str, *, require_ready: bool = False, actor: str, tenant: str | None = None
+    ) -> Proposal:
         """With enough approvals the alias moves. Raises ProposalNotFound, ApprovalRefused, GateRefused."""
-        return self._decide(proposal, "approve", {}, tenant)
+        return self._decide(proposal, "approve", {}, tenant, require_ready=require_ready)
 
     def reject(self, proposal: str, *, reason: str, actor: str, tenant: str | None = None) -> Proposal:
         """Raises ProposalNotFound."""
@@ -135,9 +166,19 @@ class Aliases(Part):
         at = self._at(name, "aliases", alias, "promotions")
         return self._wire.post(at, body, headers=_if_match(expect_epoch))
 
-    def _decide(self, proposal_id: str, verb: str, body: dict[str, Any], tenant: str | None) -> Proposal:
+    def _decide(
+        self,
+        proposal_id: str,
+        verb: str,
+        body: dict[str, Any],
+        tenant: str | None,
+        *,
+        require_ready: bool = False,
+    ) -> Proposal:
         whose = self._proposal_home(proposal_id, tenant)
-        return read(Proposal, self._wire.post(self._of(whose, "proposals", proposal_id, verb), body))
+        query = {"require_ready": "true"} if require_ready else {}
+        at = self._of(whose, "proposals", proposal_id, verb)
+        return read(Proposal, self._wire.call("POST", at, json=body, query=query).json())
 
     def _proposal_home(self, proposal_id: str, tenant: str | None) -> str:
         known = tenant or self._homes.proposals.get(proposal_id) or self.whoami().tenant

@@ -13,7 +13,8 @@ from registry.catalog.remote.errors import AnswerInvalid, PullBusy, Unreachable
 from registry.catalog.remote.push import Progress
 from registry.catalog.remote.versions import Versions
 from registry.digests import Digest
-from registry.errors import AlreadyExists, BlobCorrupt, VersionRevoked
+from registry.errors import AlreadyExists, BlobCorrupt, InvalidDocument, VersionRevoked
+from registry.fingerprint import Fingerprint
 from registry.manifests import BlobRef, Manifest
 
 _DOCUMENT = 8 << 20
@@ -65,6 +66,17 @@ class Pulls(Versions):
         if Digest.of(bytes(data)) != digest:
             raise BlobCorrupt(f"the bytes that the registry sent are not {digest.short}")
         return bytes(data)
+
+    def fingerprint(self, version: Digest) -> Fingerprint | None:
+        """Pushed with the version or filed later; None: there is none. Raises VersionNotFound, BlobNotFound,
+        BlobCorrupt, AnswerInvalid."""
+        digest = self.fingerprint_digest(version)
+        if digest is None:
+            return None
+        try:
+            return Fingerprint.parse(self.read_blob(self.manifest(version).tenant, digest))
+        except InvalidDocument as error:
+            raise AnswerInvalid(error.message) from None
 
     def _fetch(self, tenant: str, file: BlobRef, partial: Path) -> None:
         target = partial / file.path

@@ -10,9 +10,11 @@ from registry.catalog.versions import VersionSummary
 from registry.digests import Digest
 from registry.errors import InvalidDocument, VersionNotFound
 from registry.evidence import Report
+from registry.fingerprint import Fingerprint
 from registry.manifests import Manifest
 from registry.models import AliasState, Slot
 from registry.names import AdapterName, Ref
+from registry.references import Reference
 from registry.signing.envelope import Envelope
 
 
@@ -25,6 +27,7 @@ class VersionView:
     pushed_at: str
     aliases: tuple[str, ...]
     slots: tuple[Slot, ...]
+    fingerprint: Digest | None = None
 
 
 class Versions(Part):
@@ -111,6 +114,23 @@ class Versions(Part):
         if digest != Digest.of(envelope.body()):
             raise AnswerInvalid("the registry filed another report than it was given")
         return digest
+
+    def file_reference(self, envelope: Envelope, fingerprint: Fingerprint, *, actor: str) -> Digest:
+        """Raises SignatureInvalid, ReferenceInvalid, FingerprintInvalid, AlreadyExists, VersionNotFound,
+        VersionRevoked, InvalidDocument."""
+        said = Reference.parse(envelope.body())  # whose it is stands nowhere else
+        at = self._at(AdapterName(said.tenant, said.adapter), "versions", said.version, "reference")
+        body = {
+            "envelope": envelope.model_dump(mode="json"),
+            "fingerprint": fingerprint.model_dump(mode="json"),
+        }
+        if read(Digest, member(self._wire.post(at, body), "version")) != said.version:
+            raise AnswerInvalid("the registry filed the reference of another version")
+        return said.version
+
+    def fingerprint_digest(self, version: Digest) -> Digest | None:
+        """Raises VersionNotFound."""
+        return self.view(self._name_of(version), version).fingerprint
 
     def sign_version(self, version: Digest, envelope: Envelope, *, actor: str) -> None:
         """Raises SignatureInvalid, VersionNotFound."""

@@ -3,6 +3,6 @@
 New revision: write ``versions/<number>_<what>.py`` by hand (SQLite needs batch operations) and add it here.
 """
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """Oldest first."""
 REVISION = REVISIONS[-1]

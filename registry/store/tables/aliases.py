@@ -13,7 +13,7 @@ from registry.models import AliasState
 from registry.names import AdapterName
 from registry.store.errors import StoreCorrupt
 from registry.store.rows import AliasRow
-from registry.store.tables.parsing import built
+from registry.store.tables.parsing import built, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,12 @@ class AliasTable:
             found[AdapterName(row.tenant, row.adapter)].append(row)
         return {name: _aliases(rows) for name, rows in found.items()}
 
+    def shown(self, tenant: str) -> tuple[AliasState, ...]:
+        """Those of a tenant, in the order of their names."""
+        found = select(AliasRow).where(AliasRow.tenant == tenant)
+        order = found.order_by(col(AliasRow.adapter), col(AliasRow.alias))
+        return _aliases(self.session.exec(order).all())
+
     def all(self) -> tuple[AliasState, ...]:
         order = (col(AliasRow.tenant), col(AliasRow.adapter), col(AliasRow.alias))
         return _aliases(self.session.exec(select(AliasRow).order_by(*order)).all())
@@ -52,6 +58,7 @@ class AliasTable:
                 canaries=_list([canary.model_dump(mode="json") for canary in state.canaries]),
                 shadows=_list(list(state.shadows)),
                 expires_at=state.expires_at,
+                former=text_of(state.former) if state.former else None,
                 entry=entry,
             )
         )
@@ -69,6 +76,7 @@ def _list(items: list[Any]) -> str:
 def _alias(row: AliasRow) -> AliasState:
     try:
         canaries, shadows = canonical.decode(row.canaries), canonical.decode(row.shadows)
+        former = canonical.decode(row.former) if row.former else None
     except InvalidDocument:
         raise StoreCorrupt("a stored AliasState cannot be read") from None
     return built(
@@ -81,4 +89,5 @@ def _alias(row: AliasRow) -> AliasState:
         canaries=canaries,
         shadows=shadows,
         expires_at=row.expires_at,
+        former=former,
     )

@@ -29,6 +29,7 @@ from registry.models import (
     Tenant,
     VersionState,
 )
+from registry.promotions import Preparation
 from registry.signing.envelope import Envelope
 from registry.store.errors import StoreCorrupt
 from registry.store.rows import (
@@ -40,6 +41,7 @@ from registry.store.rows import (
     HeadRow,
     KeyRow,
     PolicyRow,
+    PreparationRow,
     RoutingRow,
     SlotRow,
     TenantRow,
@@ -51,6 +53,8 @@ D = TypeVar("D", bound=Document)
 _SLICE = 1000
 """Rows checked at a time: other threads get their turn in between."""
 _ATTESTED = "engine.attested"
+_WITHDREW = "engine.withdrew"
+_ISOLATED = "tenant.isolated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,9 @@ def _noun(model: type[D], row: Any, fields: str, *, key: str, **special: Any) ->
     return _Noun(model, row, columns, tuple(key.split()), frozenset(special.pop("nested", "").split()))
 
 
-_TENANTS = _noun(Tenant, TenantRow, "id display_name suspended quota", key="id", nested="quota")
+_TENANTS = _noun(
+    Tenant, TenantRow, "id display_name suspended quota isolation", key="id", nested="quota isolation"
+)
 _KEYS = _noun(
     Key,
     KeyRow,
@@ -81,14 +87,17 @@ _KEYS = _noun(
 _ALIASES = _noun(
     AliasState,
     AliasRow,
-    "tenant adapter alias version epoch canaries shadows expires_at",
+    "tenant adapter alias version epoch canaries shadows expires_at former",
     key="tenant adapter alias",
-    nested="canaries shadows",
+    nested="canaries shadows former",
+)
+_PREPARATIONS = _noun(
+    Preparation, PreparationRow, "tenant adapter alias version epoch until", key="tenant adapter alias"
 )
 _VERSIONS = _noun(
     VersionState,
     VersionRow,
-    "tenant adapter base rank revoked",
+    "tenant adapter base rank revoked fingerprint",
     key="digest",
     columns={"version": "digest"},
 )
@@ -119,6 +128,9 @@ class FeedTable:
     def aliases(self, since: int = 0) -> tuple[AliasState, ...]:
         return tuple(chain.from_iterable(self._columns(_ALIASES, since)))
 
+    def preparations(self, since: int = 0) -> tuple[Preparation, ...]:
+        return tuple(chain.from_iterable(self._columns(_PREPARATIONS, since)))
+
     def versions(self, since: int = 0) -> tuple[VersionState, ...]:
         return tuple(chain.from_iterable(self._columns(_VERSIONS, since)))
 
@@ -136,6 +148,7 @@ class FeedTable:
         yield "policies", self._by_digest(Policy, PolicyRow, 0)
         yield "routings", self._documents(Routing, RoutingRow, RoutingRow.tenant, 0)
         yield "aliases", self._columns(_ALIASES, 0)
+        yield "preparations", self._columns(_PREPARATIONS, 0)
         yield "versions", self._columns(_VERSIONS, 0)
         yield "engines", self._documents(EngineState, EngineRow, EngineRow.engine, 0)
         yield "slots", self._columns(_SLOTS, 0)
@@ -149,10 +162,14 @@ class FeedTable:
         return {name: tuple(slot for slot in found if slot.engine == name) for name in names}
 
     def reattested(self, since: int) -> set[str]:
-        """Engines that entries from ``since`` on attest about. A failed attestation removes a slot and leaves
-        nothing in the tables to see it by."""
-        told = select(EntryRow.body).where(col(EntryRow.position) >= since, EntryRow.kind == _ATTESTED)
-        return {_engine_of(body) for body in self.session.exec(told).all()}
+        """Engines that entries from ``since`` on attest about, or that withdrew. A failed attestation and a
+        withdrawal remove slots and leave nothing in the tables to see it by."""
+        recent = select(EntryRow.body).where(col(EntryRow.position) >= since)
+        told = self.session.exec(recent.where(EntryRow.kind == _ATTESTED)).all()
+        gone = self.session.exec(recent.where(EntryRow.kind == _WITHDREW)).all()
+        isolated = self.session.exec(recent.where(EntryRow.kind == _ISOLATED)).all()
+        engines = {_engine_of(body) for body in told} | {_withdrawn_from(body) for body in gone}
+        return engines.union(*(_ended_on(body) for body in (*told, *isolated)))
 
     def size(self) -> int:
         """Entries in the log, and nothing checked: asked twenty times a second."""
@@ -176,6 +193,8 @@ class FeedTable:
             for name in noun.nested:
                 if found[name] is not None:
                     found[name] = orjson.Fragment(found[name])
+                elif name == "isolation":
+                    del found[name]
             return found
 
         wanted = select(*(getattr(noun.row, column) for column in columns)).where(*conditions)
@@ -227,3 +246,17 @@ def _engine_of(body: str) -> str:
         return str(attested["engine"])
     except (InvalidDocument, KeyError, TypeError):
         raise StoreCorrupt("a stored attestation cannot be read") from None
+
+
+def _ended_on(body: str) -> set[str]:
+    try:
+        return {str(engine) for engine, _ in decode(body).get("ended", ())}
+    except (InvalidDocument, AttributeError, TypeError, ValueError):
+        raise StoreCorrupt("a stored entry about slots cannot be read") from None
+
+
+def _withdrawn_from(body: str) -> str:
+    try:
+        return str(decode(body)["withdrawal"]["engine"])
+    except (InvalidDocument, KeyError, TypeError):
+        raise StoreCorrupt("a stored withdrawal cannot be read") from None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
-from registry.models import Quota, Tenant
+from registry.models import Isolation, Quota, Tenant
 from registry.store.rows import TenantRow
 from registry.store.tables.parsing import built, parsed, text_of
 
@@ -31,6 +31,11 @@ class TenantTable:
             found = found.where(TenantRow.id > after)
         return _tenants(self.session.exec(found if limit is None else found.limit(limit)).all())
 
+    def isolated(self) -> tuple[Tenant, ...]:
+        """Those that do not simply share engines, by id: few."""
+        found = select(TenantRow).where(col(TenantRow.isolation).is_not(None)).order_by(col(TenantRow.id))
+        return _tenants(self.session.exec(found).all())
+
     def add(self, tenant: Tenant, *, entry: int) -> None:
         self.session.add(_row(tenant, entry))
         self.session.flush()
@@ -46,6 +51,7 @@ def _row(tenant: Tenant, entry: int) -> TenantRow:
         display_name=tenant.display_name,
         suspended=tenant.suspended,
         quota=text_of(tenant.quota),
+        isolation=None if tenant.isolation == Isolation() else text_of(tenant.isolation),
         entry=entry,
     )
 
@@ -56,4 +62,12 @@ def _tenants(rows: Sequence[TenantRow]) -> tuple[Tenant, ...]:
 
 def _tenant(row: TenantRow) -> Tenant:
     quota = parsed(Quota, row.quota).model_dump(mode="json")
-    return built(Tenant, id=row.id, display_name=row.display_name, suspended=row.suspended, quota=quota)
+    isolation = parsed(Isolation, row.isolation) if row.isolation else Isolation()
+    return built(
+        Tenant,
+        id=row.id,
+        display_name=row.display_name,
+        suspended=row.suspended,
+        quota=quota,
+        isolation=isolation.model_dump(mode="json"),
+    )

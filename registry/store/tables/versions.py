@@ -24,6 +24,20 @@ class StoredVersion:
     manifest: Manifest
     pushed_at: str
     revoked: bool
+    referenced: Digest | None = None
+    """The fingerprint that came after the push."""
+
+    @property
+    def fingerprint(self) -> Digest | None:
+        """None: no engine could prove that it serves this version."""
+        own = self.manifest.fingerprint
+        return own.digest if own is not None else self.referenced
+
+    @property
+    def blobs(self) -> dict[Digest, str]:
+        """All that it needs to be served -> what it is."""
+        named = {blob.digest: blob.path for blob in self.manifest.blobs}
+        return named if self.referenced is None else named | {self.referenced: "reference"}
 
     @property
     def name(self) -> AdapterName:
@@ -137,6 +151,16 @@ class VersionTable:
         missing, named = set(digests), set[Digest]()
         if not missing:
             return frozenset()
+        for batch in _batched(sorted(missing)):
+            mine = (VersionRow.tenant == tenant, col(VersionRow.fingerprint).in_(batch))
+            named |= {
+                Digest(each)
+                for each in self.session.exec(select(VersionRow.fingerprint).where(*mine))
+                if each
+            }
+        missing -= named
+        if not missing:
+            return frozenset(named)
         found = select(VersionRow.digest, VersionRow.manifest).where(VersionRow.tenant == tenant)
         if len(missing) <= _FEW:
             manifest = col(VersionRow.manifest)
@@ -162,6 +186,7 @@ class VersionTable:
                 base=row.base,
                 rank=row.rank,
                 revoked=row.revoked,
+                fingerprint=row.fingerprint,
             )
             for row in rows
         )
@@ -188,6 +213,14 @@ class VersionTable:
         if row is None:
             raise StoreCorrupt(f"there is no version {version} to revoke")
         row.revoked, row.entry = True, entry
+        self.session.add(row)
+        self.session.flush()
+
+    def refer(self, version: str, fingerprint: Digest, *, entry: int) -> None:
+        row = self.session.get(VersionRow, version)
+        if row is None:
+            raise StoreCorrupt(f"there is no version {version} to refer to")
+        row.fingerprint, row.entry = str(fingerprint), entry
         self.session.add(row)
         self.session.flush()
 
@@ -243,4 +276,5 @@ def _version(row: VersionRow) -> StoredVersion:
         manifest=parsed(Manifest, row.manifest, digest=row.digest),
         pushed_at=row.pushed_at,
         revoked=row.revoked,
+        referenced=Digest(row.fingerprint) if row.fingerprint is not None else None,
     )

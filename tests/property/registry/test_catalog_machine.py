@@ -64,6 +64,8 @@ class Alias:
     canaries: dict[int, float] = field(default_factory=dict)
     shadows: set[int] = field(default_factory=set)
     ladder: list[int] = field(default_factory=list)
+    former: tuple[int, int] | None = None
+    """(version, the last epoch in which everybody got it)."""
 
 
 @dataclass
@@ -161,6 +163,9 @@ class Catalog(RuleBasedStateMachine):
         if percent == 100:
             if (known.stable, known.canaries) == (number, {}):
                 return
+            if known.stable is not None and known.stable != number:
+                gone = known.stable in self.revoked
+                known.former = None if gone else (known.stable, known.epoch)
             known.stable, known.canaries = number, {}
             known.ladder.append(number)
         elif known.canaries.get(number) == percent:
@@ -226,6 +231,19 @@ class Catalog(RuleBasedStateMachine):
         if done[0]:
             self._moved(alias, number, percent)
 
+    @rule(alias=aliases, number=numbers, ahead=epochs, who=numbers)
+    def prepare(self, alias: str, number: int, ahead: int | None, who: int) -> None:
+        """Nothing moves, whoever asks for it."""
+        with self._expecting(number in self.revoked or number == 6 or ahead == 1):
+            self.catalog.prepare(
+                NAME,
+                self.versions[number],
+                seconds=60,
+                alias=alias,
+                expect_epoch=None if ahead is None else self.known[alias].epoch + ahead,
+                actor=self._actor(who),
+            )
+
     @rule(alias=aliases, who=numbers)
     def roll_back(self, alias: str, who: int) -> None:
         known = self.known[alias]
@@ -238,8 +256,11 @@ class Catalog(RuleBasedStateMachine):
             self.catalog.rollback(NAME, alias=alias, actor=self._actor(who))
         if done[0]:
             if known.canaries:
+                if known.former and known.former[0] in known.canaries:
+                    known.former = None
                 known.canaries = {}
             else:
+                known.former = None
                 at, known.stable = below[-1]
                 del known.ladder[at + 1 :]
                 known.shadows.discard(known.stable)
@@ -269,7 +290,9 @@ class Catalog(RuleBasedStateMachine):
             return
         self.revoked.add(number)
         for alias, known in self.known.items():
-            if number in known.canaries or number in known.shadows:
+            former = known.former is not None and known.former[0] == number
+            if former or number in known.canaries or number in known.shadows:
+                known.former = None if former else known.former
                 known.canaries.pop(number, None)
                 known.shadows.discard(number)
                 self._next_epoch(alias)
@@ -426,6 +449,9 @@ class Catalog(RuleBasedStateMachine):
                 self.versions[number]: percent for number, percent in known.canaries.items()
             }
             assert set(state.shadows) == {self.versions[number] for number in known.shadows}
+            former = known.former and (self.versions[known.former[0]], known.former[1])
+            assert (state.former and (state.former.version, state.former.epoch)) == former
+            assert former is None or (former[0] != state.version and former[1] < state.epoch)
             served = {assigned(state, unit) for unit in UNITS}
             assert served <= {state.version, *(canary.version for canary in state.canaries)}
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from registry.clock import stamp
 from registry.digests import Digest
-from registry.models import AliasState, Canary, Role
+from registry.models import AliasState, Canary, Former, Role
 from registry.names import engine_name
 from router.testing import FakeAnswer
 from server.testing import fake_chat, fake_model
@@ -44,8 +44,8 @@ numbers = st.integers(0, 1000)
 """Indexes into whatever there is, modulo its size."""
 conditions = st.dictionaries(st.sampled_from(HEADERS), st.sampled_from(VALUES), max_size=2)
 sent = st.dictionaries(
-    st.sampled_from((*HEADERS, "x-conversation-id", "x-other")),
-    st.sampled_from((*VALUES, "v3")),
+    st.sampled_from((*HEADERS, "x-conversation-id", "x-other", "x-tenon-epoch")),
+    st.sampled_from((*VALUES, "v3", "0", "1", "2")),
     max_size=3,
 )
 
@@ -79,6 +79,8 @@ class UnderWay:
     call: Call
     request: rules.Request
     expected: rules.Outcome
+    about: tuple[str, str] | None
+    """(adapter, alias)"""
     strangers: tuple[str, ...]
     """What must not be in its response."""
 
@@ -218,15 +220,28 @@ class Mixups(RuleBasedStateMachine):
         mine = self._versions(tenant, adapter)
         version, known = mine[number % len(mine)], self.world.aliases.get((tenant, adapter, alias))
         before = [*known.before, known.stable] if known else []
-        self.world.aliases[tenant, adapter, alias] = rules.Alias(version, before=before)
-        self._alias(tenant, adapter, alias, version=Digest(version), canaries=(), expires_at=None)
+        former = known.former if known else None
+        if known is not None and known.ends is not None and known.ends <= self.world.now:
+            former = None
+        elif known is not None and known.stable != version:
+            former = (known.stable, known.epoch)
+        epoch = known.epoch + 1 if known else 1
+        self.world.aliases[tenant, adapter, alias] = rules.Alias(
+            version, before=before, epoch=epoch, former=former
+        )
+        told = former and Former(version=Digest(former[0]), epoch=former[1])
+        self._alias(
+            tenant, adapter, alias, version=Digest(version), canaries=(), expires_at=None, former=told
+        )
 
     @rule(tenant=tenants, adapter=adapters, alias=aliases)
     def roll_back(self, tenant: str, adapter: str, alias: str) -> None:
         known = self.world.aliases.get((tenant, adapter, alias))
         if known is not None and known.before:
             known.stable, known.canaries = known.before.pop(), []
-            self._alias(tenant, adapter, alias, version=Digest(known.stable), canaries=(), shadows=())
+            known.former, known.epoch = None, known.epoch + 1
+            version = Digest(known.stable)
+            self._alias(tenant, adapter, alias, version=version, canaries=(), shadows=(), former=None)
 
     @rule(
         tenant=tenants, adapter=adapters, alias=aliases, number=numbers,
@@ -239,6 +254,7 @@ class Mixups(RuleBasedStateMachine):
         version = mine[number % len(mine)]
         if known is not None and version != known.stable:
             known.canaries = [(version, round(percent * 100), from_top)]
+            known.epoch += 1
             canaries = (Canary(version=Digest(version), percent=percent, from_top=from_top),)
             self._alias(tenant, adapter, alias, canaries=canaries, shadows=())
 
@@ -247,6 +263,7 @@ class Mixups(RuleBasedStateMachine):
         known, mine = self.world.aliases.get((tenant, adapter, alias)), self._versions(tenant, adapter)
         version = mine[number % len(mine)]
         if known is not None and version not in (known.stable, *(each[0] for each in known.canaries)):
+            known.epoch += 1
             self._alias(tenant, adapter, alias, shadows=(Digest(version),))
 
     @rule(number=numbers, seconds=st.integers(-5, 10))
@@ -254,14 +271,20 @@ class Mixups(RuleBasedStateMachine):
         names = sorted(self.world.aliases)
         known = self.world.aliases[names[number % len(names)]]
         known.ends = self.world.now + seconds
+        known.epoch += 1
         self._alias(*names[number % len(names)], expires_at=self._stamp(known.ends))
 
     @rule(tenant=tenants, adapter=adapters, alias=aliases, number=numbers)
     def cross(self, tenant: str, adapter: str, alias: str, number: int) -> None:
         """A registry gone wrong: the alias points to any version at all, of whomever."""
         version = self.scene.versions[number % len(self.scene.versions)].version
-        self.world.aliases[tenant, adapter, alias] = rules.Alias(version)
-        self._alias(tenant, adapter, alias, version=version, canaries=(), shadows=(), expires_at=None)
+        known = self.world.aliases.get((tenant, adapter, alias))
+        self.world.aliases[tenant, adapter, alias] = rules.Alias(
+            version, epoch=known.epoch + 1 if known else 1
+        )
+        self._alias(
+            tenant, adapter, alias, version=version, canaries=(), shadows=(), expires_at=None, former=None
+        )
 
     def _alias(self, tenant: str, adapter: str, alias: str, **changed: Any) -> None:
         names = (tenant, adapter, alias)
@@ -410,7 +433,11 @@ class Mixups(RuleBasedStateMachine):
         if request.tenant_header is not None:
             headers["X-Tenant-ID"] = request.tenant_header
         under_way = UnderWay(
-            self.runner.run(self._call(request.secret, body, headers)), request, expected, strangers
+            self.runner.run(self._call(request.secret, body, headers)),
+            request,
+            expected,
+            self.world.rule_of(request),
+            strangers,
         )
         under_way.call.release = self.hold  # type: ignore[attr-defined]
         if later:
@@ -442,7 +469,8 @@ class Mixups(RuleBasedStateMachine):
         if expected.version is None:
             assert response.status >= 400, (asked.request, expected)
             assert response.code == expected.code, (asked.request, response.body)
-            assert not any(name.encode() in response.body for name in asked.strangers), response.body
+            said = response.body.replace(b"x-tenon-epoch", b"")  # a header's name is no engine's
+            assert not any(name.encode() in said for name in asked.strangers), response.body
             return
         assert response.status == 200, (asked.request, expected, response.body)
         streamed = response.headers["content-type"].startswith("text/event-stream")
@@ -451,6 +479,13 @@ class Mixups(RuleBasedStateMachine):
         assert signed == {self.world.versions[expected.version].weights}, (asked.request, expected)
         assert response.headers["x-tenon-version"] == expected.version
         assert response.headers["x-tenon-engine"] in ENGINES
+        told = response.headers.get("x-tenon-epoch")
+        named = asked.request.headers.get("x-conversation-id")
+        assert told == (str(0 if expected.canary else expected.epoch) if named else None)
+        if named:
+            assert asked.about is not None
+            tenant = self.world.keys[asked.request.secret or ""].tenant or ""
+            self.world.conversations[tenant, *asked.about, named] = int(told or 0)
         hidden = [name for name in asked.strangers if name not in ENGINES]
         assert not any(name.encode() in response.body for name in hidden)
 
@@ -466,6 +501,8 @@ class Mixups(RuleBasedStateMachine):
             headers = {name: pick(VALUES) for name in HEADERS if self.random.random() < 0.2}
             if self.random.random() < 0.5:
                 headers["x-conversation-id"] = f"c{self.random.randrange(20)}"
+                if self.random.random() < 0.2:  # told by another router
+                    headers["x-tenon-epoch"] = str(self.random.randrange(8))
             request = rules.Request(secret, pick(MODELS), headers, pick((None, "ada")))
             self._ask(request, stream=pick((True, False)), later=self.random.random() < 0.2)
             self.time_passes(1)
@@ -504,7 +541,7 @@ class Mixups(RuleBasedStateMachine):
             if expected.version is not None:
                 owner = self.world.versions[expected.version]
                 assert (record.tenant, record.adapter) == (owner.tenant, owner.adapter)
-                assert record.canary is expected.canary
+                assert (record.canary, record.epoch) == (expected.canary, expected.epoch)
         for copy in (record for record in outcomes if record.shadow_of is not None):
             assert copy.version is not None
             owner = self.world.versions[copy.version]

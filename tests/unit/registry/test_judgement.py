@@ -6,14 +6,18 @@ import pytest
 from registry.digests import Digest
 from registry.fingerprint import (
     EXACT_F32,
+    MAX_NOISE,
     MIN_RATIO,
     TOP_OBSERVED,
     TOP_REFERENCE,
+    ZERO_EFFECT,
     Fingerprint,
+    Nearest,
     Probe,
+    Strength,
     TopLogprobs,
 )
-from registry.judgement import UNMEASURED, Finding, judge
+from registry.judgement import UNMEASURED, Finding, judge, judge_base, plausible
 
 SIBLING, OTHER = Digest.of(b"sibling"), Digest.of(b"other")
 
@@ -117,25 +121,25 @@ def test_the_ratio_must_be_reached() -> None:
 
 
 @pytest.mark.parametrize("off", [0.0, 1e-7, EXACT_F32 / 2])
-def test_a_sibling_that_would_be_exact_too_cannot_be_told_apart(off: float) -> None:
+def test_a_sibling_that_would_be_exact_too_makes_a_weak_finding(off: float) -> None:
     for observed_off in (0.0, 6e-7):
         found = find(observed_off, "float32", {SIBLING: near(off)})
-        assert not found.passed
-        assert "cannot be told apart" in found.reason
-    assert find(6e-7, "float32", {SIBLING: near(EXACT_F32 * 2)}).passed
+        assert (found.strength, found.passed) == ("weak", True)
+        assert SIBLING in found.reason
+    assert find(6e-7, "float32", {SIBLING: near(EXACT_F32 * 2)}).strength == "exact"
 
 
-def test_an_identical_sibling_fails_in_every_type() -> None:
-    for dtype in ("float32", "bfloat16"):
-        assert not find(0.0, dtype, {SIBLING: OWN}).passed
+def test_an_identical_sibling_is_never_more_than_weak() -> None:
+    assert find(0.0, "float32", {SIBLING: OWN}).strength == "weak"
+    assert not find(0.0, "bfloat16", {SIBLING: OWN}).passed, "no noise is known"
 
 
-def test_siblings_are_compared_on_common_random_probes_only() -> None:
-    """The sibling's tenant probe would be equal; its random ones are far."""
+def test_siblings_are_compared_on_common_probes() -> None:
+    """An equal tenant probe does not make up for random ones that are far."""
     same = fingerprint(2).probes[:2] + OWN.probes[2:]
     assert find(6e-7, siblings={SIBLING: OWN.model_copy(update={"probes": same})}).passed
     reordered = OWN.model_copy(update={"probes": (OWN.probes[1], fingerprint(2, tokens=9).probes[0])})
-    assert not find(6e-7, siblings={SIBLING: reordered}).passed
+    assert find(6e-7, siblings={SIBLING: reordered}).strength == "weak"
 
 
 def test_a_tenant_probe_is_not_compared_with_a_random_one() -> None:
@@ -156,7 +160,9 @@ def test_a_tenant_probe_is_not_compared_with_a_random_one() -> None:
 def test_own_and_sibling_are_weighed_on_the_same_probes() -> None:
     """A good tenant probe must not make up for random probes on which the sibling is nearly as close."""
     noisy = [*shifted([probe.own for probe in OWN.probes[:2]], 0.03), OWN.probes[2].own[:TOP_OBSERVED]]
+    theirs = OWN.probes[2].model_copy(update={"token_ids": (99, 7)})
     sibling = near(0.05)  # 0.08 away: 4 times the mean own distance of 0.02, 2.7 times the one it shares
+    sibling = sibling.model_copy(update={"probes": (*sibling.probes[:2], theirs)})
     found = judge(fingerprint=OWN, observed=noisy, siblings={SIBLING: sibling}, dtype="bfloat16")
     assert found.own_distance == pytest.approx(0.02)
     assert not found.passed
@@ -166,7 +172,7 @@ def test_a_sibling_without_a_common_probe_is_mentioned() -> None:
     strange = {SIBLING: fingerprint(2, tokens=100), OTHER: fingerprint(3, kinds=("tenant",))}
     found = find(6e-7, siblings=strange)
     assert found.passed
-    assert "2 sibling(s) share no random probe" in found.reason
+    assert "2 sibling(s) share no probe" in found.reason
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -208,3 +214,162 @@ def test_an_incomplete_observation_fails(observed: list[TopLogprobs]) -> None:
 @pytest.mark.parametrize("dtype", ["", "fp8", "FLOAT32", "auto"])
 def test_a_type_without_a_rule_fails(dtype: str) -> None:
     assert not find(0.0, dtype).passed
+
+
+# Weakly attestable
+
+
+NOISE = 0.02
+
+
+def faint(gap: float, *, noise: float | None = NOISE) -> Fingerprint:
+    """A version whose every log-probability is ``gap`` from its base's."""
+    probes = tuple(
+        probe.model_copy(update={"base": tuple((token, value + gap) for token, value in probe.own)})
+        for probe in OWN.probes
+    )
+    given = {} if noise is None else {"bfloat16": noise}
+    return OWN.model_copy(update={"probes": probes, "noise": given})
+
+
+def look(expected: Fingerprint, off: float, dtype: str = "bfloat16", **siblings: Fingerprint) -> Finding:
+    named = {Digest.of(name.encode()): each for name, each in siblings.items()}
+    return judge(fingerprint=expected, observed=seen(expected, off), siblings=named, dtype=dtype)
+
+
+def test_a_version_close_to_its_base_is_attested_weakly_within_its_noise() -> None:
+    found = look(faint(2 * NOISE), NOISE)  # 0.06 from the base: 3 times is reached
+    assert found.strength == "ratio"
+    found = look(faint(1.5 * NOISE), NOISE)
+    assert (found.strength, found.passed, found.noise) == ("weak", True, NOISE)
+    assert "indistinguishable from base" in found.reason
+
+
+def test_weak_needs_a_known_noise_of_that_type() -> None:
+    assert not look(faint(1.5 * NOISE, noise=None), NOISE).passed
+    assert not look(faint(1.5 * NOISE), NOISE, "float16").passed
+    for claimed in (0.0, -NOISE, math.nan, math.inf, MAX_NOISE * 1.01):
+        assert not look(faint(1.5 * NOISE, noise=claimed), NOISE).passed
+
+
+def test_weak_is_not_for_what_rounding_does_not_explain() -> None:
+    gap = 4.9 * NOISE
+    assert look(faint(gap), 2.5 * NOISE).strength == "weak"
+    assert not look(faint(gap), 3.1 * NOISE).passed
+
+
+def test_weak_is_not_for_what_can_be_told_apart() -> None:
+    """References five times the noise apart: then the ratio is asked, whatever the own distance."""
+    assert look(faint(5.1 * NOISE), 2.9 * NOISE).passed is False
+    assert look(faint(5.1 * NOISE), NOISE).strength == "ratio"
+
+
+def test_the_base_in_the_slot_of_a_faint_version_fails_while_it_can_be_told() -> None:
+    for gap in (1 * NOISE, 3.2 * NOISE, 4.9 * NOISE, 8 * NOISE):
+        version = faint(gap)
+        shown = shifted([probe.base for probe in version.probes], NOISE / 10)
+        found = judge(fingerprint=version, observed=shown, siblings={}, dtype="bfloat16")
+        assert (found.strength, found.passed, found.nearest.what) == ("failed", False, "base"), gap
+    shown = shifted([probe.base for probe in faint(NOISE / 2).probes], NOISE)
+    found = judge(fingerprint=faint(NOISE / 2), observed=shown, siblings={}, dtype="bfloat16")
+    assert found.strength == "weak", "no engine could tell the two"
+
+
+def test_an_adapter_without_effect_is_never_found() -> None:
+    for gap in (0.0, ZERO_EFFECT * 0.9):
+        for dtype in ("float32", "bfloat16"):
+            found = look(faint(gap), gap / 3, dtype)
+            assert not found.passed
+            assert "no effect" in found.reason
+
+
+def test_what_looks_like_another_version_fails_even_within_the_noise() -> None:
+    """2.9 times the noise from its own reference, and on top of a sibling's."""
+    expected = OWN.model_copy(update={"noise": {"bfloat16": NOISE}})
+    sibling = near(-2.9 * NOISE)  # as far off as what is observed, in the same direction
+    found = look(expected, 2.9 * NOISE, sibling=sibling)
+    assert not found.passed
+    assert look(expected, 1.45 * NOISE, sibling=sibling).strength == "weak"
+
+
+def test_nobody_hides_behind_a_large_noise() -> None:
+    """The sibling's own figure says that the two can be told apart."""
+    boastful = OWN.model_copy(update={"noise": {"bfloat16": MAX_NOISE}})
+    honest = near(-4 * MAX_NOISE).model_copy(update={"noise": {"bfloat16": NOISE}})
+    assert look(boastful, 2 * MAX_NOISE, sibling=near(-4 * MAX_NOISE)).strength == "weak"
+    assert not look(boastful, 2 * MAX_NOISE, sibling=honest).passed
+
+
+def test_far_from_everything_is_not_the_version_either() -> None:
+    """An adapter that nobody knows: ten times the noise away, and everything else farther still."""
+    expected = OWN.model_copy(update={"noise": {"bfloat16": NOISE}})
+    assert find(0.3, "bfloat16").strength == "ratio"
+    assert look(expected, 0.3).passed is False
+    assert look(expected, 0.19).strength == "ratio"
+
+
+# The bare base
+
+
+def test_the_base_is_recognised_by_the_fingerprint_of_any_version() -> None:
+    shown = shifted([probe.base for probe in OWN.probes], 6e-7)
+    found = judge_base(fingerprint=OWN, observed=shown, dtype="float32")
+    assert (found.strength, found.passed, found.nearest.what) == ("exact", True, "adapter")
+    assert judge_base(fingerprint=OWN, observed=shown, dtype="bfloat16").strength == "ratio"
+
+
+def test_an_adapter_in_the_place_of_the_base_fails() -> None:
+    for dtype in ("float32", "bfloat16"):
+        assert not judge_base(fingerprint=OWN, observed=seen(OWN, 6e-7), dtype=dtype).passed
+        assert not judge_base(fingerprint=OWN, observed=seen(fingerprint(2), 0.0), dtype=dtype).passed
+    assert not judge_base(fingerprint=OWN, observed=[], dtype="float32").passed
+
+
+# What a registry believes
+
+
+@pytest.mark.parametrize(
+    ("dtype", "own", "nearest", "what", "strength", "noise", "believed"),
+    [
+        ("float32", 1e-6, 0.5, "base", "exact", None, True),
+        ("float32", 2e-5, 0.5, "base", "exact", None, False),
+        ("bfloat16", 1e-6, 0.5, "base", "exact", None, False),
+        ("float32", 1e-6, 1e-6, "base", "exact", None, False),
+        ("bfloat16", 0.02, 0.06, "base", "ratio", None, True),
+        ("bfloat16", 0.02, 0.059, "base", "ratio", None, False),
+        ("bfloat16", 0.0, 0.0, "base", "ratio", None, False),
+        ("bfloat16", 0.02, 0.02, "base", "weak", 0.02, True),
+        ("bfloat16", 0.02, 0.02, "base", "weak", None, False),
+        ("bfloat16", 0.02, 0.02, "base", "weak", 0.006, False),
+        ("bfloat16", 0.06, 0.019, "base", "weak", 0.02, False),
+        ("bfloat16", 0.02, 0.02, "base", "failed", 0.02, False),
+        ("bfloat16", -0.02, 0.02, "base", "weak", 0.02, False),
+        ("bfloat16", 0.02, math.nan, "base", "weak", 0.02, False),
+        ("float32", 1e-6, 1e-6, SIBLING, "weak", None, True),
+        ("float32", 1e-6, 1e-6, "base", "weak", None, False),
+        ("float32", 2e-5, 1e-6, SIBLING, "weak", None, False),
+    ],
+)
+def test_figures_must_carry_the_claim(
+    dtype: str, own: float, nearest: float, what: str, strength: Strength, noise: float | None, believed: bool
+) -> None:
+    found = plausible(
+        dtype=dtype,
+        own_distance=own,
+        nearest=Nearest(what=what, distance=nearest),
+        strength=strength,
+        noise=noise,
+    )
+    assert found is believed
+
+
+# Documents of before
+
+
+def test_the_bytes_of_older_fingerprints_and_attestations_stay_what_they_were() -> None:
+    assert b"noise" not in OWN.canonical()
+    assert b"weak" not in OWN.canonical()
+    assert b"alike" not in OWN.canonical()
+    with_noise = faint(0.5).model_copy(update={"weak": ("float16",), "alike": {"bfloat16": (OTHER,)}})
+    assert Fingerprint.parse(with_noise.canonical()) == with_noise
+    assert Fingerprint.parse(OWN.canonical()).noise == {}

@@ -18,11 +18,11 @@ from sqlalchemy import Boolean, Connection, MetaData, create_engine, inspect, te
 from registry.errors import WorkspaceNotFound
 from registry.store import migrate
 from registry.store.database import Database, upgrade
-from registry.store.errors import SchemaOutdated, StoreCorrupt
+from registry.store.errors import SchemaOutdated, StoreConflict, StoreCorrupt
 from registry.store.migrations import REVISION, REVISIONS
 from registry.store.rows import Row
 from tests.support.postgres import PostgresServer
-from tests.support.registries import open_world
+from tests.support.registries import NAME, open_world
 from tests.support.stores import KINDS, connect, fresh, is_sqlite
 
 ROOT = Path(__file__).parents[3]
@@ -102,6 +102,24 @@ def test_a_step_down_undoes_a_step_up(bare: str, below: str, above: str) -> None
         after.pop("alembic_version", None)  # stays, empty
         before.pop("alembic_version", None)
         assert after == before
+
+
+def test_what_was_promoted_in_two_phases_does_not_step_down(bare: str, tmp_path: Path) -> None:
+    """The Tenon of before knows neither the entry nor what an alias showed before: nothing is changed."""
+    with closing(connect(bare)) as database:
+        upgrade(database)
+    world = open_world(tmp_path, store=bare)
+    version = world.evaluated()
+    world.catalog.prepare(NAME, version, seconds=60, actor="test")
+    world.database.close()
+    with closing(connect(bare)) as database:
+        database.migrate("0007")
+        with pytest.raises(StoreConflict, match="two phases"):
+            database.migrate("0006")
+        upgrade(database)
+    again = open_world(tmp_path, store=bare, filled=True)
+    assert [each.version for each in again.catalog.snapshot().preparations] == [version]
+    again.database.close()
 
 
 def _schema(address: str) -> dict[str, object]:

@@ -65,6 +65,7 @@ def _fill(world: World, name: AdapterName) -> None:
     catalog.sign_version(version, _signature(catalog, version), actor="test")
     catalog.protect(Protection(tenant=tenant, alias="stable", approvals=1), actor="test")
     catalog.propose(name, version, gate=GATE, alias="stable", actor="test")
+    catalog.prepare(name, version, seconds=60, actor="test")
     line = UsageLine(
         tenant=tenant, adapter=name.adapter, version=version, day="2026-01-01",
         requests=1, prompt_tokens=1, completion_tokens=1,
@@ -191,7 +192,7 @@ def test_a_tenants_whole_work_fits_within_its_scope(tmp_path: Path, postgres: Po
         catalog.approve(proposal.id, actor="two")
         catalog.revoke(first, reason="x", actor="admin")
         assert {entry.kind for entry in catalog.entries(0, 1000)} >= {"version.pushed", "alias.moved"}
-        assert len(catalog.history(NAME)) == 5
+        assert len(catalog.history(NAME)) == 6
         assert platform.verify() == []
         assert world.catalog.head() == platform.head()
         world.database.close()

@@ -10,7 +10,7 @@ import pytest
 
 from registry.contract import Contract
 from registry.digests import Digest
-from registry.fingerprint import TOP_OBSERVED, TOP_REFERENCE, Fingerprint
+from registry.fingerprint import MIN_SEPARATION, TOP_OBSERVED, TOP_REFERENCE, Fingerprint
 from registry.models import Base
 from trainer.datasets import Case, Conversation, Message
 from trainer.errors import (
@@ -361,6 +361,35 @@ def test_an_adapter_without_effect_has_no_fingerprint(
     (tmp_path / "adapter_config.json").write_text((adapter / "adapter_config.json").read_text())
     with pytest.raises(ZeroEffect, match="away from its base"):
         make_fingerprint(base.identity(), base_folder, tmp_path, prompts())
+
+
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments .'tenon_base'.:UserWarning")
+def test_a_faint_adapter_gets_more_probes_and_says_where_it_stays_weak(
+    base: Base, base_folder: Path, adapter: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from trainer.learning.base import load_tokenizer
+    from trainer.learning.fingerprint import MOST_PROBES, make_fingerprint, random_prompts
+
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    faint = {name: tensor * (0.01 if "lora_B" in name else 1) for name, tensor in tensors.items()}
+    save_file(faint, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "adapter_config.json").write_text((adapter / "adapter_config.json").read_text())
+    made = make_fingerprint(base.identity(), base_folder, tmp_path, prompts())
+    assert set(made.noise) == {"bfloat16", "float16"}
+    assert made.noise["float16"] < made.noise["bfloat16"], "three bits more"
+    for dtype, noise in made.noise.items():
+        assert (dtype in made.weak) is (made.distance_to_base < MIN_SEPARATION * noise)
+    assert "bfloat16" in made.weak
+    assert len(made.probes) <= MOST_PROBES
+    twin = Digest.of(b"twin")
+    again = make_fingerprint(base.identity(), base_folder, tmp_path, prompts(), siblings={twin: made})
+    assert again.alike == {"bfloat16": (twin,), "float16": (twin,)}
+    shared = random_prompts(base.identity(), load_tokenizer(base_folder), MOST_PROBES)
+    found = [probe.token_ids for probe in again.probes if probe.kind == "random"]
+    assert set(found) <= set(shared)
+    assert shared[:8] == random_prompts(base.identity(), load_tokenizer(base_folder))
 
 
 # Generation

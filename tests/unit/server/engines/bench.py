@@ -5,10 +5,12 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 
 from registry.clock import ManualClock
 from registry.digests import Digest
@@ -24,8 +26,10 @@ from server.testing.fake_model import signed_by, weights_of
 from tests.support.adapters import tiny_base, write_adapter
 
 BASE, _ = tiny_base()
-QUICK = Cadence(heartbeat=0.1, poll=0.2, retry=0.02, start_limit=30, backoff=(0.02, 0.1), misses=2)
-SLOW = Cadence(heartbeat=3600, poll=5, retry=0.02, start_limit=30, backoff=(0.02, 0.1))
+QUICK = Cadence(
+    heartbeat=0.1, poll=0.2, retry=0.02, start_limit=30, backoff=(0.02, 0.1), misses=2, quiet=0.1, drain=5
+)
+SLOW = Cadence(heartbeat=3600, poll=5, retry=0.02, start_limit=30, backoff=(0.02, 0.1), quiet=0.1, drain=5)
 
 
 def free_port() -> int:
@@ -39,11 +43,13 @@ class Bench:
 
     def __init__(self, tmp_path: Path, *, cadence: Cadence = SLOW, base: Base = BASE, **spec: Any) -> None:
         self.folder = tmp_path
+        tmp_path.mkdir(exist_ok=True)
         signer = Signer("engine", b"e" * 32)
         self.control = InMemoryControlPlane(base=BASE, trust=signer.public)
         self.events: list[Event] = []
         self._changed = asyncio.Event()
         faults = spec.pop("faults", "{}")
+        merge = spec.pop("merge", (sys.executable, "-m", "server.testing.fake_merge"))
         self.spec = EngineSpec(
             **{
                 "engine": "engine-0",
@@ -71,14 +77,27 @@ class Bench:
             log=tmp_path / "vllm.log",
             cadence=cadence,
             report=self._hear,
+            merge=merge,
         )
 
     def adapter(self, name: str, *, seed: int, **options: Any) -> Digest:
         """A published version with an alias on it."""
         folder = write_adapter(self.folder / name, BASE, seed=seed, rank=options.pop("rank", 4))
+        if (fill := options.pop("fill", None)) is not None:
+            file = folder / "adapter_model.safetensors"
+            whole = file.read_bytes()
+            number = np.array([fill], dtype=np.float32).tobytes()
+            file.write_bytes(whole[: -len(number)] + number)
         version = self.control.publish(folder, tenant=name, **options)
         self.control.point(version)
         return version
+
+    def share(self, other: "Bench") -> None:
+        """The same registry: both agents then run the same engine, unless their specs name two."""
+        self.control = other.control
+        self.agent._around = replace(self.agent._around, control=other.control)
+        self.agent._following._control = other.control
+        self.agent._merges._control = other.control
 
     def weights(self, name: str) -> Digest:
         return weights_of(self.folder / name)

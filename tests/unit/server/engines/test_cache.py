@@ -100,7 +100,7 @@ async def test_a_damaged_folder_is_replaced_while_no_engine_knows_it(cache: Adap
 
 async def test_a_folder_that_an_engine_knows_is_never_touched(cache: AdapterCache) -> None:
     folder = await cache.ensure(VERSION, manifest(), Source())
-    cache.pin(VERSION)
+    cache.pin(VERSION, manifest())
     inode = folder.stat().st_ino
     overwrite(folder / "adapter_model.safetensors", b"WEIGHTS")
     with pytest.raises(BlobCorrupt):

@@ -84,7 +84,7 @@ def test_the_cpu_cache_holds_every_name_that_one_boot_may_load() -> None:
     assert spec(max_loras=20).names >= 20
     assert spec(max_loras=4, max_cpu_loras=5).names == 5
     argv, _ = command(spec(max_loras=4, max_cpu_loras=5), {})
-    assert flag(argv, "--max-cpu-loras") == "5"
+    assert flag(argv, "--max-cpu-loras") == "6", "and the null adapter"
 
 
 def test_the_command_serves_loras_safely_on_loopback() -> None:

@@ -1,0 +1,1 @@
+"""The mix-up suite over all its targets: what `make mixup` runs."""

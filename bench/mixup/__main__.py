@@ -1,0 +1,98 @@
+"""``python -m bench.mixup [TARGET …]``: ours, bare vLLM and the negative controls, one after another.
+
+Writes bench/results/mixup.json after each target, and docs/mixup.md from it. Exit status 1 when ours
+has a mix-up or a danger that is not handled, or when a control was not caught.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bench.mixup import page
+from server.cli import render
+from server.demo.build_base import SHIPPED_BASE
+from server.mixup import ours, targets
+from server.mixup.controls import CONTROLS
+from server.mixup.ground import Plan
+from server.mixup.report import COLUMNS, Report
+from server.mixup.starting import Recipe
+from server.settings import inherited_environment
+
+_ROOT: Final = Path(__file__).parents[2]
+RESULT: Final = _ROOT / "bench" / "results" / "mixup.json"
+PAGE: Final = _ROOT / "docs" / "mixup.md"
+TARGETS: Final = ("ours", "bare", *CONTROLS)
+_CONTROL_REQUESTS: Final = 300
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: all of them")
+    parser.add_argument("--requests", type=int, default=2000, help="to ours, and to bare vLLM")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    result = json.loads(RESULT.read_text()) if given.targets and RESULT.exists() else {}
+    for target in given.targets or TARGETS:
+        report = asyncio.run(measure(target, seed=given.seed, requests=given.requests))
+        render.table(target, COLUMNS, report.rows())
+        result = merged(result, report)
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        PAGE.write_text(page.render(result), encoding="utf-8")
+    if faults := shortcomings(result):
+        print("\n".join(f"error: {fault}" for fault in faults), file=sys.stderr)
+        raise SystemExit(1)
+
+
+async def measure(target: str, *, seed: int, requests: int) -> Report:
+    recipe = Recipe(base=SHIPPED_BASE.resolve())
+    inherited = inherited_environment()
+    if target in CONTROLS:
+        return await targets.control(
+            CONTROLS[target],
+            recipe,
+            seed=seed,
+            requests=_CONTROL_REQUESTS,
+            inherited=inherited,
+            say=render.note,
+        )
+    plan = Plan(seed=seed, requests=requests, slots=recipe.slots, destructive=True)
+    if target == "bare":
+        return await targets.bare(recipe, plan, inherited=inherited, say=render.note)
+    return await ours.started(recipe, plan, say=render.note)
+
+
+def merged(result: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Verdicts of each target first, and everything else below ``reports``."""
+    reports = {**result.get("reports", {}), report.target: report.document()}
+    ours_ = reports.get("ours", {})
+    return {
+        "requests": ours_.get("requests", 0),
+        "mixups": ours_.get("mixups", 0),
+        **{target: reports[target]["verdicts"] for target in TARGETS if target in reports},
+        "reports": {target: reports[target] for target in TARGETS if target in reports},
+    }
+
+
+def shortcomings(result: Mapping[str, Any]) -> list[str]:
+    """What is not as it has to be, in words."""
+    faults = []
+    reports: Mapping[str, Any] = result["reports"]
+    if "ours" in reports:
+        open_ = [danger for danger, verdict in result["ours"].items() if verdict != "handled"]
+        if result["mixups"]:
+            faults.append(f"ours: {result['mixups']} mix-ups")
+        if open_:
+            faults.append(f"ours: not handled: {', '.join(open_)}")
+    for name, control in CONTROLS.items():
+        if name in reports and result[name][control.caught_by] != "present":
+            faults.append(f"{name} was not caught: {control.caught_by} is {result[name][control.caught_by]}")
+    return faults
+
+
+if __name__ == "__main__":
+    main()

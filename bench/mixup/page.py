@@ -1,0 +1,111 @@
+"""docs/mixup.md: pure, so that a test holds it to what was measured."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from server.mixup.controls import CONTROLS
+from server.mixup.dangers import DANGERS
+
+_SHOWN: Final = {
+    "handled": "handled",
+    "present": "**present**",
+    "not_applicable": "not applicable",
+    "not_tested": "not tested",
+}
+_NAMES: Final = {"ours": "Tenon", "bare": "bare vLLM"}
+
+_TOP: Final = """# Mix-ups: does a server with many adapters answer with the wrong one?
+
+Written by `make mixup`. `tenon mixup run` asks any OpenAI-compatible server that holds several LoRA
+adapters until it answers one with another's weights, or does not. It trusts nothing that the server says
+of itself: adapters are made to be told apart, each is recorded while nothing else is asked, and every
+answer after that is compared, token by token, with what its own adapter and all others said. A suite that
+never fails proves nothing, so three servers that are broken on purpose belong to it: it has to notice
+each.
+"""
+
+_YOURS: Final = """## Your own server
+
+```sh
+tenon mixup run --url http://127.0.0.1:8000 --base path/to/the/base --key-file key  # vLLM
+tenon mixup run --url http://127.0.0.1:30000 --base path/to/the/base --loading sglang
+tenon mixup run --url https://gateway.example --adapters one,two,three --loading none  # only what is there
+tenon mixup run --start bare          # stock vLLM, started here
+tenon mixup run --start ours          # Tenon's whole stack, started here
+tenon mixup control fix-47724-removed # has to be caught
+```
+
+The server must be able to read what is written to `--shared-folder` (default: the temporary folder). What
+can end a server (D4, D5, D11, D12) is asked only with `--destructive`, or of servers that were started
+here. `--salts` and `--update` say what stands before your engines: whether a gateway sets `cache_salt`
+for each tenant, and whether new weights get new names. `--only D2,D7` looks for some, `--report FILE`
+writes the report, `--expect FILE` compares with one of before. The exit status is 0 only without any
+mix-up and with nothing present.
+
+**handled**: looked for, and not so. **present**: it happened. **not applicable**: the server has no such
+way in. **not tested**: says why, and counts for nothing. An answer that cannot be told from another
+adapter's is *unclear*, and is never counted as right.
+
+The distance of two answers is the mean difference, in nats, of the log-probabilities of the five most
+likely tokens of each. An answer within a third of the way to the nearest other adapter is its own; one
+that is three times nearer to another is that other's; one whose first tokens are its own and a later one
+is not was switched; one that is nobody's was altered.
+"""
+
+
+def render(result: Mapping[str, Any]) -> str:
+    reports: Mapping[str, Any] = result["reports"]
+    parts = [_TOP, _summary(reports), _table(result, reports), _controls(reports), _meanings(), _YOURS]
+    return "\n".join(part for part in parts if part)
+
+
+def _summary(reports: Mapping[str, Any]) -> str:
+    lines = ["| target | vLLM | requests | mix-ups | unclear | took |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {_NAMES.get(name, name)} | {each['server'].get('version', '')} | {each['requests']:,} "
+        f"| {each['mixups']:,} | {each['unclear']:,} | {each['seconds']:.0f} s |"
+        for name, each in reports.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(result: Mapping[str, Any], reports: Mapping[str, Any]) -> str:
+    shown = list(reports)
+    lines = [
+        "## Verdicts\n",
+        "| | danger | " + " | ".join(_NAMES.get(name, name) for name in shown) + " |",
+        "|---|---|" + "---|" * len(shown),
+    ]
+    lines += [
+        f"| {danger.id} | {danger.title} | "
+        + " | ".join(_SHOWN[result[name].get(danger.id, "not_tested")] for name in shown)
+        + " |"
+        for danger in DANGERS.values()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _controls(reports: Mapping[str, Any]) -> str:
+    lines = [
+        "## Negative controls\n",
+        "| control | what is broken | caught by | found |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{name}` | {control.meaning} | {control.caught_by} | {_why(reports[name], control.caught_by)} |"
+        for name, control in CONTROLS.items()
+        if name in reports
+    ]
+    return "\n".join(lines) + "\n" if len(lines) > 3 else ""
+
+
+def _meanings() -> str:
+    lines = ["## What each means, and what helps\n"]
+    lines += [
+        f"* **{danger.id}, {danger.title}.** {danger.meaning} {danger.advice}" for danger in DANGERS.values()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _why(report: Mapping[str, Any], danger: str) -> str:
+    return next(str(found["why"]) for found in report["findings"] if found["danger"] == danger)

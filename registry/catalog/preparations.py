@@ -1,0 +1,64 @@
+"""The first half of a promotion: engines are told to load a version, and say when they hold it."""
+
+from datetime import datetime, timedelta
+
+from registry.catalog import moves
+from registry.catalog.change import Change
+from registry.catalog.errors import PromotionNotReady
+from registry.catalog.moves import Move, subject
+from registry.catalog.projection import PROMOTION_PREPARED
+from registry.clock import stamp
+from registry.errors import InvalidInput
+from registry.names import Ref
+from registry.promotions import Preparation, Readiness, in_force
+
+MAX_SECONDS = 3600.0
+"""An engine's place is held so long for nobody, at most."""
+
+
+def prepare(change: Change, move: Move, *, judge: bool, seconds: float) -> Preparation:
+    """Nothing moves. ``judge``: the gate is asked now, so that nobody waits for what it refuses.
+
+    Takes the place of whatever else was being prepared for the alias. Raises what a promotion of it would:
+    VersionNotFound, VersionRevoked, VersionUnfingerprinted, AliasMoved, CanaryInvalid, ExpiryInvalid,
+    AliasNotFound, GateRefused; never for want of an approval or a signature: these guard what moves.
+    """
+    if not 0 < seconds <= MAX_SECONDS:
+        raise InvalidInput(f"a preparation lasts at most {MAX_SECONDS:g} seconds")
+    now, _ = moves.drafted(change, move)
+    if judge:
+        moves.judged(change.rows, move)
+    epoch = now.epoch if now else 0
+    preparation = Preparation(
+        tenant=move.name.tenant,
+        adapter=move.name.adapter,
+        alias=move.alias,
+        version=move.version,
+        epoch=epoch,
+        until=stamp(datetime.fromisoformat(change.now) + timedelta(seconds=seconds)),
+    )
+    known = change.rows.preparations.get(move.name, move.alias)
+    if (
+        known is not None
+        and known.version == move.version
+        and in_force(known, epoch=epoch, now=change.now)
+        and known.until >= preparation.until
+    ):
+        return known
+    body = {"preparation": preparation.model_dump(mode="json")}
+    change.write(PROMOTION_PREPARED, subject(move.name, move.alias), body)
+    return preparation
+
+
+def require(where: Ref, readiness: Readiness | None) -> None:
+    """Raises PromotionNotReady; None asks for nothing."""
+    if readiness is None or readiness.ready:
+        return
+    if readiness.wanted:
+        lacking = readiness.wanted - readiness.attested
+        what = f"{lacking} of {readiness.wanted} engines do not hold {readiness.version.short} yet"
+    else:
+        what = f"no engine has room for {readiness.version.short}"
+    raise PromotionNotReady(
+        f"{where} stays where it is: {what}", wanted=readiness.wanted, attested=readiness.attested
+    )

@@ -1,0 +1,115 @@
+"""Two phases: engines load and attest a version while the alias shows the old one, then the alias moves."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from registry.catalog.errors import PromotionNotReady
+from registry.digests import Digest
+from registry.evidence import GatePolicy
+from registry.names import AdapterName, Ref
+from registry.promotions import Preparation, Readiness
+
+T = TypeVar("T")
+_EVERY = 0.1
+"""Seconds between two looks: an adapter is loaded and attested in about one."""
+_BEYOND = 10.0
+"""Seconds that a preparation outlives the wait for it: the commit is on its way then."""
+
+
+class Preparing(Protocol):
+    """Either catalog."""
+
+    def prepare(
+        self,
+        name: AdapterName,
+        version: Digest,
+        *,
+        seconds: float,
+        gate: GatePolicy | None = None,
+        alias: str = ...,
+        percent: float = 100,
+        expect_epoch: int | None = None,
+        actor: str,
+    ) -> Preparation: ...
+
+    def readiness(self, name: AdapterName, version: Digest, *, alias: str = ...) -> Readiness: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is to answer where."""
+
+    name: AdapterName
+    version: Digest
+    alias: str
+    percent: float
+    gate: GatePolicy
+    expect_epoch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    seconds: float
+    """Until it is given up, and nothing has moved."""
+    shown: Callable[[Readiness], object] = lambda readiness: None
+    """Called with every new answer."""
+    ticks: Callable[[], float] = time.monotonic
+    pause: Callable[[float], object] = time.sleep
+
+
+def when_ready(
+    catalog: Preparing, goal: Goal, patience: Patience, commit: Callable[[int | None], T], *, actor: str
+) -> T:
+    """What ``commit`` returns, which raises PromotionNotReady as long as engines are missing. It is given the
+    epoch that the preparation saw: whoever moves the alias meanwhile is not overtaken.
+
+    Asked first, because most often everything is there already (a roll forward) or no engine is up. Raises
+    PromotionNotReady when the time is over, and what ``commit`` and a preparation raise. A preparation ends
+    by itself, whatever becomes of this process.
+    """
+    try:
+        return commit(goal.expect_epoch)
+    except PromotionNotReady:
+        pass
+    until = patience.ticks() + patience.seconds
+    prepared = catalog.prepare(
+        goal.name,
+        goal.version,
+        seconds=min(patience.seconds + _BEYOND, 3600.0),
+        gate=goal.gate,
+        alias=goal.alias,
+        percent=goal.percent,
+        expect_epoch=goal.expect_epoch,
+        actor=actor,
+    )
+    known: Readiness | None = None
+    while True:
+        found = catalog.readiness(goal.name, goal.version, alias=goal.alias)
+        if found != known:
+            known = found
+            patience.shown(found)
+        if found.ready:
+            try:
+                return commit(prepared.epoch)
+            except PromotionNotReady:  # an engine went between the two looks
+                pass
+        elif found.prepared_until is None:
+            # Somebody prepares another version for the alias, or moved it: then this says so.
+            return commit(prepared.epoch)
+        if patience.ticks() >= until:
+            raise _late(goal, found, patience.seconds)
+        patience.pause(_EVERY)
+
+
+def _late(goal: Goal, found: Readiness, seconds: float) -> PromotionNotReady:
+    where = Ref(goal.name, alias=goal.alias)
+    lacking = f"{found.wanted - found.attested} of {found.wanted} engines" if found.wanted else "no engine"
+    verb = "did not hold" if found.wanted else "had room for"
+    return PromotionNotReady(
+        f"{where} stays where it is: after {seconds:g} s {lacking} {verb} {goal.version.short}",
+        hint="look at the engines (tenon fleet), then try again; --wait waits longer",
+        wanted=found.wanted,
+        attested=found.attested,
+    )

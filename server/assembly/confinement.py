@@ -1,0 +1,94 @@
+"""Computing with strangers' weights in a process that can do little else.
+
+The child has its own session, an environment of its own, no terminal, no network where the kernel allows
+that to be taken away, limits on time, memory and file sizes, and dies with whoever started it.
+"""
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from server.errors import ReferenceFailed
+
+_NEW_USER, _NEW_NET = 0x10000000, 0x40000000
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_LARGEST_FILE: Final = 16 << 20
+"""Bytes; a fingerprint has 150 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    seconds: float
+    cpu_seconds: int
+    memory: int
+    """Bytes of address space."""
+
+
+def run(module: str, arguments: Sequence[str], *, folder: Path, limits: Limits) -> None:
+    """``python -m module arguments`` to its end, in ``folder``; whatever is left of it then is killed.
+
+    Raises ReferenceFailed when it does not end well in time.
+    """
+    command = [sys.executable, "-I", "-m", module, *arguments]
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "LANG": "C.UTF-8",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    with (folder / "said").open("wb") as said:
+        child = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        try:
+            status = child.wait(limits.seconds)
+        except subprocess.TimeoutExpired:
+            raise ReferenceFailed(f"not done within {limits.seconds:g} s") from None
+        finally:
+            _end(child)
+    if status < 0:
+        raise ReferenceFailed(f"ended by {signal.Signals(-status).name}: a limit of time or memory")
+    if status:
+        raise ReferenceFailed(f"it ended with {status}")
+
+
+def confine(limits: Limits) -> bool:
+    """For the child, before it reads anything of a stranger's. Whether it has no network from now on."""
+    for what, value in (
+        (resource.RLIMIT_CPU, limits.cpu_seconds),
+        (resource.RLIMIT_AS, limits.memory),
+        (resource.RLIMIT_FSIZE, _LARGEST_FILE),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(what)
+        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(what, (lower, lower))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    alone: int = libc.unshare(_NEW_USER | _NEW_NET)
+    return alone == 0
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """Its whole group: what it may have started must not outlive it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

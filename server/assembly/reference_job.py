@@ -1,0 +1,63 @@
+"""``python -m server.assembly.reference_job``: the confined part of :mod:`server.assembly.referencing`.
+
+Reads ``job.json``, leaves ``fingerprint.json`` or ``refused.json`` beside it. Runs nothing out of an upload:
+its weights are safetensors, its configuration is JSON, and both are inspected before a library sees them.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from registry.canonical import Document
+from registry.digests import Digest
+from registry.errors import TenonError
+from registry.fingerprint import Fingerprint
+from registry.models import Base
+from server.assembly.confinement import Limits, confine
+
+JOB: Final = "job.json"
+FINGERPRINT: Final = "fingerprint.json"
+REFUSED: Final = "refused.json"
+
+
+class Job(Document):
+    base: Base
+    base_folder: str
+    adapter: str
+    probes: str | None
+    siblings: dict[Digest, Fingerprint]
+    max_rank: int
+    seconds: float
+    cpu_seconds: int
+    memory: int
+
+
+class Refusal(Document):
+    code: str
+    message: str
+
+
+def main(folder: Path) -> None:
+    job = Job.parse((folder / JOB).read_bytes())
+    confine(Limits(job.seconds, job.cpu_seconds, job.memory))
+
+    from server.assembly.uploads import fingerprint
+
+    try:
+        made = fingerprint(
+            Path(job.adapter),
+            job.base.identity(),
+            job.base,
+            Path(job.base_folder),
+            Path(job.probes) if job.probes is not None else None,
+            siblings=job.siblings,
+            max_rank=job.max_rank,
+        )
+    except TenonError as error:
+        refusal = Refusal(code=error.code, message=error.message)
+        (folder / REFUSED).write_bytes(refusal.canonical())
+    else:
+        (folder / FINGERPRINT).write_bytes(made.canonical())
+
+
+if __name__ == "__main__":
+    main(Path.cwd())

@@ -1,0 +1,67 @@
+"""``tenon fleet``"""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from server.cli import render
+from server.cli.options import At, Json, place
+
+if TYPE_CHECKING:
+    from registry.catalog.fleet import FleetEngine, Held
+
+
+def install(app: typer.Typer) -> None:
+    app.command("fleet")(fleet)
+
+
+def fleet(json: Json = False, workspace: At = None) -> None:
+    """Show all engines: what each is, whom it is for, and what it holds."""
+    found = place(workspace).catalog.fleet()
+    if json:
+        render.data(found.model_dump(mode="json"))
+        return
+    render.table(
+        "",
+        ["engine", "base", "vLLM", "dtype", "state", "guard", "rank", "slots", "for"],
+        [_engine(each) for each in found.engines],
+    )
+    rows = [[each.state.engine, *_held(one)] for each in found.engines for one in each.held]
+    if rows:
+        render.table("", ["engine", "adapter", "version", "why", "attested"], rows)
+    for unplaced in found.unplaced:
+        name = f"{unplaced.tenant}/{unplaced.adapter}@{unplaced.version.short}"
+        render.note(f"No engine has room for {name} ({unplaced.why})")
+    for address in found.missing:
+        render.note(f"Expected and never announced: {address}")
+
+
+def _engine(engine: "FleetEngine") -> list[str]:
+    state = engine.state
+    attested = sum(held.attested for held in engine.held)
+    merged = engine.merging or state.merged
+    doing = "up" if state.up else "down"
+    if engine.merging is not None:
+        doing += ", to be merged"
+    elif merged is not None:
+        doing += ", merged"
+    return [
+        state.engine,
+        engine.base,
+        state.engine_version,
+        state.dtype,
+        doing,
+        "yes" if state.guarded else "no",
+        "" if state.max_rank is None else str(state.max_rank),
+        f"{attested}/{state.names or state.max_loras}",
+        engine.exclusive or "all",
+    ]
+
+
+def _held(held: "Held") -> list[str]:
+    why: str = held.why or "not wanted"
+    if held.pinned:
+        why += ", pinned"
+    if held.leaving:
+        why += ", leaving"
+    return [f"{held.tenant}/{held.adapter}", held.version.short, why, "yes" if held.attested else "not yet"]

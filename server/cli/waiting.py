@@ -1,0 +1,98 @@
+"""Which engines a promotion still waits for, on stderr: a bar, or lines without a terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.cli import render
+
+if TYPE_CHECKING:
+    from registry.promotions import Readiness
+    from server.assembly.awaiting import Patience
+
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait", min=0.1, max=3500, metavar="SECONDS", help="How long engines may take to hold the version"
+    ),
+]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Move at once, and answer as soon as an engine holds the version")
+]
+
+
+@contextmanager
+def patience(seconds: float, *, no_wait: bool, quiet: bool) -> "Iterator[Patience | None]":
+    """None for who does not wait."""
+    from server.assembly.awaiting import Patience
+
+    if no_wait:
+        yield None
+        return
+    if quiet:
+        yield Patience(seconds)
+        return
+    waits = False
+
+    def seen(readiness: "Readiness") -> None:
+        nonlocal waits
+        waits = not readiness.ready
+        shown(readiness)
+
+    with _drawn() as shown:
+        try:
+            yield Patience(seconds, seen)
+        except KeyboardInterrupt:
+            if waits:
+                render.note("Nothing has moved; engines give the version up by themselves")
+            raise
+
+
+@contextmanager
+def _drawn() -> "Iterator[Callable[[Readiness], None]]":
+    if not sys.stderr.isatty():
+        yield lambda readiness: render.note(sentence(readiness))
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    progress = Progress(
+        TextColumn("engines that hold it", markup=False),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with progress:
+        task = progress.add_task("", total=None)
+
+        def shown(readiness: "Readiness") -> None:
+            progress.update(
+                task,
+                completed=readiness.attested,
+                total=readiness.wanted or None,
+                description=missing(readiness),
+            )
+
+        yield shown
+
+
+def sentence(readiness: "Readiness") -> str:
+    if not readiness.wanted:
+        return "No engine has room for it yet"
+    more = missing(readiness)
+    return f"{readiness.attested} of {readiness.wanted} engines hold it{f', {more}' if more else ''}"
+
+
+def missing(readiness: "Readiness") -> str:
+    """Names for who may know them."""
+    names = [name for name, attested in (readiness.waits_for or {}).items() if not attested]
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"waiting for {', '.join(names[:3])}{more}"

@@ -1,0 +1,398 @@
+"""One life of one vLLM, from its start to its end, and what the registry is told of it meanwhile."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from registry.clock import Clock
+from registry.digests import Digest
+from registry.errors import TenonError
+from registry.feed import State
+from registry.models import EngineState
+from registry.signing.keys import Signer
+from server.engines import guarded
+from server.engines.alive import saying_alive
+from server.engines.attest import Witness
+from server.engines.boot import Boot, Weights
+from server.engines.cache import AdapterCache
+from server.engines.cadence import Cadence
+from server.engines.client import VllmClient
+from server.engines.command import command
+from server.engines.drain import drained
+from server.engines.errors import (
+    BaseUnproven,
+    CacheDamaged,
+    EngineAnswerUnusable,
+    EngineStartFailed,
+    EngineTaken,
+    EngineUnreachable,
+    refusal,
+)
+from server.engines.following import Following
+from server.engines.merges import Merges
+from server.engines.plugin.violations import Violation
+from server.engines.ports import ControlPlane
+from server.engines.process import EngineProcess
+from server.engines.residency import Capacity, Renewal
+from server.engines.spec import NULL_NAME, EngineSpec
+from server.engines.state import Event, Report
+from server.engines.versions import refuse_untrusted
+
+_GRACE = 5.0
+"""Seconds that vLLM gets to end by itself: it is idle by then, or has failed."""
+
+
+class Ending(Enum):
+    RENEWED = "renewed"
+    """On purpose: a fresh boot does what this one could not."""
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every life of an agent's engine shares."""
+
+    control: ControlPlane
+    signer: Signer
+    cache: AdapterCache
+    merges: Merges
+    clock: Clock
+    inherited: Mapping[str, str]
+    log: Path
+    cadence: Cadence
+    report: Report
+    new_id: Callable[[], str]
+    following: Following
+    stopping: asyncio.Event
+    null: Callable[[], Mapping[str, bytes]]
+    """The files of the null adapter."""
+    guard: Path | None
+    """Folder below which the guard of each boot reports; None: vLLM runs without one."""
+
+
+class Life:
+    def __init__(self, around: Surroundings, spec: EngineSpec, base: Digest) -> None:
+        """``spec``: of what is started now, merged or not."""
+        self._around = around
+        self._spec = spec
+        self._base = base
+        self.doing = "starting vLLM"
+        self.boot: Boot | None = None
+        """While it is up."""
+        self.settled: int | None = None
+        """Size of the state that was last acted on."""
+        self.waits_for = ""
+        """Why a fresh boot that is needed does not start yet."""
+        self._announced: EngineState | None = None
+        self._told = False
+        self._told_down = False
+        self._hung = False
+        self._seen_up = False
+        self._made: float | None = None
+        """Tokens that vLLM said it had made."""
+        self._since: float | None = None
+        """When a fresh boot was first found to be needed."""
+
+    async def run(self) -> Ending:
+        """Raises EngineStartFailed, EngineUnsafeVersion, EngineTaken. However it ends, vLLM is gone then."""
+        around = self._around
+        spec = self._spec = self._with_guard()
+        argv, environment = command(spec, around.inherited)
+        child = EngineProcess(argv=argv, environment=environment, log=around.log, grace=_GRACE)
+        async with VllmClient(spec.url) as client:
+            self._tell("starting", f"starting vLLM on {spec.device} in {spec.dtype}")
+            try:
+                started = self._start(client, child)
+                if (boot := await self._unless_stopped(started)) is None:
+                    return Ending.STOPPED
+                self.boot = boot
+                said = saying_alive(
+                    around.control, spec.engine, boot.witness.boot, every=around.cadence.alive
+                )
+                async with said:
+                    ending = await self._first_of(self._serve(boot, client), child)
+                if ending is not Ending.FAILED:
+                    await self._drain(client)
+                return ending
+            except EngineTaken:
+                self._hung = True
+                raise
+            except EngineUnreachable as error:
+                self._tell("failed", f"the engine no longer answers: {error.message}")
+                self._hung = True
+                return Ending.FAILED
+            finally:
+                self.boot, self.settled = None, None
+                self.doing = "stopping vLLM"
+                await self._farewell()
+                if self._hung:
+                    await asyncio.to_thread(child.kill)  # it would only sit out the grace
+                await child.stop()
+                around.cache.release()
+                if spec.guard is not None:
+                    await asyncio.to_thread(guarded.tidy, spec.guard.parent)
+
+    async def _start(self, client: VllmClient, child: EngineProcess) -> Boot:
+        spec, around = self._spec, self._around
+        if await client.answers():
+            raise EngineStartFailed(f"something else already answers at {spec.where}")
+        child.start()
+        await child.wait_ready(client.answers, limit=around.cadence.start_limit)
+        self.doing = "examining vLLM"
+        version = await self._examine(client)
+        weights = Weights(merged=spec.merged, null=await self._load_null(client))
+        await self._prove_guard(client, weights.null)
+        boot_id = around.new_id()
+        lora = spec.merged is None
+        self._announced = EngineState(
+            engine=spec.engine,
+            boot=boot_id,
+            url=spec.public_url,
+            base=self._base,
+            engine_version=version,
+            dtype=spec.dtype,
+            max_loras=spec.max_loras if lora else 1,
+            names=spec.names if lora else 1,
+            max_rank=spec.rank,
+            merged=spec.merged,
+            guarded=spec.guard is not None,
+        )
+        self._tell("up", f"vLLM {version} answers at {spec.where}")
+        return Boot(
+            witness=Witness(spec.engine, boot_id, version, spec.dtype, self._base),
+            capacity=Capacity(names=spec.names if lora else 1, rank=spec.rank),
+            engine=client,
+            control=around.control,
+            signer=around.signer,
+            cache=around.cache,
+            clock=around.clock,
+            new_salt=around.new_id,
+            republish=around.cadence.republish,
+            report=around.report,
+            weights=weights,
+        )
+
+    async def _examine(self, client: VllmClient) -> str:
+        """What just came up must be a safe vLLM, ours, and empty. Returns its version."""
+        try:
+            version = await client.version()
+            names = await client.models()
+        except (EngineUnreachable, EngineAnswerUnusable) as error:
+            raise EngineStartFailed(error.message) from None
+        refuse_untrusted(version, self._spec.device, allow_uncertified=self._spec.allow_uncertified)
+        if set(names) != {self._spec.served_name}:
+            raise EngineStartFailed("the engine serves names at its start that nobody gave it")
+        return version
+
+    async def _load_null(self, client: VllmClient) -> str | None:
+        """Where D1 is (the CPU), before anything else; its name then."""
+        if self._spec.device != "cpu" or self._spec.merged is not None:
+            return None
+        try:
+            files = self._around.null()
+            folder = await asyncio.to_thread(self._around.cache.place, NULL_NAME, files)
+            await client.load(NULL_NAME, folder)
+        except TenonError as error:
+            raise EngineStartFailed(f"the null adapter could not be loaded: {error.message}") from None
+        return NULL_NAME
+
+    def _with_guard(self) -> EngineSpec:
+        spec, around = self._spec, self._around
+        if around.guard is None:
+            return spec
+        told = guarded.prepare(
+            around.guard / around.new_id(), cache=around.cache.root, isolate_base=spec.device == "cpu"
+        )
+        return replace(spec, guard=told)
+
+    async def _prove_guard(self, client: VllmClient, null: str | None) -> None:
+        """One token is made and must have been watched. Raises EngineUnguarded."""
+        if self._spec.guard is None:
+            return
+        model = null or self._spec.served_name
+        try:
+            await client.probe(model=model, prompts=[[1, 2, 3]], cache_salt=self._around.new_id())
+        except EngineAnswerUnusable as error:
+            raise EngineStartFailed(error.message) from None
+        guarded.prove(self._spec.guard.parent, loads=0 if null is None else 1)
+
+    async def _serve(self, boot: Boot, client: VllmClient) -> Ending:
+        """Follow the feed and the heartbeat. Raises EngineUnreachable, EngineTaken."""
+        around, cadence = self._around, self._around.cadence
+        news = around.following.news
+        misses, beat, waiting = 0, self._now(), True
+        while True:
+            news.clear()
+            try:
+                waiting = True
+                if await self._turn(boot):
+                    return Ending.RENEWED
+                if self._now() - beat >= cadence.heartbeat:
+                    beat = self._now()
+                    self.doing = "attesting adapters again"
+                    await self._heartbeat(boot, client)
+                elif boot.unsent:
+                    await boot.flush()
+                client.limit(cadence.answer)
+                while not news.is_set() and await boot.look():
+                    pass
+                misses, waiting = 0, False
+            except EngineUnreachable:
+                if await self._progresses(client):
+                    self._tell("waiting", "the engine is too busy to answer in time")
+                    misses -= 1
+                misses += 1
+                beat -= cadence.heartbeat  # due again at the next turn
+                if misses >= cadence.misses:
+                    raise
+                self._tell("waiting", f"the engine did not answer ({misses} of {cadence.misses})")
+            except (BaseUnproven, CacheDamaged) as error:
+                self._tell("failed", f"{error.code}: {error.message}")
+                return Ending.FAILED
+            except TenonError as error:
+                if refusal(error) in ("engine_replaced", EngineTaken.code):
+                    raise EngineTaken("another agent runs this engine") from None
+                self._tell("waiting", error.message)
+            self.doing = "serving"
+            behind = waiting or boot.unsent or boot.held or boot.renewal is not None
+            pause = cadence.retry if behind else max(0.0, beat + cadence.heartbeat - self._now())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await news.wait()
+
+    async def _turn(self, boot: Boot) -> bool:
+        """Act on the newest state; True when the boot may end for a fresh one."""
+        state = self._around.following.known
+        if state is None or self._announced is None:
+            return False
+        if self._must_announce(state, self._announced):
+            self.doing = "announcing the engine"
+            await self._around.control.announce(self._announced)
+            self._told, self._seen_up = True, False
+            boot.announced_again()
+        self.doing = "loading and attesting adapters"
+        await boot.reconcile(state)
+        if self._seen_up:  # before, the fleet knows nothing of this engine, and so wants nothing of it
+            self.settled = state.size
+        if (renewal := boot.renewal) is None:
+            self._since, self.waits_for = None, ""
+            return False
+        return await self._may_go(boot, renewal, state)
+
+    def _must_announce(self, state: State, announced: EngineState) -> bool:
+        """Raises EngineTaken when a later boot has the engine's name."""
+        listed = state.engines.get(announced.engine)
+        if not self._told:
+            return True
+        if listed is None or (listed.boot != announced.boot and not self._seen_up):
+            return False  # what we said has not come back yet
+        if listed.boot != announced.boot:
+            raise EngineTaken("another agent runs this engine")
+        if listed.up:
+            self._seen_up = True
+        return self._seen_up and not listed.up  # taken for dead, while the control plane did not hear us
+
+    async def _may_go(self, boot: Boot, renewal: Renewal, state: State) -> bool:
+        merges, target = self._around.merges, boot.target
+        if target is not None and target != boot.weights.merged and not merges.ready(target):
+            merges.start(target, state.bases[self._base])
+            why_not = merges.why_not(target)
+            self.waits_for = f"{target.short} cannot be merged: {why_not}" if why_not else "the merge"
+            return False
+        now = self._now()
+        if self._since is None:
+            self._since = now
+        patient = now - self._since < self._around.cadence.patience
+        if not await boot.step_back(renewal, patient=patient):
+            self.waits_for = "other engines, to serve what this one serves"
+            return False
+        self._tell("recycling", f"{renewal.why}: starting afresh")
+        return True
+
+    async def _progresses(self, client: VllmClient) -> bool:
+        """Whether it made tokens since it was last asked: then it is not hung, and a probe waits (D13)."""
+        before, self._made = self._made, await client.made()
+        return before is not None and self._made is not None and self._made != before
+
+    async def _heartbeat(self, boot: Boot, client: VllmClient) -> None:
+        if boot.resident:
+            await boot.attest()
+        elif not await client.health():
+            raise EngineUnreachable("the engine's health check failed")
+
+    async def _drain(self, client: VllmClient) -> None:
+        """No new requests, and the ones under way finish."""
+        cadence = self._around.cadence
+        self.doing = "draining"
+        await self._farewell()
+        if cadence.drain <= 0:
+            return
+        began = self._now()
+        done = await drained(client, quiet=cadence.quiet, limit=cadence.drain)
+        seconds = self._now() - began
+        self._tell("drained", f"idle after {seconds:.1f} s" if done else f"given up after {seconds:.1f} s")
+
+    async def _farewell(self) -> None:
+        """Routers should hear it from us before their requests find out; but never wait long for it."""
+        if self._announced is None or not self._told or self._told_down:
+            return
+        with contextlib.suppress(TenonError, TimeoutError):
+            async with asyncio.timeout(self._around.cadence.goodbye):
+                await self._around.control.announce(self._announced.model_copy(update={"up": False}))
+                self._told_down = True
+
+    async def _first_of(self, serving: Coroutine[Any, Any, Ending], child: EngineProcess) -> Ending:
+        """How ``serving`` ends, or FAILED as soon as the child ends, or STOPPED as soon as that is asked."""
+        work = asyncio.create_task(serving)
+        end = asyncio.create_task(child.wait())
+        stop = asyncio.create_task(self._around.stopping.wait())
+        wrong = asyncio.create_task(self._violated())
+        try:
+            await asyncio.wait({work, end, stop, wrong}, return_when=asyncio.FIRST_COMPLETED)
+            if wrong.done():
+                violation = wrong.result()
+                self._tell("violated", f"the guard found {violation.kind}: {violation.what}")
+                child.kill()
+                return Ending.FAILED
+            if end.done():
+                self._tell("failed", f"vLLM ended with status {end.result()}")
+                return Ending.FAILED
+            return work.result() if work.done() else Ending.STOPPED
+        finally:
+            for task in (work, end, stop, wrong):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, TenonError):
+                    await task
+
+    async def _violated(self) -> Violation:
+        if self._spec.guard is None:
+            await asyncio.Event().wait()
+            raise AssertionError("nobody sets it")
+        return await guarded.violated(self._spec.guard.parent)
+
+    async def _unless_stopped(self, starting: Coroutine[Any, Any, Boot]) -> Boot | None:
+        work = asyncio.create_task(starting)
+        stop = asyncio.create_task(self._around.stopping.wait())
+        try:
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            return work.result() if work.done() else None
+        finally:
+            for task in (work, stop):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, TenonError):
+                    await task
+
+    def _tell(self, kind: Any, text: str) -> None:
+        self._around.report(Event(kind, text))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def merged_spec(spec: EngineSpec, version: Digest, folder: Path) -> EngineSpec:
+    return replace(spec, model=str(folder), revision=None, merged=version)

@@ -1,0 +1,115 @@
+"""What was seen of one danger, counted while it is looked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from server.mixup.dangers import Outcome
+from server.mixup.judging import Judgement, References
+from server.mixup.wire import Reply
+
+_EXAMPLES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One wrong answer: who was asked, whose it was. Never what was asked or answered."""
+
+    request: str
+    asked: str
+    kind: str
+    nearest: str
+    at: int
+    own: float
+    other: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    danger: str
+    outcome: Outcome
+    why: str
+    requests: int = 0
+    mixups: int = 0
+    unclear: int = 0
+    refused: int = 0
+    failed: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass
+class Tally:
+    """Answers to judge, of one danger."""
+
+    danger: str
+    references: References
+    requests: int = 0
+    own: int = 0
+    mixups: int = 0
+    unclear: int = 0
+    refused: int = 0
+    failed: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+    _wrong: list[Example] = field(default_factory=list)
+
+    def count(self, reply: Reply, *, weights: str, prompt: str) -> Judgement | None:
+        """The worst judgement of the reply's choices; None where there were no words to judge."""
+        self.requests += 1
+        name = f"{self.danger}/{self.requests}"
+        if not reply.answered:
+            if 400 <= reply.status < 500:
+                self.refused += 1
+            else:
+                self.failed += 1
+                said = f"failed: {reply.status} {reply.code}".strip()
+                self.figures[said] = self.figures.get(said, 0) + 1
+            return None
+        found = [self.references.judge(seen, weights=weights, prompt=prompt) for seen in reply.traces]
+        worst = max(found, key=lambda each: (each.wrong, each.kind == "unclear", each.own))
+        if worst.wrong:
+            self.mixups += 1
+            other = worst.other if worst.nearest else 0.0
+            self._wrong.append(
+                Example(
+                    name, weights, worst.kind, worst.nearest, worst.at, round(worst.own, 4), round(other, 4)
+                )
+            )
+        elif worst.kind == "unclear":
+            self.unclear += 1
+        else:
+            self.own += 1
+        return worst
+
+    def note(self, status: int) -> None:
+        """A request that is about its status alone."""
+        self.requests += 1
+        if 400 <= status < 500:
+            self.refused += 1
+        elif status == 0 or status >= 500:
+            self.failed += 1
+
+    def finding(self, outcome: Outcome, why: str) -> Finding:
+        return Finding(
+            danger=self.danger,
+            outcome=outcome,
+            why=why,
+            requests=self.requests,
+            mixups=self.mixups,
+            unclear=self.unclear,
+            refused=self.refused,
+            failed=self.failed,
+            figures=dict(self.figures),
+            examples=tuple(sorted(self._wrong, key=lambda each: -each.own)[:_EXAMPLES]),
+        )
+
+    def by_answers(self, *, handled: str, refusing_handles: bool = False) -> Finding:
+        """The usual verdict: any wrong answer makes it present, and without a right one nothing is proved."""
+        if self.mixups:
+            return self.finding("present", f"{self.mixups} of {self.requests} answers came from elsewhere")
+        if self.own:
+            return self.finding("handled", handled)
+        if refusing_handles and self.refused and not self.failed and not self.unclear:
+            return self.finding("handled", f"all {self.refused} requests were refused")
+        what = "refused" if self.refused else "failed" if self.failed else "too alike to judge"
+        return self.finding("not_tested", f"no answer to judge: all were {what}")

@@ -1,0 +1,156 @@
+"""Weights that change under a name: on disk (D3, D4), under load (D5), in place (D6), in the cache (D7)."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from server.mixup import lora
+from server.mixup.errors import ReferenceRefused
+from server.mixup.finding import Finding, Tally
+from server.mixup.ground import Ground
+
+_UNWRITABLE = "adapters cannot be made and loaded here"
+
+
+async def evicted_and_swapped(ground: Ground) -> Finding:
+    """D3"""
+    tally = ground.tally("D3")
+    if not ground.writes:
+        return tally.finding("not_tested", _UNWRITABLE)
+    one, other = ground.weights()[:2]
+    folder = _own_folder(ground, one, "swapped")
+    name = await ground.load(one, folder=folder)
+    tally.count(await ground.ask(name, ground.prompts[0]), weights=one, prompt=ground.prompts[0])
+    await _push_out(ground)
+    lora.replace(folder, ground.folder_of(other))
+    for prompt in ground.prompts[1:]:
+        tally.count(await ground.ask(name, prompt), weights=one, prompt=prompt)
+    await ground.unload(name)
+    return tally.by_answers(handled="files that changed on disk changed no answer")
+
+
+async def evicted_and_deleted(ground: Ground) -> Finding:
+    """D4: can end the server."""
+    tally = ground.tally("D4")
+    if not ground.writes:
+        return tally.finding("not_tested", _UNWRITABLE)
+    one, *_, neighbour = ground.weights()
+    folder = _own_folder(ground, one, "deleted")
+    name = await ground.load(one, folder=folder)
+    await _push_out(ground)
+    shutil.rmtree(folder)
+    prompt = ground.prompts[0]
+    tally.count(await ground.ask(name, prompt), weights=one, prompt=prompt)
+    # Asked whether or not that failed: the danger is what it does to everybody else.
+    beside = await ground.ask(ground.name_of(neighbour), prompt)
+    tally.count(beside, weights=neighbour, prompt=prompt)
+    return await _survived(ground, tally, "the folder of one adapter was deleted, and")
+
+
+async def taken_again(ground: Ground) -> Finding:
+    """D5: can end the server."""
+    tally = ground.tally("D5")
+    if not ground.writes:
+        return tally.finding("not_tested", _UNWRITABLE)
+    one, other = (await ground.long_ones(2))[:2]
+    name = await ground.load(one, folder=_own_folder(ground, one, "first"))
+    second = _own_folder(ground, other, "second")
+    running = [
+        asyncio.create_task(
+            ground.ask(
+                name, ground.long_prompt, max_tokens=ground.plan.long_tokens, stream=True, **ground.long()
+            )
+        )
+        for _ in range(3)
+    ]
+    await asyncio.sleep(ground.plan.head_start)
+    await ground.unload(name)
+    try:
+        await ground.load(other, name=name, folder=second)
+    except ReferenceRefused as error:
+        for task in running:
+            tally.count(await task, weights=one, prompt=ground.long_prompt)
+        if await ground.wire.alive() and not tally.mixups:
+            return tally.finding("handled", f"the name was not given again: {error.message[:80]}")
+        return await _survived(ground, tally, "a name was loaded again under load, and")
+    # Both in one batch: what was asked before, and what is asked of the same name now.
+    after = await ground.ask(name, ground.prompts[0])
+    for task in running:
+        tally.count(await task, weights=one, prompt=ground.long_prompt)
+    tally.count(after, weights=other, prompt=ground.prompts[0])
+    if await ground.wire.alive():
+        await ground.unload(name)
+    return await _survived(ground, tally, "a name was loaded again under load, and")
+
+
+async def in_place(ground: Ground) -> Finding:
+    """D6"""
+    tally = ground.tally("D6")
+    if not ground.writes or ground.loader.dialect != "vllm":
+        return tally.finding("not_applicable", "the server has no replacement in place")
+    one, other = (await ground.long_ones(2))[:2]
+    name = await ground.load(one, folder=_own_folder(ground, one, "before"))
+    after = _own_folder(ground, other, "after")
+    running = asyncio.create_task(
+        ground.ask(name, ground.long_prompt, max_tokens=ground.plan.long_tokens, stream=True, **ground.long())
+    )
+    await asyncio.sleep(ground.plan.head_start)
+    status, _ = await ground.loader.load(name, after, inplace=True)
+    tally.count(await running, weights=one, prompt=ground.long_prompt)
+    await ground.unload(name)  # the flag is sticky: every step would read the disk again
+    if status != 200 and not tally.mixups:
+        return tally.finding("handled", f"replacement in place is refused ({status})")
+    return tally.by_answers(handled="the answer in flight kept its weights")
+
+
+async def cached_prefix(ground: Ground) -> Finding:
+    """D7, the way this operator brings new weights."""
+    tally = ground.tally("D7")
+    if not ground.writes:
+        return tally.finding("not_tested", _UNWRITABLE)
+    pairs = list(zip(ground.weights(), ground.weights()[1:], strict=False))[:3]
+    cached = [prompt for at, prompt in enumerate(ground.prompts) if at % 2]  # the ones that share a beginning
+    for at, (one, other) in enumerate(pairs):
+        folder = _own_folder(ground, one, f"prefix-{at}")
+        name = await ground.load(one, folder=folder)
+        for prompt in cached:
+            tally.count(await ground.ask(name, prompt), weights=one, prompt=prompt)
+        await ground.unload(name)
+        if ground.plan.update == "fresh":
+            name = await ground.load(other, folder=_own_folder(ground, other, f"prefix-{at}-new"))
+        else:
+            lora.replace(folder, ground.folder_of(other))
+            try:
+                await ground.load(other, name=name, folder=folder)
+            except ReferenceRefused:
+                return tally.finding("handled", "a name is never taken twice")
+        for prompt in cached:
+            tally.count(await ground.ask(name, prompt), weights=other, prompt=prompt)
+        await ground.unload(name)
+    return tally.by_answers(handled="new weights answered without what the old ones had left in the cache")
+
+
+def _own_folder(ground: Ground, weights: str, name: str) -> Path:
+    """A folder that nothing else is loaded from, so that it can be changed."""
+    folder = ground.folder / "own" / f"{name}-{ground.fresh_name()}"
+    shutil.copytree(ground.folder_of(weights), folder)
+    return folder
+
+
+async def _push_out(ground: Ground) -> None:
+    """Use every other adapter, twice over: what is kept in memory for the least recently used one ends."""
+    for _ in range(2):
+        for weights in ground.weights():
+            name = await ground.load(weights)
+            await ground.ask(name, ground.prompts[0], max_tokens=1)
+            await ground.unload(name)
+
+
+async def _survived(ground: Ground, tally: Tally, what: str) -> Finding:
+    if not await ground.wire.alive():
+        return tally.finding("present", f"{what} the server ended or hangs")
+    if tally.mixups:
+        return tally.finding("present", f"{what} {tally.mixups} answers came from elsewhere")
+    if tally.failed:
+        return tally.finding("present", f"{what} {tally.failed} requests failed")
+    return tally.finding("handled", f"{what} everybody else was answered as before")

@@ -1,0 +1,131 @@
+"""Three engines on one machine: one dies, a tenant moves to an engine of its own and back, and nobody is
+answered wrongly or not at all."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from registry.digests import Digest
+from registry.models import Isolation, Level
+from server.assembly import stack
+from server.demo.build_base import SHIPPED_BASE
+from server.testing.fake_model import signature, signed_by
+from tests.journeys.conftest import TENANTS, Served, prepare
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Served]:
+    world = prepare(tmp_path)
+    world.running = stack.start(
+        world.workspace,
+        engine=stack.EngineOptions(base=str(SHIPPED_BASE), base_name="demo", fake=True),
+        ports=stack.Ports.free(engines=3),
+        tied=True,
+        progress=lambda _role, _doing: None,
+    )
+    world.url = world.running.url("router")
+    yield world
+    stack.stop(world.workspace)
+
+
+class Load:
+    """Every tenant asks, again and again, on a thread of its own."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._stop = threading.Event()
+        self.right = dict.fromkeys(TENANTS, 0)
+        self.wrong: list[str] = []
+        self._threads = [threading.Thread(target=self._ask, args=(tenant,)) for tenant in TENANTS]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        self.until(lambda: all(self.right.values()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, tenant: str) -> None:
+        expected = {signature(self._served.weights[tenant])}
+        with openai.OpenAI(
+            base_url=f"{self._served.url}/v1", api_key=self._served.keys[tenant], max_retries=0, timeout=30
+        ) as client:
+            while not self._stop.is_set():
+                try:
+                    answer = client.chat.completions.create(
+                        model="assistant", messages=[{"role": "user", "content": "pay"}], max_tokens=64
+                    )
+                except openai.OpenAIError as error:
+                    self.wrong.append(f"{tenant}: {error}")
+                    continue
+                if signed_by(answer.choices[0].message.content or "") == expected:
+                    self.right[tenant] += 1
+                else:
+                    self.wrong.append(f"{tenant}: somebody else answered")
+
+    def go_on(self) -> None:
+        """Until everybody was answered some more times."""
+        before = dict(self.right)
+        self.until(lambda: all(self.right[tenant] > before[tenant] + 3 for tenant in TENANTS))
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        _until(holds, self.wrong)
+
+
+def _until(holds: Callable[[], bool], wrong: list[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert not wrong, wrong[:3]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _on(served: Served, version: Digest) -> set[str]:
+    return {slot.engine for slot in served.catalog.slots(version)}
+
+
+def test_versions_live_on_two_engines_of_three_and_move_without_a_failed_request(fleet: Served) -> None:
+    versions = fleet.versions
+    _until(lambda: all(len(_on(fleet, each)) == 2 for each in versions.values()), [])
+    with Load(fleet) as load:
+        given = fleet.catalog.isolate_tenant("bank_a", Isolation(level=Level.DEDICATED), actor="test").engines
+        load.until(lambda: _on(fleet, versions["bank_a"]) == set(given))
+        load.until(
+            lambda: not any(_on(fleet, versions[each]) & set(given) for each in ("retail_b", "saas_c"))
+        )
+        load.go_on()
+        shown = {engine.state.engine: engine for engine in fleet.catalog.fleet().engines}
+        assert [engine for engine in shown if shown[engine].exclusive == "bank_a"] == list(given)
+        fleet.catalog.isolate_tenant("bank_a", Isolation(), actor="test")
+        load.until(lambda: len(_on(fleet, versions["bank_a"])) == 2)
+        load.go_on()
+    assert load.wrong == []
+
+
+def test_an_agent_that_is_killed_takes_no_answer_with_it(fleet: Served) -> None:
+    versions = fleet.versions
+    _until(lambda: all(len(_on(fleet, each)) == 2 for each in versions.values()), [])
+    assert fleet.running is not None
+    with Load(fleet) as load:
+        victim = fleet.running.engines[1]
+        os.kill(victim.pid, signal.SIGKILL)
+        _until(lambda: not victim.alive(), [])
+        # Its control plane hears nothing of it any more, and the others take its versions over.
+        load.until(lambda: not any("engine-1" in _on(fleet, each) for each in versions.values()))
+        load.until(lambda: all(len(_on(fleet, each)) == 2 for each in versions.values()))
+        load.go_on()
+    assert load.wrong == []
+    down = {engine.engine: engine.up for engine in fleet.catalog.engines()}
+    assert down == {"engine-0": True, "engine-1": False, "engine-2": True}

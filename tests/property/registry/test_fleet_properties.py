@@ -1,0 +1,345 @@
+"""Who belongs where: for any fleet, and while it changes."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import TypeVar
+
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from registry.feed import State
+from registry.fleet import assigned
+from registry.homes import given
+from registry.models import AliasState, Canary, EngineState, Former, Isolation, Level, Tenant
+from registry.promotions import Preparation
+from tests.support.fleets import (
+    BASE,
+    NOW,
+    OTHER_BASE,
+    World,
+    engine,
+    live,
+    published,
+    state,
+    tenant,
+    version,
+)
+
+K = TypeVar("K")
+V = TypeVar("V")
+_RANKS = (8, 16, 64, None)
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> State:
+    """Up to six engines of two bases, four tenants on any level, and some slots that were attested before."""
+    count = draw(st.integers(1, 6))
+    engines = [
+        engine(
+            f"engine-{number}",
+            names=draw(st.integers(1, 6)),
+            max_loras=draw(st.integers(1, 4)),
+            max_rank=draw(st.sampled_from(_RANKS)),
+            base=draw(st.sampled_from((BASE, BASE, OTHER_BASE))),
+            up=draw(st.integers(0, 4)) > 0,
+        )
+        for number in range(count)
+    ]
+    free = [each.engine for each in engines]
+    tenants = []
+    for name in ("anna", "bert", "carl", "dora"):
+        level = draw(st.sampled_from(tuple(Level)))
+        mine: tuple[str, ...] = ()
+        if level in (Level.DEDICATED, Level.MERGED):
+            if not free:
+                level = Level.SHARED
+            else:
+                mine = tuple(free.pop() for _ in range(draw(st.integers(1, min(2, len(free))))))
+        isolation = Isolation(level=level, engines=mine, replicas=draw(st.integers(1, 3)))
+        tenants.append(Tenant(id=name, display_name=name, isolation=isolation))
+    versions = [
+        published(
+            f"{owner.id}-{number}",
+            owner.id,
+            rank=draw(st.sampled_from((4, 8, 12, 40))),
+            base=draw(st.sampled_from((BASE, OTHER_BASE))),
+        )
+        for owner in tenants
+        for number in range(draw(st.integers(0, 4)))
+    ]
+    slots = {
+        each.engine: [
+            known.version
+            for known in versions
+            if each.up and known.base == each.base and draw(st.integers(0, 3)) == 0
+        ][: each.names]
+        for each in engines
+    }
+    return state(engines=engines, tenants=tenants, versions=versions, slots=slots)
+
+
+@drawn(fleets())
+def test_no_engine_is_given_more_than_it_holds_and_only_what_it_can_hold(known: State) -> None:
+    for name, share in assigned(known, NOW).items():
+        home = known.engines[name]
+        assert len(share.versions) <= (home.names or home.max_loras)
+        assert len({each.version for each in share.versions}) == len(share.versions)
+        for each in share.versions:
+            if not each.leaving:
+                found = known.versions[each.version]
+                assert home.up
+                assert found.base == home.base
+                assert share.merged == each.version or found.rank <= (home.max_rank or found.rank)
+        if share.merged is None:
+            assert sum(each.pinned for each in share.versions) <= home.max_loras
+
+
+@drawn(fleets())
+def test_an_engine_that_was_given_to_a_tenant_is_given_nothing_of_others(known: State) -> None:
+    owners = given(known.tenants.values())
+    for name, share in assigned(known, NOW).items():
+        assert share.exclusive == owners.get(name)
+        for each in share.versions:
+            owner = known.versions[each.version].tenant
+            isolation = known.tenants[owner].isolation
+            if each.leaving:
+                # Only where it was seen, and for as long as it has nothing where it belongs.
+                assert each.version in known.slots[name]
+            else:
+                assert owners.get(name) in (None, owner)
+                if isolation.level is Level.DEDICATED and name not in isolation.engines:
+                    # Under way, and there is no engine of its own to go to yet.
+                    holders = [home for home, slots in known.slots.items() if each.version in slots]
+                    assert holders
+                    assert not set(holders) & set(isolation.engines)
+
+
+@drawn(fleets(), st.randoms(use_true_random=False))
+def test_the_order_in_which_a_state_was_built_decides_nothing(known: State, chance: random.Random) -> None:
+    def mixed(table: Mapping[K, V]) -> dict[K, V]:
+        pairs = list(table.items())
+        chance.shuffle(pairs)
+        return dict(pairs)
+
+    other = replace(
+        known,
+        tenants=mixed(known.tenants),
+        aliases=mixed(known.aliases),
+        versions=mixed(known.versions),
+        engines=mixed(known.engines),
+        slots={name: mixed(held) for name, held in mixed(known.slots).items()},
+    )
+    assert assigned(other, NOW) == assigned(known, NOW)
+
+
+@drawn(fleets())
+def test_what_is_attested_where_it_belongs_stays_when_an_engine_joins(known: State) -> None:
+    world = World(known, random.Random(1))
+    world.settle()
+    before = world.shares()
+    world.state = replace(
+        world.state, engines={**world.state.engines, "engine-new": engine("engine-new", names=64)}
+    )
+    for name, share in world.shares().items():
+        if name == "engine-new":
+            continue
+        now = {each.version for each in share.versions if not each.leaving}
+        gone = {each.version for each in before[name].versions if not each.leaving} - now
+        assert not gone or share.merged != before[name].merged
+        assert not now - {each.version for each in before[name].versions}
+
+
+@drawn(st.integers(1, 40), st.integers(2, 8), st.integers(1, 3))
+def test_without_any_slots_a_new_engine_only_takes_and_one_that_leaves_only_gives(
+    count: int, engines: int, replicas: int
+) -> None:
+    owner = tenant("anna", replicas=replicas)
+    versions = [published(f"v{number}", "anna") for number in range(count)]
+    homes = [engine(f"engine-{number}", names=64) for number in range(engines)]
+    few = assigned(state(engines=homes[1:], tenants=[owner], versions=versions), NOW)
+    many = assigned(state(engines=homes, tenants=[owner], versions=versions), NOW)
+    for home in homes[1:]:
+        before = {each.version for each in few[home.engine].versions}
+        assert {each.version for each in many[home.engine].versions} <= before
+    for each in versions:
+        held = sum(each.version in {one.version for one in share.versions} for share in many.values())
+        assert held == min(replicas, engines)
+
+
+def _homes(known: State) -> dict[str, list[EngineState]]:
+    return {
+        each.adapter: [known.engines[name] for name, slots in known.slots.items() if each.version in slots]
+        for each in known.versions.values()
+    }
+
+
+_LEVELS = st.sampled_from(tuple(Level))
+
+
+@settings(max_examples=60)
+@drawn(st.lists(st.tuples(_LEVELS, st.integers(1, 3), st.integers(0, 30)), min_size=1, max_size=6), st.data())
+def test_no_move_between_levels_leaves_a_live_version_without_an_engine(
+    moves: list[tuple[Level, int, int]], data: st.DataObject
+) -> None:
+    """Five engines; one tenant moves up and down, also when a move is not done yet, another one stays."""
+    names = [f"engine-{number}" for number in range(5)]
+    versions = [published("one", "anna"), published("two", "anna"), published("other", "bert")]
+    world = World(
+        state(
+            engines=[engine(name) for name in names],
+            tenants=[tenant("anna"), tenant("bert")],
+            versions=versions,
+        ),
+        data.draw(st.randoms(use_true_random=False)),
+    )
+    world.settle()
+    assert all(_homes(world.state).values())
+    for level, count, steps in moves:
+        chosen = tuple(data.draw(st.permutations(names))[:count])
+        if level in (Level.SHARED, Level.PINNED):
+            chosen = ()
+        world.change(tenant("anna", level, *chosen))
+        _nobody_is_without(world)
+        for _ in range(steps):
+            world.step()
+            _nobody_is_without(world)
+    rounds = 0
+    while world.step():
+        _nobody_is_without(world)
+        rounds += 1
+        assert rounds < 500, "it never comes to rest"
+    _at_rest(world, moves[-1][0])
+
+
+def _nobody_is_without(world: World) -> None:
+    shares = world.shares()
+    for each in world.state.versions.values():
+        kept = [
+            home.engine
+            for home in world.holders(each.version)
+            if home.up
+            and shares[home.engine].merged == home.merged
+            and each.version in {one.version for one in shares[home.engine].versions}
+        ]
+        assert kept, f"{each.adapter} is served by nobody"
+
+
+def _at_rest(world: World, level: Level) -> None:
+    mine = world.state.tenants["anna"].isolation.engines
+    for name, share in world.shares().items():
+        owners = {world.state.versions[each.version].tenant for each in share.versions}
+        assert not any(each.leaving for each in share.versions)
+        assert "bert" not in owners or name not in mine
+        if level is Level.DEDICATED:
+            assert "anna" not in owners or name in mine
+        assert (share.merged is not None) == (level is Level.MERGED and name in mine)
+    if level is Level.MERGED:
+        for text in ("one", "two"):
+            on = {home.engine for home in world.holders(version(text))}
+            assert on <= set(mine) or len(mine) == 1
+    if level is Level.DEDICATED:
+        assert {home.engine for home in world.holders(version("one"))} <= set(mine)
+
+
+def test_the_most_important_come_first_when_there_is_not_room_for_all() -> None:
+    names = ("a-shadow", "b-former", "c-canary", "d-live", "z-pinned")
+    alias = AliasState(
+        tenant="anna",
+        adapter="d-live",
+        alias="live",
+        version=version("d-live"),
+        epoch=2,
+        canaries=(Canary(version=version("c-canary"), percent=10),),
+        shadows=(version("a-shadow"),),
+        former=Former(version=version("b-former"), epoch=1),
+    )
+    known = state(
+        engines=[engine("engine-0", names=4)],
+        tenants=[tenant("anna"), tenant("bert", Level.PINNED)],
+        versions=[*(published(name, "anna") for name in names[:4]), published("z-pinned", "bert")],
+        aliases=[alias, live("z-pinned", "bert")],
+    )
+    found = [each.why for each in assigned(known, NOW)["engine-0"].versions]
+    assert found == ["live", "live", "canary", "former"]
+    assert assigned(known, NOW)["engine-0"].versions[0].version == version("z-pinned")
+
+
+def test_a_prepared_version_is_wanted_until_its_alias_moves_or_its_time_is_over() -> None:
+    preparation = Preparation(
+        tenant="anna",
+        adapter="new",
+        alias="live",
+        version=version("new"),
+        epoch=1,
+        until="2026-01-01T00:10:00Z",
+    )
+    moved = live("old", "anna").model_copy(update={"adapter": "new"})
+    known = state(
+        engines=[engine("engine-0")],
+        tenants=[tenant("anna")],
+        versions=[published("old", "anna"), published("new", "anna")],
+        aliases=[moved],
+    )
+    known = replace(known, preparations={("anna", "new", "live"): preparation})
+    assert [each.why for each in assigned(known, NOW)["engine-0"].versions] == ["live", "prepared"]
+    late = NOW + timedelta(minutes=10)
+    assert [each.why for each in assigned(known, late)["engine-0"].versions] == ["live"]
+    known = replace(known, aliases={("anna", "new", "live"): moved.model_copy(update={"epoch": 2})})
+    assert [each.why for each in assigned(known, NOW)["engine-0"].versions] == ["live"]
+
+
+def test_an_adapter_goes_to_the_engines_for_the_smallest_rank_that_holds_it() -> None:
+    known = state(
+        engines=[
+            engine("large", max_rank=64),
+            engine("small-1", max_rank=8),
+            engine("small-2", max_rank=8, names=1),
+            engine("unknown", max_rank=None),
+        ],
+        tenants=[tenant("anna")],
+        versions=[
+            published("r4", "anna", rank=4),
+            published("r16", "anna", rank=16),
+            published("r8", "anna"),
+        ],
+    )
+    shares = assigned(known, NOW)
+    held = {name: {each.version for each in share.versions} for name, share in shares.items()}
+    assert held["small-1"] == {version("r4"), version("r8")}
+    assert len(held["small-2"]) == 1
+    assert version("r16") in held["large"]
+    assert version("r16") in held["unknown"]
+    # The one for which the small engines had no second place.
+    assert len(held["large"]) == 2
+
+
+def test_a_tenant_of_its_own_engines_is_not_limited_to_device_slots() -> None:
+    versions = [published(f"v{number}", "anna") for number in range(10)]
+    known = state(
+        engines=[engine("engine-0", names=32, max_loras=2)],
+        tenants=[tenant("anna", Level.DEDICATED, "engine-0")],
+        versions=versions,
+    )
+    assert len(assigned(known, NOW)["engine-0"].versions) == 10
+
+
+def test_nobody_else_answers_for_a_tenant_whose_own_engine_is_down() -> None:
+    for level in (Level.DEDICATED, Level.MERGED):
+        known = state(
+            engines=[engine("engine-0", up=False), engine("engine-1")],
+            tenants=[tenant("anna", level, "engine-0")],
+            versions=[published("one", "anna")],
+        )
+        assert assigned(known, NOW)["engine-1"].versions == ()
+
+
+def test_a_suspended_tenant_and_a_revoked_version_want_nothing() -> None:
+    known = state(
+        engines=[engine("engine-0")],
+        tenants=[tenant("anna").model_copy(update={"suspended": True}), tenant("bert")],
+        versions=[published("one", "anna"), published("two", "bert").model_copy(update={"revoked": True})],
+    )
+    assert assigned(known, NOW)["engine-0"].versions == ()

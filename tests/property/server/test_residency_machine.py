@@ -1,0 +1,287 @@
+"""A fleet of engines that live by their plans, whatever the registry says and whatever fails."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from registry.clock import stamp
+from registry.digests import Digest
+from registry.feed import Position, State
+from registry.models import (
+    AliasState,
+    EngineState,
+    Former,
+    Isolation,
+    Level,
+    Slot,
+    Tenant,
+    VersionState,
+)
+from registry.promotions import Preparation
+from server.engines.residency import Capacity, Held, Outlook, Plan, outlook, plan
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BASE = Digest.of(b"base")
+ENGINES = ("one", "three", "two")
+TENANTS = ("bank_a", "retail_b", "saas_c")
+VERSIONS = {Digest.of(f"{tenant}/{number}".encode()): tenant for tenant in TENANTS for number in range(5)}
+NAMES = 4
+versions = st.sampled_from(sorted(VERSIONS))
+engines = st.sampled_from(ENGINES)
+tenants = st.sampled_from(TENANTS)
+
+
+@dataclass
+class Engine:
+    """What an agent keeps of one boot, without any vLLM."""
+
+    name: str
+    boot: int = 0
+    up: bool = False
+    merged: Digest | None = None
+    loaded: list[Digest] = field(default_factory=list)
+    failed: dict[Digest, str] = field(default_factory=dict)
+    slots: set[Digest] = field(default_factory=set)
+    leases: list[Digest] = field(default_factory=list)
+    """Requests under way."""
+
+    def start(self, merged: Digest | None) -> None:
+        assert not self.leases, "a boot ended under a request"
+        self.boot += 1
+        self.up, self.merged = True, merged
+        self.loaded, self.failed, self.slots = [], {}, set()
+
+
+class Fleet(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fleet = {name: Engine(name) for name in ENGINES}
+        self.aliases: dict[tuple[str, str, str], AliasState] = {}
+        self.preparations: dict[tuple[str, str, str], Preparation] = {}
+        self.tenants = {name: Tenant(id=name, display_name=name) for name in TENANTS}
+        self.revoked: set[Digest] = set()
+        self.broken: set[Digest] = set()
+        for engine in self.fleet.values():
+            engine.start(None)
+
+    def state(self) -> State:
+        homes = {
+            engine.name: EngineState(
+                engine=engine.name,
+                boot=f"{engine.name}-{engine.boot:08}",
+                url="http://127.0.0.1:1",
+                base=BASE,
+                engine_version="0.32.0",
+                dtype="float32",
+                max_loras=1 if engine.merged else 2,
+                names=1 if engine.merged else NAMES,
+                up=engine.up,
+                merged=engine.merged,
+            )
+            for engine in self.fleet.values()
+        }
+        return State(
+            position=Position(1, BASE),
+            tenants=self.tenants,
+            keys={},
+            bases={},
+            policies={},
+            routings={},
+            aliases=self.aliases,
+            preparations=self.preparations,
+            versions={
+                version: VersionState(
+                    version=version,
+                    tenant=tenant,
+                    adapter="a",
+                    base=BASE,
+                    rank=8,
+                    revoked=version in self.revoked,
+                )
+                for version, tenant in VERSIONS.items()
+            },
+            engines=homes,
+            slots={
+                engine.name: {
+                    version: Slot(
+                        engine=engine.name,
+                        boot=homes[engine.name].boot,
+                        version=version,
+                        attestation=version,
+                    )
+                    for version in engine.slots
+                }
+                for engine in self.fleet.values()
+                if engine.up and engine.slots
+            },
+        )
+
+    def planned(self, engine: Engine) -> tuple[Outlook, Plan]:
+        view = outlook(self.state(), engine.name, NOW, loaded=set(engine.loaded))
+        held = Held(loaded=set(engine.loaded), slots=engine.slots, unfit=engine.failed, merged=engine.merged)
+        names = 1 if engine.merged else NAMES
+        return view, plan(view, held, Capacity(names=names, rank=16))
+
+    # What people do
+
+    @rule(version=versions)
+    def promote(self, version: Digest) -> None:
+        key = (VERSIONS[version], "a", "live")
+        before = self.aliases.get(key)
+        former = None
+        if before is not None:
+            former = (
+                before.former
+                if before.version == version
+                else Former(version=before.version, epoch=before.epoch)
+            )
+        self.aliases[key] = AliasState(
+            tenant=key[0],
+            adapter="a",
+            alias="live",
+            version=version,
+            epoch=before.epoch + 1 if before else 1,
+            former=former,
+        )
+        self.preparations.pop(key, None)
+
+    @rule(version=versions)
+    def prepare(self, version: Digest) -> None:
+        key = (VERSIONS[version], "a", "live")
+        known = self.aliases.get(key)
+        self.preparations[key] = Preparation(
+            tenant=key[0],
+            adapter="a",
+            alias="live",
+            version=version,
+            epoch=known.epoch if known else 0,
+            until=stamp(NOW.replace(year=2027)),
+        )
+
+    @rule(tenant=tenants)
+    def roll_back(self, tenant: str) -> None:
+        known = self.aliases.get((tenant, "a", "live"))
+        if known is not None and known.former is not None:
+            self.aliases[tenant, "a", "live"] = known.model_copy(
+                update={"version": known.former.version, "former": None, "epoch": known.epoch + 1}
+            )
+
+    @rule(version=versions)
+    def revoke(self, version: Digest) -> None:
+        self.revoked.add(version)
+        for engine in self.fleet.values():
+            engine.slots.discard(version)
+
+    @rule(tenant=tenants, suspended=st.booleans())
+    def suspend(self, tenant: str, suspended: bool) -> None:
+        self.tenants[tenant] = self.tenants[tenant].model_copy(update={"suspended": suspended})
+
+    @rule(tenant=tenants, level=st.sampled_from(list(Level)), engine=engines)
+    def isolate(self, tenant: str, level: Level, engine: str) -> None:
+        own = level in (Level.DEDICATED, Level.MERGED)
+        if own and any(engine in other.isolation.engines for other in self.tenants.values()):
+            return
+        isolation = Isolation(level=level, engines=(engine,) if own else ())
+        self.tenants[tenant] = self.tenants[tenant].model_copy(update={"isolation": isolation})
+
+    # What happens to engines
+
+    @rule(version=versions, broken=st.booleans())
+    def break_loads(self, version: Digest, broken: bool) -> None:
+        (self.broken.add if broken else self.broken.discard)(version)
+
+    @rule(name=engines)
+    def die(self, name: str) -> None:
+        engine = self.fleet[name]
+        engine.up = False
+        engine.leases.clear()
+        engine.slots.clear()
+
+    @rule(name=engines)
+    def come_back(self, name: str) -> None:
+        if not self.fleet[name].up:
+            self.fleet[name].start(self.planned(self.fleet[name])[0].share.merged)
+
+    @rule(name=engines, version=versions)
+    def lease(self, name: str, version: Digest) -> None:
+        """A router sends a request where it sees a slot."""
+        engine = self.fleet[name]
+        if engine.up and version in engine.slots:
+            engine.leases.append(version)
+
+    @rule(name=engines)
+    def finish(self, name: str) -> None:
+        self.fleet[name].leases.clear()
+
+    # What agents do
+
+    @rule(name=engines)
+    def act(self, name: str) -> None:
+        """One turn: load what is missing, withdraw, or end the boot when it may and nothing is under way."""
+        engine = self.fleet[name]
+        if not engine.up:
+            return
+        view, made = self.planned(engine)
+        for version in made.load:
+            assert version not in engine.loaded, "a name was loaded twice in a boot"
+            engine.loaded.append(version)
+            if version in self.broken:
+                engine.failed[version] = "broken"
+        for version in made.serve:
+            if version not in engine.failed:
+                engine.slots.add(version)
+        _, made = self.planned(engine)
+        for version in made.withdraw:
+            assert any(version in other.slots for other in self.others(engine)), "the last slot ended"
+            engine.slots.discard(version)
+        renewal = made.renewal
+        if renewal is None or renewal.needed or engine.leases:
+            return
+        engine.start(view.share.merged)
+
+    def others(self, engine: Engine) -> list[Engine]:
+        return [other for other in self.fleet.values() if other is not engine and other.up]
+
+    @invariant()
+    def capacity_holds(self) -> None:
+        for engine in self.fleet.values():
+            assert len(engine.loaded) <= (1 if engine.merged else NAMES)
+            assert len(set(engine.loaded)) == len(engine.loaded)
+            assert engine.slots <= set(engine.loaded)
+
+    @invariant()
+    def a_merged_engine_answers_as_one_version(self) -> None:
+        for engine in self.fleet.values():
+            assert engine.merged is None or engine.slots <= {engine.merged}
+
+    def teardown(self) -> None:
+        """Left alone, the fleet comes to rest, and everything that fits somewhere is served there."""
+        self.broken.clear()
+        for engine in self.fleet.values():
+            engine.leases.clear()
+        for _ in range(30):
+            before = self.picture()
+            for name in ENGINES:
+                self.come_back(name)
+                self.act(name)
+            if self.picture() == before:
+                break
+        else:
+            raise AssertionError("the fleet never comes to rest")
+        for engine in self.fleet.values():
+            view, made = self.planned(engine)
+            assert made.load == ()
+            wanted = {each.version for each in view.share.versions if not each.leaving}
+            assert wanted - set(engine.failed) <= engine.slots or made.renewal is not None
+
+    def picture(self) -> list[object]:
+        return [
+            (each.boot, each.up, tuple(each.loaded), frozenset(each.slots)) for each in self.fleet.values()
+        ]
+
+
+Fleet.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestFleet = Fleet.TestCase

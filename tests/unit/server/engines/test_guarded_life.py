@@ -1,0 +1,73 @@
+"""An agent whose engine should be guarded: it believes counters, and a violation ends the boot."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from server.engines.errors import EngineUncertified, EngineUnguarded
+from server.engines.plugin.counters import Counters
+from server.engines.plugin.violations import Violation, write
+from tests.unit.server.engines.bench import Bench
+
+VIOLATION = Violation(kind="metadata", what="other slots", at="2026-01-02T00:00:00+00:00", step=9)
+
+
+def _guarded(tmp_path: Path) -> Bench:
+    bench = Bench(tmp_path)
+    bench.agent._around = replace(bench.agent._around, guard=tmp_path / "guard")
+    return bench
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 (files and another task's state raise no event)
+        await asyncio.sleep(0.01)
+
+
+def _boots(tmp_path: Path) -> set[Path]:
+    """The folders of the boots that were prepared, and not tidied away."""
+    return {path.parent for path in (tmp_path / "guard").glob("*/guard.json")}
+
+
+def _watched_one_step(folder: Path) -> None:
+    counters = Counters(folder / "1.counters")
+    for field in ("steps", "checked", "loads"):
+        counters.add(field)
+    counters.close()
+
+
+async def test_an_engine_that_only_says_it_is_guarded_never_comes_up(tmp_path: Path) -> None:
+    bench = _guarded(tmp_path)
+    with pytest.raises(EngineUnguarded):
+        await bench.agent.run()
+    assert not [event for event in bench.events if event.kind == "up"]
+    assert list((tmp_path / "guard").iterdir()) == []
+
+
+async def test_a_violation_ends_the_boot_and_a_fresh_one_starts(tmp_path: Path) -> None:
+    bench = _guarded(tmp_path)
+    running = asyncio.create_task(bench.agent.run())
+    async with asyncio.timeout(60):
+        await _until(lambda: bool(_boots(tmp_path)))
+        (first,) = _boots(tmp_path)
+        _watched_one_step(first)
+        await _until(lambda: bench.agent.state.up)
+        write(first, VIOLATION)
+        await _until(lambda: len(_boots(tmp_path)) == 2)
+        (second,) = _boots(tmp_path) - {first}
+        _watched_one_step(second)
+        await _until(lambda: bench.agent.state.boot is not None)
+        bench.agent.stop()
+        await running
+    kinds = [event.kind for event in bench.events]
+    assert kinds.count("violated") == 1
+    assert kinds.count("up") == 2
+    assert [path.name for path in (tmp_path / "guard").iterdir()] == [first.name]  # kept for people
+
+
+async def test_a_release_that_nobody_certified_never_comes_up(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, faults='{"version": "0.33.0"}')
+    with pytest.raises(EngineUncertified):
+        await bench.agent.run()

@@ -1,0 +1,188 @@
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.catalog.errors import PromotionNotReady
+from registry.digests import Digest
+from registry.errors import AliasMoved, GateRefused
+from registry.evidence import GatePolicy
+from registry.models import Former
+from registry.promotions import Protection, Readiness
+from server.assembly.awaiting import Patience
+from server.assembly.promoting import Move, approve, promote_or_propose
+from server.cli.waiting import patience as cli_patience
+from tests.support.registries import GATE, NAME, World, attested, open_world
+
+
+@dataclass
+class Waiting:
+    """Time that passes only while somebody waits, and what happens meanwhile."""
+
+    now: float = 0.0
+    plan: dict[int, Callable[[], object]] = field(default_factory=dict)
+    """Nth pause -> what happens in it."""
+    pauses: int = 0
+    seen: list[Readiness] = field(default_factory=list)
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+        self.pauses += 1
+        self.plan.get(self.pauses, lambda: None)()
+
+    def patience(self, seconds: float) -> Patience:
+        return Patience(seconds, self.seen.append, ticks=lambda: self.now, pause=self.pause)
+
+
+def _move(version: Digest, *, gate: GatePolicy = GATE, percent: float = 100) -> Move:
+    return Move(NAME, version, gate, "live", percent, None, None)
+
+
+def _attest(world: World, version: Digest, engine: str) -> None:
+    finding = world.finding(version).model_copy(update={"engine": engine})
+    world.catalog.attest(attested(finding), actor=engine)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = open_world(tmp_path)
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def busy(world: World) -> tuple[World, Digest, Digest]:
+    """Two engines, what they serve, and what is to come."""
+    old, new = world.promoted(seed=1), world.evaluated(seed=2)
+    for engine in ("engine-0", "engine-1"):
+        world.catalog.announce(world.engine(engine), actor=engine)
+        _attest(world, old, engine)
+    return world, old, new
+
+
+def _promote(world: World, version: Digest, patience: Patience | None, **more: Any) -> Any:
+    move = _move(version, **more)
+    return promote_or_propose(world.catalog, move, release_key=None, patience=patience, actor="ann")
+
+
+def test_the_alias_moves_when_the_last_engine_is_ready(busy: tuple[World, Digest, Digest]) -> None:
+    world, old, new = busy
+    waiting = Waiting()
+    waiting.plan = {
+        3: lambda: _attest(world, new, "engine-1"),
+        7: lambda: _attest(world, new, "engine-0"),
+    }
+    shown: list[Digest] = []
+    waiting.plan[5] = lambda: shown.append(world.catalog.alias(NAME).version)
+    assert _promote(world, new, waiting.patience(60)).verdict.passed
+    assert shown == [old]
+    assert waiting.pauses == 7
+    assert [(each.attested, each.wanted) for each in waiting.seen] == [(0, 2), (1, 2), (2, 2)]
+    assert waiting.seen[1].waits_for == {"engine-0": False, "engine-1": True}
+    state = world.catalog.alias(NAME)
+    assert (state.version, state.epoch, state.former) == (new, 2, Former(version=old, epoch=1))
+
+
+def test_an_engine_that_never_gets_ready_moves_nothing(busy: tuple[World, Digest, Digest]) -> None:
+    world, old, new = busy
+    waiting = Waiting(plan={2: lambda: _attest(world, new, "engine-1")})
+    with pytest.raises(PromotionNotReady, match=r"after 3 s 1 of 2 engines did not hold") as late:
+        _promote(world, new, waiting.patience(3))
+    assert late.value.facts == {"wanted": 2, "attested": 1}
+    assert 3 <= waiting.now < 3.5
+    assert (world.catalog.alias(NAME).version, world.catalog.alias(NAME).epoch) == (old, 1)
+    found = world.catalog.readiness(NAME, new)
+    assert found.prepared_until is not None
+    assert found.prepared_until < "2026-01-01T00:00:14"  # by the registry's clock, and then it is over
+
+
+def test_what_is_everywhere_already_waits_for_nothing(busy: tuple[World, Digest, Digest]) -> None:
+    world, _, new = busy
+    for engine in ("engine-0", "engine-1"):
+        _attest(world, new, engine)
+    waiting = Waiting()
+    size = world.catalog.log_size()
+    _promote(world, new, waiting.patience(3))
+    assert (waiting.pauses, waiting.seen) == (0, [])
+    assert world.catalog.log_size() == size + 1  # the move, and no preparation
+
+
+def test_a_refusing_gate_is_not_waited_for(busy: tuple[World, Digest, Digest]) -> None:
+    world, _, new = busy
+    waiting = Waiting()
+    size = world.catalog.log_size()
+    with pytest.raises(GateRefused):
+        _promote(world, new, waiting.patience(3), gate=GatePolicy())
+    assert (waiting.pauses, world.catalog.log_size()) == (0, size)
+
+
+def test_whoever_moves_the_alias_meanwhile_is_not_overtaken(busy: tuple[World, Digest, Digest]) -> None:
+    world, _, new = busy
+    third = world.evaluated(seed=3)
+
+    def other() -> None:
+        world.catalog.promote(NAME, third, gate=GATE, actor="bob")
+
+    waiting = Waiting(plan={2: other})
+    with pytest.raises(AliasMoved):
+        _promote(world, new, waiting.patience(60))
+    assert waiting.pauses == 2
+    assert world.catalog.alias(NAME).version == third
+
+
+def test_another_preparation_ends_the_wait(busy: tuple[World, Digest, Digest]) -> None:
+    world, old, new = busy
+    third = world.evaluated(seed=3)
+    waiting = Waiting(plan={2: lambda: world.catalog.prepare(NAME, third, seconds=60, actor="bob")})
+    with pytest.raises(PromotionNotReady):
+        _promote(world, new, waiting.patience(60))
+    assert (waiting.pauses, world.catalog.alias(NAME).version) == (2, old)
+
+
+def test_without_patience_it_moves_at_once(busy: tuple[World, Digest, Digest]) -> None:
+    world, _, new = busy
+    _promote(world, new, None)
+    assert world.catalog.alias(NAME).version == new
+
+
+def test_only_the_approval_that_moves_the_alias_waits(busy: tuple[World, Digest, Digest]) -> None:
+    world, old, new = busy
+    world.catalog.protect(Protection(tenant="bank_a", alias="live", approvals=2), actor="root")
+    waiting = Waiting()
+    asked = _promote(world, new, waiting.patience(3)).proposal
+    first = approve(world.catalog, asked, patience=waiting.patience(3), actor="bob")
+    assert (first.state, waiting.pauses) == ("open", 0)
+    with pytest.raises(PromotionNotReady):
+        approve(world.catalog, asked, patience=waiting.patience(3), actor="cem")
+    assert world.catalog.proposal(asked.id).approved_by == ("bob",)
+    assert world.catalog.alias(NAME).version == old
+    plan: dict[int, Callable[[], object]] = {
+        4: lambda: _attest(world, new, "engine-0"),
+        5: lambda: _attest(world, new, "engine-1"),
+    }
+    again = Waiting(plan=plan)
+    assert approve(world.catalog, asked, patience=again.patience(3), actor="cem").state == "done"
+    assert world.catalog.alias(NAME).version == new
+
+
+def test_an_interrupted_wait_moves_nothing(
+    busy: tuple[World, Digest, Digest], capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, old, new = busy
+
+    def stop(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with cli_patience(60, no_wait=False, quiet=False) as patient:
+            assert patient is not None
+            _promote(world, new, Patience(60, patient.shown, pause=stop))
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    said = capsys.readouterr().err
+    assert "0 of 2 engines hold it, waiting for engine-0, engine-1" in said
+    assert "Nothing has moved" in said
+    assert world.catalog.alias(NAME).version == old

@@ -1,0 +1,170 @@
+"""The suite against a server that mixes up in one way at a time: that way is found."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from server.mixup import lora, suite
+from server.mixup.dangers import DANGERS
+from server.mixup.errors import NothingToTest, ServerSilent
+from server.mixup.finding import Finding
+from server.mixup.ground import Ground, Plan
+from server.mixup.loading import Dialect, Loader
+from server.mixup.wire import Wire
+from server.testing.fake_lora_server import WIDTH, FakeLoraServer, Mixing
+from tests.support.adapters import write_safetensors
+
+PLAN = Plan(
+    seed=3,
+    requests=150,
+    slots=2,
+    pool=5,
+    prompts=4,
+    long_tokens=40,
+    rounds=3,
+    starving=0.5,
+    tenant_salts="each",
+    head_start=0.02,
+    destructive=True,
+)
+FAULTS = [fault.name for fault in fields(Mixing)]
+
+
+@dataclass
+class Served:
+    server: FakeLoraServer
+    ground: Ground
+
+
+@contextlib.asynccontextmanager
+async def served(
+    folder: Path,
+    server: FakeLoraServer,
+    plan: Plan = PLAN,
+    *,
+    loading: Dialect = "vllm",
+    given: tuple[str, ...] = (),
+    made: bool = True,
+) -> AsyncIterator[Served]:
+    (folder / "base").mkdir()
+    shapes = {"q_proj": WIDTH, "v_proj": WIDTH, "down_proj": 2 * WIDTH}
+    write_safetensors(
+        folder / "base" / "model.safetensors",
+        {
+            f"model.layers.0.x.{name}.weight": np.zeros((WIDTH, into), np.float32)
+            for name, into in shapes.items()
+        },
+    )
+    runner = web.AppRunner(server.app())
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+
+    async def restart() -> None:
+        server.revive()
+
+    try:
+        async with Wire(f"http://127.0.0.1:{port}", key=server.key, timeout=10) as wire:
+            ground = Ground(
+                wire=wire,
+                loader=Loader(wire, loading),
+                plan=plan,
+                folder=folder,
+                shapes=lora.Shapes.of(folder / "base") if made else None,
+                base="base",
+                given=given,
+                restart=restart,
+            )
+            yield Served(server, ground)
+    finally:
+        await runner.cleanup()
+
+
+async def found(folder: Path, server: FakeLoraServer, plan: Plan = PLAN) -> dict[str, Finding]:
+    async with served(folder, server, plan) as it:
+        return {each.danger: each for each in await suite.run(it.ground, say=lambda _: None)}
+
+
+async def test_a_server_that_does_everything_right_passes(tmp_path: Path) -> None:
+    seen = await found(tmp_path, FakeLoraServer())
+    assert {danger: each.why for danger, each in seen.items() if each.outcome != "handled"} == {}
+    assert list(seen) == list(DANGERS)
+    assert sum(each.requests for each in seen.values()) >= PLAN.requests
+    assert sum(each.mixups + each.unclear + each.failed for each in seen.values()) == 0
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_each_way_of_mixing_up_is_found(tmp_path: Path, fault: str) -> None:
+    danger = fault.partition("_")[0].upper()
+    plan = replace(PLAN, only=frozenset({danger, "Q1"}))
+    seen = await found(tmp_path, FakeLoraServer(Mixing(**{fault: True})), plan)
+    assert seen[danger].outcome == "present", seen[danger].why
+    if danger != "Q1":
+        assert seen["Q1"].outcome == "handled", seen["Q1"].why
+
+
+async def test_what_was_not_asked_for_is_not_claimed(tmp_path: Path) -> None:
+    seen = await found(tmp_path, FakeLoraServer(), replace(PLAN, only=frozenset({"D10"})))
+    assert {danger for danger, each in seen.items() if each.outcome != "not_tested"} == {"D10"}
+
+
+async def test_what_can_end_a_server_is_only_asked_of_those_that_may_end(tmp_path: Path) -> None:
+    seen = await found(tmp_path, FakeLoraServer(), replace(PLAN, destructive=False, requests=20))
+    assert {danger for danger, each in seen.items() if each.outcome == "not_tested"} == {
+        danger for danger, each in DANGERS.items() if each.destructive
+    }
+
+
+async def test_a_dead_server_is_never_called_handled(tmp_path: Path) -> None:
+    server = FakeLoraServer(Mixing(d11_dies_of_prompts=True))
+    async with served(tmp_path, server, replace(PLAN, requests=20)) as it:
+        it.ground.restart = None
+        seen = {each.danger: each for each in await suite.run(it.ground, say=lambda _: None)}
+    assert seen["D11"].outcome == "present"
+    assert seen["D4"].outcome == seen["D5"].outcome == "not_tested"
+
+
+async def test_without_a_way_to_load_only_what_is_there_is_asked(tmp_path: Path) -> None:
+    server = FakeLoraServer()
+    async with served(tmp_path, server, replace(PLAN, requests=60)) as it:
+        for at in range(3):
+            folder = lora.write(tmp_path / f"own-{at}", it.ground.shaped(), seed=at)
+            await it.ground.loader.load(f"own-{at}", folder)
+        again = Ground(
+            wire=it.ground.wire,
+            loader=Loader(it.ground.wire, "none"),
+            plan=replace(PLAN, requests=60),
+            folder=tmp_path,
+            base="base",
+            given=("own-0", "own-1", "own-2"),
+        )
+        seen = {each.danger: each for each in await suite.run(again, say=lambda _: None)}
+    assert seen["Q1"].outcome == seen["D1"].outcome == "handled"
+    assert seen["D2"].outcome == seen["D7"].outcome == "not_tested"
+
+
+async def test_nothing_to_test_and_nobody_there_are_said(tmp_path: Path) -> None:
+    async with served(tmp_path, FakeLoraServer(), loading="none", made=False) as it:
+        with pytest.raises(NothingToTest):
+            await suite.run(it.ground, say=lambda _: None)
+        it.server.dead = True
+        with pytest.raises(ServerSilent):
+            await suite.run(it.ground, say=lambda _: None)
+
+
+async def test_the_same_seed_asks_the_same(tmp_path: Path) -> None:
+    from server.mixup.storm import questions
+
+    asked = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        async with served(tmp_path / name, FakeLoraServer()) as it:
+            await it.ground.prepare()
+            asked.append(questions(it.ground, 40, base_share=0.3, drawn=it.ground.drawn))
+    assert asked[0] == asked[1]
