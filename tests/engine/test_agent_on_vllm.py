@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.xdist_group("agent"),
 ]
-QUESTION = {"prompt": "Pay 120 EUR to Norvik Ltd.", "max_tokens": 12, "temperature": 0}
+QUESTION = {"prompt": "Pay 120 EUR to Norvik Ltd.", "max_tokens": 12, "temperature": 0, "ignore_eos": True}
 
 
 class Running:
