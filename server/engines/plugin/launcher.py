@@ -1,8 +1,8 @@
 """``python -m server.engines.plugin.launcher ARGUMENTS``: vLLM's API server on a CPU, imported once.
 
-vLLM starts four interpreters one after another that import the same modules (docs/concepts/engines.md has the
-figures). This one imports them, forks the server that the engine core and the workers come from, and then is
-vLLM. Where that cannot be done safely it is vLLM as it comes, only slower.
+vLLM starts four interpreters one after another that import the same modules (bench/engines/start.py measures
+both ways). This one imports them, forks the server that the engine core and the workers come from, and is
+vLLM then. Where that cannot be done safely it is vLLM as it comes, only slower.
 """
 
 import importlib
