@@ -2,12 +2,14 @@
 
 import sys
 
+from bench.engines import __main__ as engines
 from bench.router import __main__ as router
 
 
 def main() -> None:
     sys.argv[1:] = ["--write", *sys.argv[1:]]
     router.main()
+    engines.main(["--write"])
 
 
 if __name__ == "__main__":

@@ -234,6 +234,18 @@ def guard_spec_file() -> Path | None:
     return Path(named) if named else None
 
 
+def whole_environment() -> dict[str, str]:
+    """Of this process, as it is now: for a process that starts others and for no agent."""
+    return dict(os.environ)
+
+
+def replace_environment(environment: Mapping[str, str]) -> None:
+    """For a process that was forked early and now begins its real life."""
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
+
+
 class ClientSettings(BaseSettings):
     """Every command that works on a workspace folder or against a registry's URL."""
 

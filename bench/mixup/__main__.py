@@ -7,6 +7,7 @@ has a mix-up or a danger that is not handled, or when a control was not caught.
 import argparse
 import asyncio
 import json
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,20 +27,21 @@ _ROOT: Final = Path(__file__).parents[2]
 RESULT: Final = _ROOT / "bench" / "results" / "mixup.json"
 PAGE: Final = _ROOT / "docs" / "mixup.md"
 TARGETS: Final = ("ours", "bare", *CONTROLS)
+_BARE_REQUESTS: Final = 700
 _CONTROL_REQUESTS: Final = 300
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: all of them")
-    parser.add_argument("--requests", type=int, default=2000, help="to ours, and to bare vLLM")
+    parser.add_argument("--requests", type=int, default=2000, help="to ours, in its storms")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     result = json.loads(RESULT.read_text()) if given.targets and RESULT.exists() else {}
     for target in given.targets or TARGETS:
         report = asyncio.run(measure(target, seed=given.seed, requests=given.requests))
         render.table(target, COLUMNS, report.rows())
-        result = merged(result, report)
+        result = merged(result, report, commit=commit())
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         PAGE.write_text(page.render(result), encoding="utf-8")
@@ -60,15 +62,23 @@ async def measure(target: str, *, seed: int, requests: int) -> Report:
             inherited=inherited,
             say=render.note,
         )
-    plan = Plan(seed=seed, requests=requests, slots=recipe.slots, destructive=True)
+    count = _BARE_REQUESTS if target == "bare" else requests
+    plan = Plan(seed=seed, requests=count, slots=recipe.slots, destructive=True)
     if target == "bare":
         return await targets.bare(recipe, plan, inherited=inherited, say=render.note)
     return await ours.started(recipe, plan, say=render.note)
 
 
-def merged(result: Mapping[str, Any], report: Report) -> dict[str, Any]:
+def commit() -> str:
+    """What was tested: verdicts are worth what they say of this code only."""
+    asked = ["git", "-C", str(_ROOT), "rev-parse", "--short=12", "HEAD"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
+def merged(result: Mapping[str, Any], report: Report, *, commit: str) -> dict[str, Any]:
     """Verdicts of each target first, and everything else below ``reports``."""
-    reports = {**result.get("reports", {}), report.target: report.document()}
+    reports = {**result.get("reports", {}), report.target: report.document() | {"commit": commit}}
     ours_ = reports.get("ours", {})
     return {
         "requests": ours_.get("requests", 0),

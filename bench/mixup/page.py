@@ -22,6 +22,10 @@ of itself: adapters are made to be told apart, each is recorded while nothing el
 answer after that is compared, token by token, with what its own adapter and all others said. A suite that
 never fails proves nothing, so three servers that are broken on purpose belong to it: it has to notice
 each.
+
+A vLLM release counts as certified on a device (`CERTIFIED` in `server/engines/versions.py`) only because of
+this page: Tenon ran on it without a mix-up and with every danger handled, and each control was caught. An
+agent refuses to start any other release unless `TENON_ALLOW_UNCERTIFIED_ENGINE=true`.
 """
 
 _YOURS: Final = """## Your own server
@@ -60,9 +64,13 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def _summary(reports: Mapping[str, Any]) -> str:
-    lines = ["| target | vLLM | requests | mix-ups | unclear | took |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| target | vLLM | commit | requests | mix-ups | unclear | took |",
+        "|---|---|---|---|---|---|---|",
+    ]
     lines += [
-        f"| {_NAMES.get(name, name)} | {each['server'].get('version', '')} | {each['requests']:,} "
+        f"| {_NAMES.get(name, name)} | {each['server'].get('version', '')} "
+        f"| {each['commit']} | {each['requests']:,} "
         f"| {each['mixups']:,} | {each['unclear']:,} | {each['seconds']:.0f} s |"
         for name, each in reports.items()
     ]

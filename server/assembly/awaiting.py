@@ -12,7 +12,7 @@ from registry.names import AdapterName, Ref
 from registry.promotions import Preparation, Readiness
 
 T = TypeVar("T")
-_EVERY = 0.1
+_EVERY = 0.05
 """Seconds between two looks: an adapter is loaded and attested in about one."""
 _BEYOND = 10.0
 """Seconds that a preparation outlives the wait for it: the commit is on its way then."""

@@ -21,7 +21,7 @@ from server.engines.agent import MERGE, Agent
 from server.engines.agent_app import create_agent_app
 from server.engines.cache import AdapterCache
 from server.engines.cadence import Cadence
-from server.engines.spec import VLLM, EngineSpec
+from server.engines.spec import EngineSpec
 from server.settings import EngineSettings, inherited_environment
 
 _FAKE_MERGE = (sys.executable, "-m", "server.testing.fake_merge")
@@ -55,7 +55,7 @@ def specification(settings: EngineSettings, folder: Path) -> EngineSpec:
         tensor_parallel_size=settings.tensor_parallel_size,
         tool_call_parser=settings.tool_call_parser,
         allow_uncertified=settings.allow_uncertified_engine,
-        program=_FAKE if settings.fake_engine else VLLM,
+        program=_FAKE if settings.fake_engine else None,
     )
 
 

@@ -102,6 +102,7 @@ class EngineOptions:
     max_lora_rank: int = 16
     tool_call_parser: str | None = None
     fake: bool = False
+    heartbeat: float | None = None
 
 
 def start(
@@ -171,7 +172,7 @@ def _roles(
         "max_lora_rank": engine.max_lora_rank,
         "fake_engine": int(engine.fake),
     }
-    for name in ("base_revision", "tool_call_parser"):
+    for name in ("base_revision", "tool_call_parser", "heartbeat"):
         if value := getattr(engine, name):
             agent[name] = value
     router = {

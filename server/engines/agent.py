@@ -19,13 +19,14 @@ from server.engines.cadence import Cadence
 from server.engines.command import inherited_of
 from server.engines.errors import EngineBaseUnknown, EngineStartFailed, EngineTaken
 from server.engines.following import Following
-from server.engines.life import Ending, Life, Surroundings, merged_spec
+from server.engines.life import Ending, Life, merged_spec
 from server.engines.merges import Merges
 from server.engines.metrics import AgentMetrics
 from server.engines.null import null_adapter
 from server.engines.ports import ControlPlane
 from server.engines.spec import EngineSpec
 from server.engines.state import AgentState, Event, Kind, Report, logged
+from server.engines.surroundings import Surroundings
 
 MERGE = (sys.executable, "-m", "server.engines.merging")
 T = TypeVar("T")
@@ -110,6 +111,7 @@ class Agent:
             settled=known is not None and life.settled == known.size,
             merged=boot.weights.merged,
             waits_for=life.waits_for,
+            guard=life.watched(),
             ready=boot.ready(),
             not_ready=boot.not_ready(),
             retired=boot.retired(),

@@ -27,7 +27,7 @@ def command(spec: EngineSpec, inherited: Mapping[str, str]) -> tuple[tuple[str, 
 
 
 def _arguments(spec: EngineSpec) -> tuple[str, ...]:
-    arguments = [*spec.program, "--model", spec.model]
+    arguments = [*spec.started_by, "--model", spec.model]
     if spec.revision is not None:
         arguments += ["--revision", spec.revision]
     arguments += [

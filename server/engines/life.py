@@ -2,45 +2,37 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from registry.clock import Clock
 from registry.digests import Digest
 from registry.errors import TenonError
 from registry.feed import State
 from registry.models import EngineState
-from registry.signing.keys import Signer
 from server.engines import guarded
 from server.engines.alive import saying_alive
-from server.engines.attest import Witness
-from server.engines.boot import Boot, Weights
-from server.engines.cache import AdapterCache
-from server.engines.cadence import Cadence
+from server.engines.boot import Boot
 from server.engines.client import VllmClient
 from server.engines.command import command
 from server.engines.drain import drained
 from server.engines.errors import (
     BaseUnproven,
     CacheDamaged,
-    EngineAnswerUnusable,
-    EngineStartFailed,
     EngineTaken,
+    EngineUnguarded,
     EngineUnreachable,
     refusal,
 )
-from server.engines.following import Following
-from server.engines.merges import Merges
+from server.engines.opening import Opening
 from server.engines.plugin.violations import Violation
-from server.engines.ports import ControlPlane
 from server.engines.process import EngineProcess
-from server.engines.residency import Capacity, Renewal
-from server.engines.spec import NULL_NAME, EngineSpec
-from server.engines.state import Event, Report
-from server.engines.versions import refuse_untrusted
+from server.engines.residency import Renewal
+from server.engines.spec import EngineSpec
+from server.engines.state import Event
+from server.engines.surroundings import Surroundings
 
 _GRACE = 5.0
 """Seconds that vLLM gets to end by itself: it is idle by then, or has failed."""
@@ -51,28 +43,6 @@ class Ending(Enum):
     """On purpose: a fresh boot does what this one could not."""
     STOPPED = "stopped"
     FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What every life of an agent's engine shares."""
-
-    control: ControlPlane
-    signer: Signer
-    cache: AdapterCache
-    merges: Merges
-    clock: Clock
-    inherited: Mapping[str, str]
-    log: Path
-    cadence: Cadence
-    report: Report
-    new_id: Callable[[], str]
-    following: Following
-    stopping: asyncio.Event
-    null: Callable[[], Mapping[str, bytes]]
-    """The files of the null adapter."""
-    guard: Path | None
-    """Folder below which the guard of each boot reports; None: vLLM runs without one."""
 
 
 class Life:
@@ -138,68 +108,21 @@ class Life:
                     await asyncio.to_thread(guarded.tidy, spec.guard.parent)
 
     async def _start(self, client: VllmClient, child: EngineProcess) -> Boot:
-        spec, around = self._spec, self._around
-        if await client.answers():
-            raise EngineStartFailed(f"something else already answers at {spec.where}")
-        child.start()
-        await child.wait_ready(client.answers, limit=around.cadence.start_limit)
+        opening = Opening(self._around, self._spec, self._base, client)
+        await opening.start(child)
         self.doing = "examining vLLM"
-        version = await self._examine(client)
-        weights = Weights(merged=spec.merged, null=await self._load_null(client))
-        await self._prove_guard(client, weights.null)
-        boot_id = around.new_id()
-        lora = spec.merged is None
-        self._announced = EngineState(
-            engine=spec.engine,
-            boot=boot_id,
-            url=spec.public_url,
-            base=self._base,
-            engine_version=version,
-            dtype=spec.dtype,
-            max_loras=spec.max_loras if lora else 1,
-            names=spec.names if lora else 1,
-            max_rank=spec.rank,
-            merged=spec.merged,
-            guarded=spec.guard is not None,
-        )
-        self._tell("up", f"vLLM {version} answers at {spec.where}")
-        return Boot(
-            witness=Witness(spec.engine, boot_id, version, spec.dtype, self._base),
-            capacity=Capacity(names=spec.names if lora else 1, rank=spec.rank),
-            engine=client,
-            control=around.control,
-            signer=around.signer,
-            cache=around.cache,
-            clock=around.clock,
-            new_salt=around.new_id,
-            republish=around.cadence.republish,
-            report=around.report,
-            weights=weights,
-        )
+        boot, self._announced = await opening.examine()
+        self._tell("up", f"vLLM {boot.witness.engine_version} answers at {self._spec.where}")
+        return boot
 
-    async def _examine(self, client: VllmClient) -> str:
-        """What just came up must be a safe vLLM, ours, and empty. Returns its version."""
-        try:
-            version = await client.version()
-            names = await client.models()
-        except (EngineUnreachable, EngineAnswerUnusable) as error:
-            raise EngineStartFailed(error.message) from None
-        refuse_untrusted(version, self._spec.device, allow_uncertified=self._spec.allow_uncertified)
-        if set(names) != {self._spec.served_name}:
-            raise EngineStartFailed("the engine serves names at its start that nobody gave it")
-        return version
-
-    async def _load_null(self, client: VllmClient) -> str | None:
-        """Where D1 is (the CPU), before anything else; its name then."""
-        if self._spec.device != "cpu" or self._spec.merged is not None:
+    def watched(self) -> guarded.Totals | None:
+        """What the guard has counted so far; None without one, or while its counters cannot be read."""
+        if self.boot is None or self._spec.guard is None:
             return None
         try:
-            files = self._around.null()
-            folder = await asyncio.to_thread(self._around.cache.place, NULL_NAME, files)
-            await client.load(NULL_NAME, folder)
-        except TenonError as error:
-            raise EngineStartFailed(f"the null adapter could not be loaded: {error.message}") from None
-        return NULL_NAME
+            return guarded.totals(self._spec.guard.parent)
+        except EngineUnguarded:
+            return None
 
     def _with_guard(self) -> EngineSpec:
         spec, around = self._spec, self._around
@@ -209,17 +132,6 @@ class Life:
             around.guard / around.new_id(), cache=around.cache.root, isolate_base=spec.device == "cpu"
         )
         return replace(spec, guard=told)
-
-    async def _prove_guard(self, client: VllmClient, null: str | None) -> None:
-        """One token is made and must have been watched. Raises EngineUnguarded."""
-        if self._spec.guard is None:
-            return
-        model = null or self._spec.served_name
-        try:
-            await client.probe(model=model, prompts=[[1, 2, 3]], cache_salt=self._around.new_id())
-        except EngineAnswerUnusable as error:
-            raise EngineStartFailed(error.message) from None
-        guarded.prove(self._spec.guard.parent, loads=0 if null is None else 1)
 
     async def _serve(self, boot: Boot, client: VllmClient) -> Ending:
         """Follow the feed and the heartbeat. Raises EngineUnreachable, EngineTaken."""

@@ -1,5 +1,7 @@
 """The agent's figures for Prometheus, in a registry of their own."""
 
+from dataclasses import asdict
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from server.engines.state import AgentState, Event
@@ -28,6 +30,12 @@ class AgentMetrics:
         self._restarts = Counter(
             "tenon_engine_restarts", "Starts of vLLM after the first", registry=self._registry
         )
+        self._guard = Gauge(
+            "tenon_engine_guard",
+            "What the guard inside vLLM has counted in this boot",
+            ["counted"],
+            registry=self._registry,
+        )
         self._starts = 0
 
     def count(self, event: Event) -> None:
@@ -47,4 +55,7 @@ class AgentMetrics:
         self._distance.clear()
         for version, finding in state.ready.items():
             self._distance.labels(version).set(finding.own_distance)
+        self._guard.clear()
+        for name, count in (asdict(state.guard) if state.guard else {}).items():
+            self._guard.labels(name).set(count)
         return generate_latest(self._registry)

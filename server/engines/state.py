@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from registry.digests import Digest
 from registry.judgement import Finding
+from server.engines.guarded import Totals
 
 _log = logging.getLogger("tenon.engine")
 
@@ -62,6 +63,8 @@ class AgentState:
     """The version that is part of the engine's weights."""
     waits_for: str = ""
     """Why a fresh boot that is needed does not start yet; it serves on as it is meanwhile."""
+    guard: Totals | None = None
+    """What the guard inside vLLM has counted in this boot; None without one."""
     ready: Mapping[Digest, Finding] = field(default_factory=dict)
     """In service: loaded, attested, and the attestation is in the registry's log."""
     not_ready: Mapping[Digest, Why] = field(default_factory=dict)
@@ -82,6 +85,7 @@ class AgentState:
             "up": self.up,
             "merged": self.merged,
             "waits_for": self.waits_for,
+            "guard": None if self.guard is None else asdict(self.guard),
             "ready": {
                 version: {"strength": finding.strength, "distance": finding.own_distance}
                 for version, finding in self.ready.items()

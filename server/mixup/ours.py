@@ -18,6 +18,7 @@ from registry.intake import inspect
 from registry.manifests import Provenance
 from registry.models import Base, Policy, Role, Route, Tenant
 from registry.names import AdapterName
+from registry.promotions import Readiness
 from registry.signing.types import REPORT
 from server.assembly import bases, stack, uploads
 from server.assembly.awaiting import Patience
@@ -27,6 +28,7 @@ from server.mixup import lora, ours_checks, suite
 from server.mixup import report as reports
 from server.mixup.ground import Ground, Plan, Voice
 from server.mixup.loading import Loader
+from server.mixup.nodes import Node, nodes_of
 from server.mixup.starting import Recipe, free_port
 from server.mixup.suite import Say
 from server.mixup.wire import Reply, Wire
@@ -63,6 +65,8 @@ class Stack:
     patience: float = 60.0
     known: dict[str, Known] = field(default_factory=dict)
     """By the version's digest, as the router says it."""
+    nodes: tuple[Node, ...] = ()
+    """While it runs."""
 
     def push(self, tenant: str, weights: str, folder: Path) -> Known:
         """Raises IntakeRefused."""
@@ -93,10 +97,18 @@ class Stack:
         self.known[str(version)] = found
         return found
 
-    def promote(self, known: Known, *, wait: bool = True) -> None:
-        """``wait``: until all engines that are to hold it do. Raises PromotionNotReady."""
-        move = Move(AdapterName(known.tenant, MODEL), known.version, _GATE, "live", 100, None, None)
-        patience = Patience(self.patience) if wait else None
+    def promote(
+        self,
+        known: Known,
+        *,
+        wait: bool = True,
+        percent: float = 100,
+        shown: Callable[[Readiness], object] = lambda readiness: None,
+    ) -> None:
+        """``wait``: until all engines that are to hold it do; ``shown`` hears how many. Raises
+        PromotionNotReady."""
+        move = Move(AdapterName(known.tenant, MODEL), known.version, _GATE, "live", percent, None, None)
+        patience = Patience(self.patience, shown) if wait else None
         promote_or_propose(self.catalog, move, release_key=None, patience=patience, actor=_ACTOR)
 
     def rollback(self, tenant: str) -> None:
@@ -146,27 +158,24 @@ async def started(recipe: Recipe, plan: Plan, *, say: Say) -> reports.Report:
                 seconds=time.monotonic() - began,
                 noise=ground.references.noise,
                 gap=ground.references.nearest(),
-                server={"version": ours.catalog.engines()[0].engine_version},
+                server={
+                    "version": ours.catalog.engines()[0].engine_version,
+                    "engines": str(recipe.engines),
+                    "guarded": str(all(each.guarded for each in ours.catalog.engines())).lower(),
+                },
             )
 
 
 def _made(root: Path, recipe: Recipe, plan: Plan) -> tuple[Stack, dict[str, Voice]]:
     workspace = initialise(root / "workspace")
     catalog = open_catalog(workspace)
-    base, fingerprint = (_fakes if recipe.fake else _real)(workspace, catalog, recipe.base)
+    base, fingerprint = (_fakes if recipe.fake else registered)(workspace, catalog, recipe.base)
     shapes = lora.Shapes.of(recipe.base)
     ours = Stack(workspace, catalog, base, root, shapes, fingerprint)
     tenants = [f"tenant-{at}" for at in range(plan.slots + 1)]
     voices = {}
     for tenant in (*tenants, *TWINS):
-        catalog.create_tenant(Tenant(id=tenant, display_name=tenant), actor=_ACTOR)
-        _, secret = catalog.issue_key(tenant, role=Role.INFERENCE, actor=_ACTOR)
-        voices[tenant] = Voice(MODEL, secret)
-        policy = catalog.publish_policy(Policy(tenant=tenant, name="open", tools=("*",)), actor=_ACTOR)
-        route = Route.build(
-            {"tenant": tenant, "name": "default", "model": MODEL, "adapter": MODEL, "policy": policy}
-        )
-        catalog.publish_routing(tenant, routes=(route,), actor=_ACTOR)
+        voices[tenant] = admitted(catalog, tenant)
     for at, tenant in enumerate(tenants):
         for number in reversed(range(_VERSIONS)):  # the first one is live at the end
             weights = f"{tenant}/{number}"
@@ -179,7 +188,19 @@ def _made(root: Path, recipe: Recipe, plan: Plan) -> tuple[Stack, dict[str, Voic
     return ours, voices
 
 
-def _real(
+def admitted(catalog: LocalCatalog, tenant: str) -> Voice:
+    """A new tenant that may ask its adapter anything."""
+    catalog.create_tenant(Tenant(id=tenant, display_name=tenant), actor=_ACTOR)
+    _, secret = catalog.issue_key(tenant, role=Role.INFERENCE, actor=_ACTOR)
+    policy = catalog.publish_policy(Policy(tenant=tenant, name="open", tools=("*",)), actor=_ACTOR)
+    route = Route.build(
+        {"tenant": tenant, "name": "default", "model": MODEL, "adapter": MODEL, "policy": policy}
+    )
+    catalog.publish_routing(tenant, routes=(route,), actor=_ACTOR)
+    return Voice(MODEL, secret)
+
+
+def registered(
     workspace: Workspace, catalog: LocalCatalog, folder: Path
 ) -> tuple[Base, Callable[[Path], Fingerprint]]:
     digest, base = bases.register(
@@ -206,12 +227,16 @@ async def _running(ours: Stack, recipe: Recipe, say: Say) -> AsyncIterator[str]:
     options = stack.EngineOptions(
         base=str(recipe.base),
         base_name=ours.base.name,
-        max_loras=recipe.slots,
+        max_loras=max(1, recipe.slots // recipe.engines),
         fake=recipe.fake,
+        heartbeat=recipe.heartbeat,
         tool_call_parser=bases.tool_call_parser(recipe.base),
     )
     # Not the defaults: another stack that took one while the engine starts would answer as the router.
-    ports = stack.Ports(router=free_port(), control=free_port(), agent=free_port(), vllm=free_port())
+    more = tuple((free_port(), free_port()) for _ in range(recipe.engines - 1))
+    ports = stack.Ports(
+        router=free_port(), control=free_port(), agent=free_port(), vllm=free_port(), more=more
+    )
     running = await asyncio.to_thread(
         lambda: stack.start(
             ours.workspace,
@@ -222,6 +247,7 @@ async def _running(ours: Stack, recipe: Recipe, say: Say) -> AsyncIterator[str]:
         )
     )
     try:
+        ours.nodes = nodes_of(ours.workspace, running)
         yield running.url("router")
     finally:
         await asyncio.to_thread(stack.stop, ours.workspace)

@@ -2,19 +2,19 @@
 
 import asyncio
 import random
-import shutil
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from registry.catalog.errors import PromotionNotReady
-from registry.errors import IntakeRefused, TenonError
-from server.mixup import lora, storm, suite
+from registry.errors import TenonError
+from server.mixup import lora, ours_intake, storm, suite
 from server.mixup.errors import ReferenceRefused
 from server.mixup.finding import Finding, Tally
 from server.mixup.ground import Ground
 from server.mixup.judging import Judgement
+from server.mixup.nodes import Node, until
 from server.mixup.storm import Question
 from server.mixup.suite import Check, Storm
 from server.mixup.wire import Reply
@@ -22,7 +22,10 @@ from server.mixup.wire import Reply
 if TYPE_CHECKING:
     from server.mixup.ours import Known, Stack
 
-_WEIGHTS: Final = "adapter_model.safetensors"
+_NOTICED_WITHIN, _BACK_WITHIN = 90.0, 240.0
+"""Seconds: some of the agent's heartbeats; a start of vLLM on a busy machine."""
+_INTERRUPTED: Final = "engine_interrupted"
+"""What a client is told whose answer had begun on an engine that died: nobody else can end it."""
 _SHOWN_WITHIN: Final = 60.0
 """Seconds from a promotion to the first answer of the version."""
 _LONG_EACH: Final = 5
@@ -43,8 +46,8 @@ def checks(ours: "Stack") -> Mapping[str, Check]:
         "D5": kept.moved_under_load,
         "D6": kept.no_loading,
         "D7": kept.moved_prefix,
-        "D12": kept.broken_values,
-        "D16": kept.other_structure,
+        "D12": partial(ours_intake.broken_values, ours=ours),
+        "D16": partial(ours_intake.other_structure, ours=ours),
     }
     return {danger: mine.get(danger, check) for danger, check in suite.CHECKS.items()}
 
@@ -84,10 +87,12 @@ class Checks:
         ]
         over = asyncio.Event()
         churner = asyncio.create_task(self._move(ground, tally, tenants, over))
-        waiting = iter(asked)
+        waiting = iter(enumerate(asked))
 
         async def ask_on() -> None:
-            for tenant, question in waiting:
+            for at, (tenant, question) in waiting:
+                if at == count // 3 and len(self._ours.nodes) > 1:
+                    tally.figures["killed"] = await asyncio.to_thread(self._ours.nodes[-1].kill)
                 await self._ask(ground, tally, tenant, question)
 
         try:
@@ -97,41 +102,66 @@ class Checks:
         finally:
             over.set()
             await churner
-        if tally.failed or tally.refused:
-            return tally.finding("present", f"{tally.failed + tally.refused} requests failed under churn")
-        return tally.by_answers(handled="every answer was the version's that it names, and its tenant's")
+        told = int(tally.figures.get(f"failed: 500 {_INTERRUPTED}", 0)) if "killed" in tally.figures else 0
+        if lost := tally.failed + tally.refused - told:
+            return tally.finding("present", f"{lost} requests failed under churn")
+        if told > ground.plan.together:
+            return tally.finding("present", f"{told} streams ended with an error, more than there were")
+        if await self._whole() is None:
+            return tally.finding("present", "the killed engine did not come back")
+        died = f"; {told} streams of the killed engine ended with an error" if told else ""
+        return tally.by_answers(
+            handled=f"every answer was the version's that it names, and its tenant's{died}"
+        )
 
     async def swapped_files(self, ground: Ground) -> Finding:
-        """D3: on the node's disk, below everything."""
-        tally = ground.tally("D3")
-        files = self._cached()
-        if len(files) < 2:
-            return tally.finding("not_tested", "no cache on this machine")
-        kept = [(file, file.read_bytes()) for file in files]
-        try:
-            for (file, _), (_, other) in zip(kept, kept[1:] + kept[:1], strict=True):
-                _overwrite(file, other)
-            await self._everybody(ground, tally)
-        finally:
-            for file, data in kept:
-                if file.parent.exists():
-                    _overwrite(file, data)
-        return tally.by_answers(handled="files swapped in the cache changed no answer", refusing_handles=True)
+        """D3: on a node's disk, below everything."""
+        return await self._harmed(ground, ground.tally("D3"), self._ours.nodes[0], Node.swap, "swapped")
 
     async def deleted_files(self, ground: Ground) -> Finding:
         """D4"""
-        tally = ground.tally("D4")
-        files = self._cached()
-        if not files:
+        return await self._harmed(ground, ground.tally("D4"), self._ours.nodes[-1], Node.empty, "deleted")
+
+    async def _harmed(
+        self, ground: Ground, tally: Tally, node: Node, harm: Callable[[Node], bool], what: str
+    ) -> Finding:
+        """A node's whole cache while everybody asks, until its agent has noticed and all is as it was.
+
+        Where there is another engine, nobody may notice; where there is none, refusing to answer is right."""
+        if await self._whole() is None:
+            return tally.finding("not_tested", "an engine did not come back from what was done before")
+        boot, _ = await asyncio.to_thread(node.state)
+        if not await asyncio.to_thread(harm, node):
             return tally.finding("not_tested", "no cache on this machine")
-        for folder in (file.parent for file in files):
-            folder.parent.chmod(0o700)
-            folder.chmod(0o700)
-            shutil.rmtree(folder)
-        await self._everybody(ground, tally)
-        if tally.failed or tally.refused:
-            return tally.finding("present", f"{tally.failed + tally.refused} requests failed after it")
-        return tally.by_answers(handled="the whole cache was deleted, and everybody was answered as before")
+
+        async def asking() -> None:
+            await self._everybody(ground, tally)
+
+        noticed = await until(lambda: node.state()[0] != boot, limit=_NOTICED_WITHIN, meanwhile=asking)
+        back = None if noticed is None else await self._whole(asking)
+        if noticed is None or back is None:
+            left = "went on with them" if noticed is None else "did not come back"
+            return tally.finding("present", f"files were {what}, and the engine {left}")
+        tally.figures.update(noticed_seconds=round(noticed, 1), back_seconds=round(back, 1))
+        lost = tally.failed + tally.refused
+        await asking()
+        after = tally.failed + tally.refused - lost
+        if after or (lost and len(self._ours.nodes) > 1):
+            return tally.finding(
+                "present", f"files were {what}, and {lost} requests failed, {after} at the end"
+            )
+        told = f"{lost} requests were refused meanwhile" if lost else "no request failed"
+        return tally.by_answers(
+            handled=f"{what} files ended the engine after {noticed:.0f} s, {told}, and it was back "
+            f"{back:.0f} s later"
+        )
+
+    async def _whole(self, meanwhile: Callable[[], Awaitable[None]] | None = None) -> float | None:
+        """Seconds until every engine serves all that it should."""
+        nodes = self._ours.nodes
+        return await until(
+            lambda: all(node.state()[1] for node in nodes), limit=_BACK_WITHIN, meanwhile=meanwhile
+        )
 
     async def moved_under_load(self, ground: Ground) -> Finding:
         """D5: the public name stands for other weights from one moment to the next."""
@@ -179,38 +209,6 @@ class Checks:
                 await self._ask(ground, tally, tenant, _short(prompt))
         return tally.by_answers(handled="a new version is never mixed with what the old one left")
 
-    async def broken_values(self, ground: Ground) -> Finding:
-        """D12"""
-        root, shapes = ground.folder / "broken", self._ours.shapes
-        folders = {
-            "NaN": lora.write_not_finite(root / "nan", shapes, seed=1),
-            "huge": lora.write(root / "huge", shapes, seed=2, size=1e20),
-        }
-        return await self._refused(ground.tally("D12"), ground, folders)
-
-    async def other_structure(self, ground: Ground) -> Finding:
-        """D16"""
-        root, shapes = ground.folder / "odd", self._ours.shapes
-        folders = {
-            "other layers": lora.write_other_layers(root / "layers", shapes, seed=3),
-            "another width": lora.write_other_width(root / "width", shapes, seed=4),
-            "no effect": lora.write(root / "zero", shapes, seed=5, size=0),
-        }
-        return await self._refused(ground.tally("D16"), ground, folders)
-
-    async def _refused(self, tally: Tally, ground: Ground, folders: Mapping[str, Path]) -> Finding:
-        tenant, taken = next(iter(ground.voices)), []
-        for kind, folder in folders.items():
-            try:
-                await asyncio.to_thread(self._ours.push, tenant, kind, folder)
-            except IntakeRefused:
-                tally.note(400)
-            else:
-                taken.append(kind)
-        if taken:
-            return tally.finding("present", f"the registry took: {', '.join(taken)}")
-        return tally.finding("handled", "refused by the registry, before any engine")
-
     async def _ask(self, ground: Ground, tally: Tally, tenant: str, question: Question) -> Judgement | None:
         reply = await ground.ask(
             tenant, question.prompt, max_tokens=question.length, stream=question.stream, n=question.n
@@ -226,12 +224,14 @@ class Checks:
         return tally.count(reply, weights=(said or own[0]).weights, prompt=prompt)
 
     async def _everybody(self, ground: Ground, tally: Tally) -> None:
-        for tenant in ground.voices:
+        async def one(tenant: str) -> None:
             for prompt in ground.prompts:
                 await self._ask(ground, tally, tenant, _short(prompt))
 
+        await asyncio.gather(*map(one, ground.voices))
+
     async def _move(self, ground: Ground, tally: Tally, tenants: list[str], over: asyncio.Event) -> None:
-        """Promotions and roll backs without end; now and then a version comes new, and another is revoked."""
+        """Promotions, canaries and roll backs without end; now and then a version comes and is revoked."""
         number = 0
         while not over.is_set():
             tenant = ground.churned.choice(tenants)
@@ -240,8 +240,9 @@ class Checks:
                 if number % 3 == 0:
                     await asyncio.to_thread(self._ours.rollback, tenant)
                 else:
+                    another = ground.churned.choice(self._ours.others_of(tenant))
                     await asyncio.to_thread(
-                        self._ours.promote, ground.churned.choice(self._ours.others_of(tenant))
+                        self._ours.promote, another, percent=50 if number % 5 == 0 else 100
                     )
                 if number % 8 == 0:
                     await asyncio.to_thread(self._come_and_go, ground, tenant, number)
@@ -270,9 +271,6 @@ class Checks:
     def _versions(self, tenant: str) -> list["Known"]:
         return [each for each in self._ours.known.values() if each.tenant == tenant]
 
-    def _cached(self) -> list[Path]:
-        return sorted(self._ours.workspace.cache.rglob(_WEIGHTS))
-
 
 def _long(ground: Ground) -> Question:
     return Question(
@@ -297,10 +295,3 @@ async def shown(ground: Ground, ours: "Stack", known: "Known") -> None:
                 f"{known.tenant} is not answered by {known.version.short}: {reply.status} {reply.text[:160]}"
             )
         await asyncio.sleep(0.1)
-
-
-def _overwrite(file: Path, data: bytes) -> None:
-    """As somebody with the rights of the node's administrator would."""
-    file.parent.chmod(0o700)
-    file.unlink()
-    file.write_bytes(data)

@@ -15,20 +15,24 @@ BASE_NAME: Final = "base"
 KEY: Final = "mixup-key"
 _START_LIMIT: Final = 400.0
 """Seconds: three interpreters import vLLM one after another, on a busy machine in minutes."""
-_RESOLVERS: Final = ("lora_filesystem_resolver", "lora_hf_hub_resolver")
 _EVICTING: Final = 6
 """vLLM keeps as many adapters in memory as it has slots unless told otherwise; people set a few more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How one vLLM is started."""
+    """How one vLLM is started, or Tenon's stack."""
 
     base: Path
     slots: int = 4
+    """Of all engines together."""
+    engines: int = 2
+    """Of Tenon's stack: one may die."""
+    heartbeat: float = 10.0
+    """Of Tenon's stack: seconds between two looks at everything; 30 unless it is told otherwise."""
     cpu_loras: int = _EVICTING
     plugins: tuple[str, ...] | None = None
-    """VLLM_PLUGINS; None: those that vLLM brings itself, as it is without the variable."""
+    """VLLM_PLUGINS; None: not set, and vLLM takes all that are installed, its own resolvers among them."""
     resolver_folder: Path | None = None
     device: str = "cpu"
     dtype: str = "float32"
@@ -70,9 +74,8 @@ class Recipe:
         }
         if self.device == "cpu":
             found |= {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-        # Without it vLLM takes every plugin that is installed beside it, Tenon's own guard among them; what
-        # it brings itself is all that most people have.
-        found["VLLM_PLUGINS"] = ",".join(_RESOLVERS if self.plugins is None else self.plugins)
+        if self.plugins is not None:
+            found["VLLM_PLUGINS"] = ",".join(self.plugins)
         if self.resolver_folder is not None:
             found["VLLM_LORA_RESOLVER_CACHE_DIR"] = str(self.resolver_folder)
         return found | dict(self.environment)

@@ -20,6 +20,7 @@ import asyncio
 import base64
 import json
 import os
+import socket
 import struct
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -288,11 +289,20 @@ def main(arguments: Sequence[str]) -> None:
         fake.app(),
         host=given.host,
         port=given.port,
-        path=given.uds,
+        sock=_bound(given.uds),
         print=None,
         access_log=None,
         shutdown_timeout=0.2,
     )
+
+
+def _bound(path: str | None) -> socket.socket | None:
+    """As vLLM does it: a file that is there already ends the start."""
+    if path is None:
+        return None
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(path)
+    return bound
 
 
 def _error(status: int, message: str, kind: str) -> web.Response:

@@ -31,12 +31,16 @@ ONLY_WHEN_GIVEN = {
 }  # fmt: skip
 
 
+NOT_IN_A_CLUSTER = {"TENON_VLLM_SOCKET"}
+"""A socket is for routers on the same machine; here they are in pods of their own."""
+
+
 def variables(role: type[settings.RoleSettings], *, required: bool = False) -> set[str]:
     return {
         f"TENON_{name.upper()}"
         for name, field in role.model_fields.items()
         if field.is_required() or not required
-    }
+    } - NOT_IN_A_CLUSTER
 
 
 def read(role: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> settings.RoleSettings:
@@ -162,6 +166,7 @@ SAME_DEFAULT = {
     "engine.gpuMemoryUtilization": ("engine", "gpu_memory_utilization"),
     "engine.tensorParallelSize": ("engine", "tensor_parallel_size"),
     "engine.heartbeat": ("engine", "heartbeat"),
+    "engine.drain": ("engine", "engine_drain"),
     "engine.device": ("engine", "device"),
     "engine.dtype": ("engine", "dtype"),
     "logLevel": ("engine", "log_level"),

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from registry.catalog.errors import EngineNeeded, EngineNotFound, EngineReplaced
+from registry.digests import Digest
 from registry.errors import GateRefused, TenonError
 from registry.feed import Delta, Snapshot, State
 from registry.keys import opens
-from registry.models import Role
+from registry.models import Role, Withdrawal
 from registry.names import AdapterName, Ref
-from tests.support.registries import GATE, NAME, World, record_head, route
+from tests.support.registries import BOOT, GATE, NAME, World, attested, record_head, route
 from tests.support.remote import ServedWorld
 
 
@@ -79,6 +81,50 @@ def test_every_change_is_one_entry_with_its_actor(world: World) -> None:
     if isinstance(world, ServedWorld):  # a registry behind a URL believes the key, not the word
         expected = [(kind, world.actor if actor in ("test", "admin") else actor) for kind, actor in expected]
     assert [(entry.kind, entry.actor) for entry in world.catalog.entries(size)] == expected
+
+
+def test_an_engine_withdraws_only_what_another_one_serves(world: World) -> None:
+    catalog = world.catalog
+    first, second = world.promoted(), world.promoted(NAME, seed=1)
+    for engine, versions in (("engine-0", (first, second)), ("engine-1", (first,))):
+        catalog.announce(world.engine(engine), actor=engine)
+        for version in versions:
+            catalog.attest(attested(world.finding(version, engine=engine)), actor=engine)
+
+    def said(*versions: Digest, engine: str = "engine-0", boot: str = BOOT) -> Withdrawal:
+        return Withdrawal(engine=engine, boot=boot, versions=tuple(sorted(versions)))
+
+    def slots() -> set[tuple[str, Digest]]:
+        return {(slot.engine, slot.version) for slot in catalog.snapshot().slots}
+
+    before = catalog.snapshot()
+    with pytest.raises(EngineNeeded):  # whole or not at all: the first alone would go
+        catalog.withdraw(said(first, second), actor="engine-0")
+    with pytest.raises(EngineReplaced):
+        catalog.withdraw(said(first, boot="another-boot"), actor="engine-0")
+    with pytest.raises(EngineNotFound):
+        catalog.withdraw(said(first, engine="engine-9"), actor="engine-9")
+    assert catalog.snapshot() == before
+    catalog.withdraw(said(first), actor="engine-0")
+    assert slots() == {("engine-0", second), ("engine-1", first)}
+    delta = catalog.changes(before.size, before.root)
+    assert isinstance(delta, Delta)
+    assert delta.slots.keys() == {"engine-0"}
+    assert State.of(before).after(delta).snapshot() == catalog.snapshot()
+    size = catalog.snapshot().size
+    catalog.withdraw(said(first), actor="engine-0")  # it is not listed any more
+    assert catalog.snapshot().size == size
+    with pytest.raises(EngineNeeded):  # of two that count on each other, only one can go
+        catalog.withdraw(said(first, engine="engine-1"), actor="engine-1")
+    catalog.attest(attested(world.finding(first)), actor="engine-0")
+    assert ("engine-0", first) not in slots(), "what was seen before does not bring it back"
+    later = world.finding(first).model_copy(update={"observed_at": "2026-01-01T00:01:00.000000Z"})
+    catalog.attest(attested(later), actor="engine-0")
+    assert ("engine-0", first) in slots()
+    catalog.announce(world.engine("engine-1", up=False), actor="engine-1")
+    with pytest.raises(EngineNeeded):
+        catalog.withdraw(said(first), actor="engine-0")
+    assert catalog.verify(blobs=True) == []
 
 
 def test_tenants_cannot_reach_each_other(world: World) -> None:

@@ -1,4 +1,4 @@
-"""One real vLLM on a CPU for the whole session: it costs half a minute and 3.5 GB, so it is started once.
+"""One real vLLM on a CPU for the whole session: it costs ten seconds and 2 GB, so it is started once.
 
 Tests share it. Whoever loads something gives it a name of its own (a version's digest does that) and leaves
 everything else alone.
@@ -44,16 +44,11 @@ class RealAdapter:
     fingerprint: Fingerprint
 
 
-@pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
-    from trainer.learning.contract import make_contract
-
-    folder = SHIPPED_BASE.resolve()
-    base = describe(folder, name="demo", revision="local")
-    spec = EngineSpec(
+def demo_spec(*, program: tuple[str, ...] | None = None) -> EngineSpec:
+    return EngineSpec(
         engine="engine-0",
-        model=str(folder),
-        base_name=base.name,
+        model=str(SHIPPED_BASE.resolve()),
+        base_name="demo",
         dtype="float32",
         device="cpu",
         port=_free_port(),
@@ -61,7 +56,17 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
         max_lora_rank=8,
         max_cpu_loras=16,
         tool_call_parser="hermes",
+        program=program,
     )
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
+    from trainer.learning.contract import make_contract
+
+    spec = demo_spec()
+    folder = SHIPPED_BASE.resolve()
+    base = describe(folder, name=spec.base_name, revision="local")
     home = tmp_path_factory.mktemp("engine")
     argv, environment = command(spec, {"PATH": os.environ["PATH"], "HOME": str(home)})
     process = EngineProcess(argv=argv, environment=environment, log=home / "vllm.log")

@@ -40,6 +40,14 @@ class Served:
 
 def publish(served: Served, tenant: str, folder: Path, *, seed: int) -> Digest:
     """A version with evidence behind it, live."""
+    version = evaluated(served, tenant, folder, seed=seed)
+    served.catalog.promote(AdapterName(tenant, "assistant"), version, gate=GATE, actor="test")
+    served.versions[tenant], served.weights[tenant] = version, weights_of(folder)
+    return version
+
+
+def evaluated(served: Served, tenant: str, folder: Path, *, seed: int) -> Digest:
+    """A version with evidence behind it."""
     digest, base, _ = served.catalog.base("demo")
     write_adapter(folder, base, seed=seed)
     weights = weights_of(folder)
@@ -65,8 +73,6 @@ def publish(served: Served, tenant: str, folder: Path, *, seed: int) -> Digest:
     )
     envelope = signer(served.workspace, "trainer").sign(REPORT, report.canonical())
     served.catalog.file_report(envelope, actor="test")
-    served.catalog.promote(name, version, gate=GATE, actor="test")
-    served.versions[tenant], served.weights[tenant] = version, weights
     return version
 
 

@@ -15,8 +15,9 @@ from registry.digests import Digest
 from registry.models import Isolation, Level
 from server.assembly import stack
 from server.demo.build_base import SHIPPED_BASE
-from server.testing.fake_model import signature, signed_by
-from tests.journeys.conftest import TENANTS, Served, prepare
+from server.testing.fake_model import signature, signed_by, weights_of
+from tests.journeys.commands import tenon_here
+from tests.journeys.conftest import TENANTS, Served, evaluated, prepare
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +44,8 @@ class Load:
         self._served = served
         self._stop = threading.Event()
         self.right = dict.fromkeys(TENANTS, 0)
+        self.expected = {tenant: {signature(served.weights[tenant])} for tenant in TENANTS}
+        """Whose answers are right."""
         self.wrong: list[str] = []
         self._threads = [threading.Thread(target=self._ask, args=(tenant,)) for tenant in TENANTS]
 
@@ -58,7 +61,6 @@ class Load:
             thread.join()
 
     def _ask(self, tenant: str) -> None:
-        expected = {signature(self._served.weights[tenant])}
         with openai.OpenAI(
             base_url=f"{self._served.url}/v1", api_key=self._served.keys[tenant], max_retries=0, timeout=30
         ) as client:
@@ -70,7 +72,8 @@ class Load:
                 except openai.OpenAIError as error:
                     self.wrong.append(f"{tenant}: {error}")
                     continue
-                if signed_by(answer.choices[0].message.content or "") == expected:
+                (signed,) = signed_by(answer.choices[0].message.content or "") or {""}
+                if signed in self.expected[tenant]:
                     self.right[tenant] += 1
                 else:
                     self.wrong.append(f"{tenant}: somebody else answered")
@@ -110,6 +113,48 @@ def test_versions_live_on_two_engines_of_three_and_move_without_a_failed_request
         assert [engine for engine in shown if shown[engine].exclusive == "bank_a"] == list(given)
         fleet.catalog.isolate_tenant("bank_a", Isolation(), actor="test")
         load.until(lambda: len(_on(fleet, versions["bank_a"])) == 2)
+        load.go_on()
+    assert load.wrong == []
+
+
+def _isolate(served: Served, level: str, *more: str) -> None:
+    words = ("tenant", "isolate", "bank_a", "--level", level, *more, "-w", str(served.workspace.root))
+    done = tenon_here(*words)
+    assert done.code == 0, done.err
+
+
+def _merged(served: Served, version: Digest) -> bool:
+    """One engine has it in its weights, and nobody else has it."""
+    with_it = {engine.engine for engine in served.catalog.engines() if engine.merged == version}
+    return len(with_it) == 1 and _on(served, version) == with_it
+
+
+def test_a_tenant_goes_up_the_whole_ladder_and_back_under_the_same_api(fleet: Served, tmp_path: Path) -> None:
+    first = fleet.versions["bank_a"]
+    _until(lambda: all(len(_on(fleet, each)) == 2 for each in fleet.versions.values()), [])
+    with Load(fleet) as load:
+        _isolate(fleet, "pinned")
+        load.go_on()
+        assert len(_on(fleet, first)) == 2
+        _isolate(fleet, "dedicated")
+        (given,) = fleet.catalog.tenant("bank_a").isolation.engines
+        load.until(lambda: _on(fleet, first) == {given})
+        load.go_on()
+        _isolate(fleet, "merged")
+        load.until(lambda: _merged(fleet, first) and _on(fleet, first) == {given})
+        load.go_on()
+        second = evaluated(fleet, "bank_a", tmp_path / "second", seed=7)
+        load.expected["bank_a"].add(signature(weights_of(tmp_path / "second")))
+        promoted = f"bank_a/assistant@{second}"
+        done = tenon_here("promote", promoted, "--rule", "policy>=0.9", "-w", str(fleet.workspace.root))
+        assert done.code == 0, done.err
+        load.go_on()  # routers have heard
+        load.expected["bank_a"] = {signature(weights_of(tmp_path / "second"))}
+        load.until(lambda: _merged(fleet, second))
+        load.go_on()
+        _isolate(fleet, "shared")
+        load.until(lambda: len(_on(fleet, second)) == 2)
+        load.until(lambda: all(engine.up and engine.merged is None for engine in fleet.catalog.engines()))
         load.go_on()
     assert load.wrong == []
 

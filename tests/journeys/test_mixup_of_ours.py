@@ -14,7 +14,7 @@ from server.mixup.starting import Recipe
 @pytest.mark.slow
 def test_promotions_swapped_files_and_every_door_change_no_answer() -> None:
     plan = Plan(requests=120, slots=2, starving=2.0, head_start=0.05, destructive=True)
-    recipe = Recipe(base=SHIPPED_BASE.resolve(), slots=2, fake=True)
+    recipe = Recipe(base=SHIPPED_BASE.resolve(), slots=2, heartbeat=1.0, fake=True)
     report = asyncio.run(ours.started(recipe, plan, say=lambda _: None))
     assert {found.danger: found.why for found in report.findings if found.outcome != "handled"} == {}
     assert list(report.verdicts()) == list(DANGERS)

@@ -99,12 +99,14 @@ class World:
             up=up,
         )
 
-    def finding(self, version: Digest, *, boot: str = BOOT, passed: bool = True) -> Attestation:
+    def finding(
+        self, version: Digest, *, engine: str = "engine-0", boot: str = BOOT, passed: bool = True
+    ) -> Attestation:
         manifest = self.catalog.manifest(version)
         fingerprint = self.catalog.fingerprint_digest(version)
         assert fingerprint is not None
         return Attestation(
-            engine="engine-0",
+            engine=engine,
             boot=boot,
             engine_version="0.32.0",
             dtype="float32",

@@ -35,7 +35,7 @@ from trainer.learning.rows import render
 RANDOM_PROBES: Final = 8
 TENANT_PROBES: Final = 8
 MOST_PROBES: Final = 64
-"""One request of an engine, 0.4 s on a CPU; sixteen take a quarter of it."""
+"""They go to an engine as one request."""
 RANDOM_LENGTH: Final = 24
 _DECIMALS: Final = 7
 """A hundredth of EXACT_F32, and half the file."""

@@ -216,13 +216,14 @@ def test_a_control_counts_only_if_it_is_caught_and_nothing_else_is_broken() -> N
 def test_the_page_and_the_result_hold_every_verdict() -> None:
     result: dict[str, Any] = {}
     for each in (report(), report("bare", D1="present", D2="not_tested")):
-        result = merged(result, each)
+        result = merged(result, each, commit="c0ffee")
     assert shortcomings(result) == []
     assert result["requests"] == 10 * len(DANGERS)
     text = page.render(result)
     assert f"| D1 | {DANGERS['D1'].title} | handled | **present** |" in text
     assert f"| D2 | {DANGERS['D2'].title} | handled | not tested |" in text
     for control in CONTROLS.values():
-        result = merged(result, report(control.name))
+        result = merged(result, report(control.name), commit="c0ffee")
     assert len(shortcomings(result)) == len(CONTROLS)
-    assert "ours: not handled: D3" in shortcomings(merged(result, report(D3="present")))[0]
+    worse = merged(result, report(D3="present"), commit="c0ffee")
+    assert "ours: not handled: D3" in shortcomings(worse)[0]

@@ -173,6 +173,31 @@ async def test_an_aged_request_without_a_slot_closes_one() -> None:
     await asyncio.gather(cold, hot, again, other)
 
 
+async def test_who_gets_a_slot_takes_along_all_that_wait_for_its_adapter() -> None:
+    """Else every turn of a slot would be a batch of one, while many adapters wait."""
+    front = Front(running=10, aging=1)
+    for adapter in ("x", "y"):
+        assert front.queue.enter(place(), adapter, version(adapter))
+    waiting = [
+        await front.line_up(f"{adapter}{number}", adapter, adapter)
+        for number in range(3)
+        for adapter in ("cold", "colder", "coldest")
+    ]
+    front.now = 1.5
+    await front.leave("x", "x")
+    assert front.order == ["cold0", "cold1", "cold2"]
+    late = await front.line_up("late", "cold", "cold")
+    await front.leave("y", "y")
+    assert front.order[3:] == ["colder0", "colder1", "colder2"]
+    for _ in range(3):
+        await front.leave("cold", "cold")
+    assert front.order[6:] == ["coldest0", "coldest1", "coldest2"]
+    assert not late.done()  # others had waited longer for the slot than its batch lasted
+    for _ in range(3):
+        await front.leave("colder", "colder")
+    await asyncio.gather(*waiting, late)
+
+
 async def test_what_nobody_waits_for_any_more_opens_again() -> None:
     front = Front(running=10, aging=1)
     front.queue.enter(place(), "a", version("x"))

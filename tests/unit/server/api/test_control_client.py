@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from registry.digests import Digest
+from registry.models import Withdrawal
 from server.api.app import create_app
 from server.api.client import ControlClient
+from server.engines.errors import refusal
 from server.errors import ControlRefused
 from tests.support.control import SERVICE_TOKEN, ControlWorld, control_world
-from tests.support.registries import record_head
+from tests.support.registries import BOOT, attested, record_head
 from tests.support.remote import serving
 
 
@@ -34,6 +37,35 @@ def _names_who_reported(bench: ControlWorld) -> None:
     size = bench.world.catalog.position().size
     actors = [entry.actor for entry in bench.world.catalog.entries(size - 3, 3)]
     assert actors == ["engine:engine-0", "engine", "router"]
+
+
+async def test_an_engine_withdraws_what_others_serve(tmp_path: Path) -> None:
+    with control_world(tmp_path) as bench, serving(create_app(bench.control)) as url:
+        world = bench.world
+        version = world.promoted()
+        said = Withdrawal(engine="engine-0", boot=BOOT, versions=(version,))
+        async with ControlClient(url, SERVICE_TOKEN) as client:
+            await client.announce(world.engine())
+            await client.attest(world.attestation(version))
+            with pytest.raises(ControlRefused) as refused:
+                await client.withdraw(said)
+            assert refusal(refused.value) == "engine_needed"
+            await client.announce(world.engine("engine-1"))
+            await client.attest(attested(world.finding(version, engine="engine-1")))
+            await client.withdraw(said)
+            with pytest.raises(ControlRefused) as refused:
+                await client.withdraw(said.model_copy(update={"engine": "engine-1", "boot": "other-boot"}))
+            assert refusal(refused.value) == "engine_replaced"
+        assert [slot.engine for slot in world.catalog.slots()] == ["engine-1"]
+        assert world.catalog.entries(world.catalog.log_size() - 1)[0].actor == "engine:engine-0"
+        # The path names the engine that speaks.
+        with TestClient(create_app(bench.control)) as http:
+            answer = http.post(
+                "/api/v1/engines/engine-1/withdrawals",
+                content=said.canonical(),
+                headers={"Authorization": f"Bearer {SERVICE_TOKEN}", "Content-Type": "application/json"},
+            )
+        assert answer.status_code == 400, answer.text
 
 
 async def test_another_token_is_refused(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def _boots(tmp_path: Path) -> set[Path]:
     return {path.parent for path in (tmp_path / "guard").glob("*/guard.json")}
 
 
-def _watched_one_step(folder: Path) -> None:
-    counters = Counters(folder / "1.counters")
+def _watched_one_step(folder: Path, *, worker: int = 1) -> None:
+    counters = Counters(folder / f"{worker}.counters")
     for field in ("steps", "checked", "loads"):
         counters.add(field)
     counters.close()
@@ -54,6 +54,13 @@ async def test_a_violation_ends_the_boot_and_a_fresh_one_starts(tmp_path: Path) 
         (first,) = _boots(tmp_path)
         _watched_one_step(first)
         await _until(lambda: bench.agent.state.up)
+        _watched_one_step(first, worker=2)
+        state = bench.agent.state
+        assert state.guard is not None
+        assert (state.guard.workers, state.guard.steps, state.guard.violations) == (2, 2, 0)
+        assert state.as_json()["guard"]["steps"] == 2
+        metrics = bench.agent.metrics.render(state).decode()
+        assert 'tenon_engine_guard{counted="steps"} 2.0' in metrics
         write(first, VIOLATION)
         await _until(lambda: len(_boots(tmp_path)) == 2)
         (second,) = _boots(tmp_path) - {first}

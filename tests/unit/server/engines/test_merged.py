@@ -62,8 +62,7 @@ def bench_of(tmp_path: Path, *, cadence: Cadence = SLOW, **spec: Any) -> Bench:
 
 
 async def until_merged(bench: Bench, version: Digest) -> None:
-    state = await bench.until(lambda state: state.merged == version and version in state.ready)
-    assert state.is_ready
+    await bench.until(lambda state: state.merged == version and version in state.ready and state.is_ready)
 
 
 async def serves_merged(bench: Bench, version: Digest, name: str) -> None:
@@ -106,9 +105,9 @@ async def test_it_serves_on_as_it_is_while_the_merge_is_made(tmp_path: Path) -> 
             await bench.until(lambda state: version in state.ready)
         nowhere.clear()
         first.control.isolate("bank_a", MERGED)
-        state = await first.until(lambda state: bool(state.waits_for))
         await first.until(lambda state: "merging" in first.kinds())
-        assert (state.up, state.merged, state.is_ready) == (True, None, True)
+        state = await first.until(lambda state: state.waits_for == "the merge" and state.is_ready)
+        assert (state.up, state.merged) == (True, None)
         assert await first.said({"model": engine_name(version)}) == {signature(first.weights("bank_a"))}
         (tmp_path / "one" / "allowed").touch()
         await serves_merged(first, version, "bank_a")

@@ -1,0 +1,108 @@
+"""``python -m bench.engines [promotions] [adapters] [--write]``: whole stacks with real vLLMs on a CPU.
+
+``promotions``: two engines, clients that ask, promotions meanwhile. ``adapters``: one engine behind the
+router beside a plain vLLM, asked for more and more adapters. Engines, router, control plane and clients share
+the machine; everything that is compared was measured in one run.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.engines import adapters, page, promotions
+from bench.engines.clients import connected
+from bench.engines.scene import Scene, Served, scene, served
+from registry.names import engine_name
+from server.cli import render
+from server.engines.client import VllmClient
+from server.mixup.ours import MODEL
+from tests.engine.guarding import Guarded, started
+
+RESULTS = Path(__file__).parents[1] / "results"
+PARTS = ("promotions", "adapters")
+_PROMOTIONS = 50
+_COLD = 5
+_SLOTS = 16
+"""A boot loads four times as many names as it has slots: room for all versions of the promotions."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: {' '.join(PARTS)}")
+    parser.add_argument("--promotions", type=int, default=_PROMOTIONS)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each load of adapters")
+    parser.add_argument("--write", action="store_true", help="keep the result in bench/results")
+    given = parser.parse_args(argv)
+    kept = RESULTS / "engines.json"
+    result: dict[str, Any] = json.loads(kept.read_text()) if given.parts and kept.exists() else {}
+    for part in given.parts or PARTS:
+        machine = {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}
+        found = _promotions(given.promotions) if part == "promotions" else _adapters(given.seconds)
+        result[part] = found | {"machine": machine | {"load_after": round(os.getloadavg()[0], 2)}}
+    render.table("Engines on a CPU, demo base", page.COLUMNS, page.figures(result))
+    if "adapters" in result:
+        render.table("Tokens a second by number of adapters", page.RATES, page.rates(result))
+    if given.write:
+        kept.write_text(json.dumps(result, indent=1) + "\n")
+        if "adapters" in result:
+            (RESULTS / "engines.svg").write_text(page.plot(result))
+
+
+def _promotions(count: int) -> dict[str, Any]:
+    with scene(promotions.TENANTS) as found:
+        tenants = sorted(found.keys)
+        render.note(f"{count + _COLD} more versions and their fingerprints")
+        pending = [found.push(tenants[number % len(tenants)]) for number in range(count + _COLD)]
+        began = time.perf_counter()
+        with served(found, engines=2, slots=_SLOTS) as running:
+            start = time.perf_counter() - began
+            return {
+                "two_engines_start_s": round(start, 1),
+                **asyncio.run(promotions.measure(found, running, pending)),
+            }
+
+
+def _adapters(seconds: float) -> dict[str, Any]:
+    most = max(adapters.COUNTS)
+    with (
+        scene(most) as found,
+        tempfile.TemporaryDirectory(prefix="tenon-bench-") as folder,
+        served(found, engines=1, slots=adapters.SLOTS) as running,
+        started(Path(folder), guard=False, slots=adapters.SLOTS, names=most) as plain,
+    ):
+        return asyncio.run(_compared(found, running, plain, seconds))
+
+
+async def _compared(found: Scene, running: Served, plain: Guarded, seconds: float) -> dict[str, Any]:
+    live = {tenant: found.stack.live(tenant) for tenant in sorted(found.keys)}
+    async with VllmClient(plain.spec.url) as client:
+        for known in live.values():
+            await client.load(engine_name(known.version), known.folder)
+    fingerprint = next(iter(found.fingerprints.values()))
+    prompts = [probe.token_ids for probe in fingerprint.probes]
+    sides = [
+        adapters.Side("tenon", running.url, [(MODEL, found.keys[tenant]) for tenant in live]),
+        adapters.Side(
+            "plain vLLM", plain.spec.url, [(engine_name(each.version), None) for each in live.values()]
+        ),
+    ]
+    async with connected() as session:
+        measured = await adapters.measure(session, sides, prompts, seconds)
+    return {
+        "slots": adapters.SLOTS,
+        **measured,
+        "cliffs": {
+            kind: {side: round(adapters.cliff(figures), 2) for side, figures in sides_.items()}
+            for kind, sides_ in measured.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()

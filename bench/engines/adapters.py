@@ -1,0 +1,100 @@
+"""Throughput against the number of adapters that are asked for, with the same slots: Tenon and plain vLLM.
+
+Twice: ``deep`` with as many clients at each adapter however many adapters there are, so that a full batch can
+always be had from the slots there are; ``spread`` with as many clients in all, so that beyond the slots no
+scheduler whatever has a full batch (one adapter can only be worked on while it has a slot).
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from bench.engines.asking import Answer, Question, ask
+from bench.router.load import RequestsFailed
+from server.cli import render
+
+SLOTS = 4
+COUNTS = (1, 2, 4, 8, 16, 32)
+DEEP, SPREAD = 4, 32
+_LENGTHS = (8, 56, 24, 40, 32)
+"""Tokens of one request after another: answers are not equally long, so no batch ends at once."""
+_WARM = 1.0
+"""Seconds before any token is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    name: str
+    url: str
+    voices: Sequence[tuple[str, str | None]]
+    """Of each adapter: the model's name, the key."""
+
+
+async def measure(
+    session: aiohttp.ClientSession, sides: Sequence[Side], prompts: Sequence[Sequence[int]], seconds: float
+) -> dict[str, Any]:
+    """In turns, so that a noisy neighbour is everybody's."""
+    found: dict[str, Any] = {}
+    for kind in ("deep", "spread"):
+        for count in COUNTS:
+            for side in sides:
+                many = DEEP * count if kind == "deep" else SPREAD
+                figures = await _load(session, side, prompts, count, many, seconds)
+                render.note(f"{kind}: {count} adapters, {many} clients, {side.name}: {figures}")
+                found.setdefault(kind, {}).setdefault(side.name, {})[str(count)] = figures
+    return found
+
+
+async def _load(
+    session: aiohttp.ClientSession,
+    side: Side,
+    prompts: Sequence[Sequence[int]],
+    adapters: int,
+    many: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """Every client asks its own adapter, again as soon as it has its answer. What is under way at the end is
+    waited for: a request that nobody served until then shows in the longest wait."""
+    began = time.perf_counter() + _WARM
+    until = began + seconds
+    answers: list[tuple[int, Answer]] = []
+
+    async def client(number: int) -> None:
+        model, key = side.voices[number % adapters]
+        turn = number
+        while time.perf_counter() < until:
+            turn += 1
+            length = _LENGTHS[turn % len(_LENGTHS)]
+            question = Question(model=model, prompt=prompts[turn % len(prompts)], max_tokens=length, key=key)
+            answers.append((number % adapters, await ask(session, side.url, question)))
+
+    await asyncio.gather(*(client(number) for number in range(many)))
+    if faults := {answer.fault for _, answer in answers if answer.fault}:
+        raise RequestsFailed(f"{side.name}: {sorted(faults)}")
+    waits = sorted(answer.first - answer.asked for _, answer in answers)
+    served = {adapter for adapter, answer in answers if answer.first <= until}
+    return {
+        "tokens_per_second": round(sum(_within(each, began, until) for _, each in answers) / seconds, 1),
+        "requests": len(answers),
+        "first_ms_p50": round(1000 * statistics.median(waits), 1),
+        "first_ms_most": round(1000 * waits[-1], 1),
+        "adapters_unserved": adapters - len(served),
+    }
+
+
+def _within(answer: Answer, began: float, until: float) -> float:
+    """Its tokens that came in that time, as if they came evenly."""
+    spent = max(answer.ended - answer.first, 1e-9)
+    share = (min(answer.ended, until) - max(answer.first, began)) / spent
+    return answer.tokens * max(0.0, min(1.0, share))
+
+
+def cliff(figures: dict[str, Any]) -> float:
+    """How many times slower the worst number of adapters beyond the slots is than as many as slots."""
+    rates = {int(count): found["tokens_per_second"] for count, found in figures.items()}
+    return float(rates[SLOTS] / min(rate for count, rate in rates.items() if count > SLOTS))

@@ -1,0 +1,95 @@
+"""What the benchmark of engines counts as right, as a cliff and as shown."""
+
+from typing import Any
+
+import pytest
+
+from bench.engines import adapters, page
+from bench.engines.asking import Answer
+from bench.engines.promotions import Lives
+from bench.engines.truth import Truth
+from registry.digests import Digest
+from registry.fingerprint import Fingerprint, Probe
+from server.demo.build_base import SHIPPED_BASE
+
+ONE, OTHER, BASE = (Digest.of(name.encode()) for name in ("one", "other", "base"))
+TOKENS = range(300, 330)
+
+
+def fingerprint(shift: float) -> Fingerprint:
+    own = tuple((token, -1.0 - shift - token / 1000) for token in TOKENS)
+    base = tuple((token, -3.0 - token / 1000) for token in TOKENS)
+    probes = (Probe(kind="random", token_ids=(5, 6, 7), own=own, base=base),)
+    return Fingerprint(base=BASE, probes=probes, distance_to_base=2.0)
+
+
+@pytest.fixture(scope="module")
+def truth() -> Truth:
+    return Truth(SHIPPED_BASE, {ONE: fingerprint(0), OTHER: fingerprint(0.5)})
+
+
+def test_words_are_of_the_version_whose_reference_they_show(truth: Truth) -> None:
+    said = {text: value + 1e-5 for text, value in truth._own[str(ONE)][0].items()}
+    assert truth.right(str(ONE), 0, said)
+    assert not truth.right(str(OTHER), 0, said)  # the router says one, the words are the other's
+    assert not truth.right(str(BASE), 0, said)
+
+
+def test_words_that_show_nothing_are_nobodys(truth: Truth) -> None:
+    said = truth._own[str(ONE)][0]
+    assert not truth.right(str(ONE), 0, {})
+    assert not truth.right(str(ONE), 0, {"\ufffd": -1.0})
+    assert not truth.right(str(ONE), 0, {text: value + 0.01 for text, value in said.items()})
+
+
+def answer(asked: float, ended: float, *, tokens: int = 0) -> Answer:
+    return Answer(fault="", asked=asked, first=asked, ended=ended, tokens=tokens)
+
+
+def test_only_what_was_live_meanwhile_may_answer() -> None:
+    lives = Lives()
+    lives.moved("a", ONE, 0.0)
+    lives.moved("a", OTHER, 100.0)
+    assert lives.allowed("a", answer(50, 99)) == {str(ONE)}
+    assert lives.allowed("a", answer(99, 101)) == {str(ONE), str(OTHER)}
+    assert lives.allowed("a", answer(101, 102)) == {str(ONE), str(OTHER)}  # the router has not heard
+    assert lives.allowed("a", answer(150, 151)) == {str(OTHER)}
+
+
+def test_tokens_count_while_they_are_measured() -> None:
+    assert adapters._within(answer(0, 10, tokens=20), 5, 100) == 10
+    assert adapters._within(answer(0, 10, tokens=20), 0, 4) == 8
+    assert adapters._within(answer(20, 30, tokens=20), 0, 4) == 0
+
+
+def test_a_cliff_is_beyond_the_slots() -> None:
+    rates = {1: 10.0, 2: 20.0, 4: 40.0, 8: 38.0, 16: 20.0, 32: 30.0}
+    figures = {str(count): {"tokens_per_second": rate} for count, rate in rates.items()}
+    assert adapters.cliff(figures) == 2.0
+
+
+def test_every_promise_has_its_row() -> None:
+    spread = {"median": 1.0, "p95": 2.0, "most": 3.0}
+    load = {"requests": 9, "streams": 4, "failed": 0, "wrong": 1}
+    one = {"tokens_per_second": 5.0, "first_ms_most": 7.0}
+    loads = {side: {str(count): one for count in adapters.COUNTS} for side in ("tenon", "plain vLLM")}
+    result: dict[str, Any] = {
+        "promotions": {
+            **dict.fromkeys(("promotion_ms", "rollback_ms", "forward_ms", "cold_first_token_ms"), spread),
+            "attestation_ms": {"1": 50.0, "8": 400.0},
+            "load": load,
+            "two_engines_start_s": 36.0,
+            "steps_ms": {"prepared": 1.0},
+        },
+        "adapters": {
+            "slots": 4,
+            "deep": loads,
+            "spread": loads,
+            "cliffs": {"deep": {"tenon": 1.0, "plain vLLM": 2.0}},
+        },
+    }
+    rows = {row[0]: row[1:] for row in page.figures(result)}
+    assert rows["of these wrong"] == ["0", "1"]
+    assert rows["cliff beyond the slots, deep: tenon"] == ["1.3", "1.00"]
+    assert len(page.rates(result)) == 2 * len(adapters.COUNTS)
+    assert page.plot(result).count("<svg") == 1
