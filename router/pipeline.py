@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from registry.clock import Clock
 from registry.digests import Digest
-from registry.models import Retention
+from registry.models import Retention, Route
 from router import problems, validation
 from router.admission import Admission, Queue, cost
 from router.asked import Asked
@@ -129,10 +129,7 @@ class Pipeline:
         asked.note_route(question, chosen)
         unit = unit_of(principal, exchange.headers, question.user)
         if names_conversation(unit):
-            asked.conversation = True
-            asked.began = self.epochs.began(
-                chosen.tenant, chosen.adapter, chosen.alias, unit, exchange.headers
-            )
+            self._converse(asked, chosen, unit)
         asked.target = target = resolve(chosen, tables, unit=unit, now=now, began=asked.began)
         asked.ruled = True
         if target.policy.retention is not Retention.DIGESTS:
@@ -161,8 +158,16 @@ class Pipeline:
         else:
             await exchange.respond(200, end, asked.headers())
         if asked.target.shadows:  # the client has its answer: nothing delays it now
-            copies = question, asked.target, trace, asked.said, len(body), asked.order.own
-            self.shadows.offer(exchange.headers, surface, *copies)
+            self._copy(asked, len(body))
+
+    def _converse(self, asked: Asked, chosen: Route, unit: str) -> None:
+        headers = asked.exchange.headers
+        asked.conversation = True
+        asked.began = self.epochs.began(chosen.tenant, chosen.adapter, chosen.alias, unit, headers)
+
+    def _copy(self, asked: Asked, size: int) -> None:
+        copies = asked.question, asked.target, asked.trace, asked.said, size, asked.order.own
+        self.shadows.offer(asked.exchange.headers, asked.surface, *copies)
 
     async def _satisfying(self, asked: Asked, affinity: int) -> bytes:
         """An answer that satisfies the policy; a bad one may be asked for again while nothing was sent."""

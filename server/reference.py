@@ -34,7 +34,7 @@ _ERROR_MODULES = tuple(
         "server",
         "server.engines",
         "server.demo",
-       "server.mixup",
+        "server.mixup",
         "registry.blobs",
         "registry.catalog",
         "registry.routing",

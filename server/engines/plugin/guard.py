@@ -22,15 +22,14 @@ from server.engines.plugin.violations import write
 from server.engines.plugin.watch import Built, Named, Watch
 from server.settings import guard_spec_file, names_vllm_plugin
 
-
 _NAME = "tenon_guard"
 
 
 def install() -> None:
-    """Called by vLLM in each of its processes. Raises EngineUnguarded, and the engine does not start.
+    """Called by vLLM in each process. Raises EngineUnguarded, and the engine does not start.
 
-    Does nothing unless VLLM_PLUGINS names it: without that variable vLLM calls every plugin that is installed,
-    and a vLLM that nobody meant to guard must start as ever.
+    Does nothing unless VLLM_PLUGINS names it: without that variable vLLM calls every installed plugin, and a
+    vLLM that nobody meant to guard must start as ever.
     """
     if not names_vllm_plugin(_NAME):
         return
