@@ -45,7 +45,8 @@ class Asked:
     question: Question = field(init=False)
     began: int = 0
     """The epoch that its conversation is in; 0: none that counts."""
-    conversation: bool = False
+    conversation: str = ""
+    """Its unit, when the client names one."""
     """Whether it names one."""
     target: Target = field(init=False)
     """Of the newest look at the rules, and the order made of it."""

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from registry.clock import Clock
 from registry.digests import Digest
-from registry.models import Retention, Route
+from registry.models import Retention
 from router import problems, validation
 from router.admission import Admission, Queue, cost
 from router.asked import Asked
-from router.auth import authenticate, may_ask
+from router.auth import Principal, authenticate, may_ask
 from router.drain import Drain
 from router.epochs import Epochs, names_conversation
 from router.errors import (
@@ -50,6 +51,7 @@ from router.surfaces.again import again
 from router.surfaces.engine import usage_of
 from router.surfaces.events import EventReader
 from router.surfaces.surface import Order, Surface
+from router.tables import Tables
 from router.tokens import Tokens
 
 _log = logging.getLogger(__name__)
@@ -125,12 +127,7 @@ class Pipeline:
             tables, now = self.feed.tables(), self.clock.now()
             principal = authenticate(exchange.headers, tables, now, self.tokens)
         asked.question = question = surface.parse(asked.note_body(body), self.limits)
-        chosen = choose(principal, question.model, exchange.headers, tables)
-        asked.note_route(question, chosen)
-        unit = unit_of(principal, exchange.headers, question.user)
-        if names_conversation(unit):
-            self._converse(asked, chosen, unit)
-        asked.target = target = resolve(chosen, tables, unit=unit, now=now, began=asked.began)
+        asked.target = target = self._resolve(asked, principal, tables, now)
         asked.ruled = True
         if target.policy.retention is not Retention.DIGESTS:
             await self._retain(asked, target, body)
@@ -148,7 +145,7 @@ class Pipeline:
             end = await ask(asked, affinity)
         asked.settle()
         if asked.conversation:
-            self.epochs.answered(unit, asked.target)
+            self.epochs.answered(asked.conversation, asked.target)
         trace.status = 200
         if asked.kept is not None:
             await self._keep(asked, asked.kept)
@@ -160,10 +157,15 @@ class Pipeline:
         if asked.target.shadows:  # the client has its answer: nothing delays it now
             self._copy(asked, len(body))
 
-    def _converse(self, asked: Asked, chosen: Route, unit: str) -> None:
-        headers = asked.exchange.headers
-        asked.conversation = True
-        asked.began = self.epochs.began(chosen.tenant, chosen.adapter, chosen.alias, unit, headers)
+    def _resolve(self, asked: Asked, principal: Principal, tables: Tables, now: datetime) -> Target:
+        headers, question = asked.exchange.headers, asked.question
+        route = choose(principal, question.model, headers, tables)
+        asked.note_route(question, route)
+        unit = unit_of(principal, headers, question.user)
+        if names_conversation(unit):
+            asked.conversation = unit
+            asked.began = self.epochs.began(route.tenant, route.adapter, route.alias, unit, headers)
+        return resolve(route, tables, unit=unit, now=now, began=asked.began)
 
     def _copy(self, asked: Asked, size: int) -> None:
         copies = asked.question, asked.target, asked.trace, asked.said, size, asked.order.own
