@@ -46,8 +46,7 @@ class Asked:
     began: int = 0
     """The epoch that its conversation is in; 0: none that counts."""
     conversation: str = ""
-    """Its unit, when the client names one."""
-    """Whether it names one."""
+    """What the client calls it; empty when it names none."""
     target: Target = field(init=False)
     """Of the newest look at the rules, and the order made of it."""
     order: Order = field(init=False)

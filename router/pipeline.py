@@ -14,7 +14,7 @@ from registry.models import Retention
 from router import problems, validation
 from router.admission import Admission, Queue, cost
 from router.asked import Asked
-from router.auth import Principal, authenticate, may_ask
+from router.auth import authenticate, may_ask
 from router.drain import Drain
 from router.epochs import Epochs, names_conversation
 from router.errors import (
@@ -51,7 +51,7 @@ from router.surfaces.again import again
 from router.surfaces.engine import usage_of
 from router.surfaces.events import EventReader
 from router.surfaces.surface import Order, Surface
-from router.tables import Tables
+from router.tables import Principal, Tables
 from router.tokens import Tokens
 
 _log = logging.getLogger(__name__)
