@@ -79,6 +79,6 @@ async def test_more_adapters_than_slots_cost_a_fifth_at_most_and_none_starves(ad
     full, _ = await served(SLOTS)
     rate, longest = await served(adapters)
     assert rate >= 0.8 * full
-    # Requests wait for their aging, and then for each round of slots: a turn, and the longest answer (56 steps
-    # with 16 in the batch) that began in it.
+    # Requests wait for their aging, and then for each round of slots: a turn, and the longest answer that
+    # began in it (56 steps with 16 in the batch).
     assert longest <= 1.0 + (0.5 + 56 * 0.0196) * adapters / SLOTS
