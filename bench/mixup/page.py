@@ -28,6 +28,17 @@ this page: Tenon ran on it without a mix-up and with every danger handled, and e
 agent refuses to start any other release unless `TENON_ALLOW_UNCERTIFIED_ENGINE=true`.
 """
 
+_OURS: Final = """## What Tenon goes through
+
+Two engines behind one router, with half as many slots each as bare vLLM has. Versions are promoted as
+canaries and in full, rolled back, pushed and revoked while all tenants are answered, and one vLLM is killed
+(`kill -9`) in the middle of it; later the cache of one node is swapped file by file, and the cache of the
+other is deleted. Handled means: no answer is another's, no request fails (but for answers that the killed
+engine had begun, which end with an error and never go on from elsewhere), the agent notices by itself and
+the engine comes back without a human. With a single engine the same makes Tenon refuse to answer until it
+is back.
+"""
+
 _YOURS: Final = """## Your own server
 
 ```sh
@@ -59,7 +70,15 @@ is not was switched; one that is nobody's was altered.
 
 def render(result: Mapping[str, Any]) -> str:
     reports: Mapping[str, Any] = result["reports"]
-    parts = [_TOP, _summary(reports), _table(result, reports), _controls(reports), _meanings(), _YOURS]
+    parts = [
+        _TOP,
+        _summary(reports),
+        _table(result, reports),
+        _controls(reports),
+        _figures(reports),
+        _meanings(),
+        _YOURS,
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -70,7 +89,7 @@ def _summary(reports: Mapping[str, Any]) -> str:
     ]
     lines += [
         f"| {_NAMES.get(name, name)} | {each['server'].get('version', '')} "
-        f"| {each['commit']} | {each['requests']:,} "
+        f"| {each.get('commit', '')} | {each['requests']:,} "
         f"| {each['mixups']:,} | {each['unclear']:,} | {each['seconds']:.0f} s |"
         for name, each in reports.items()
     ]
@@ -105,6 +124,14 @@ def _controls(reports: Mapping[str, Any]) -> str:
         if name in reports
     ]
     return "\n".join(lines) + "\n" if len(lines) > 3 else ""
+
+
+def _figures(reports: Mapping[str, Any]) -> str:
+    """What was seen of Tenon where more than a verdict is to be said."""
+    if "ours" not in reports:
+        return ""
+    shown = [f"* {danger}: {_why(reports['ours'], danger)}." for danger in ("D2", "D3", "D4", "D13")]
+    return _OURS + "\n" + "\n".join(shown) + "\n"
 
 
 def _meanings() -> str:

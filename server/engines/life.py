@@ -42,6 +42,8 @@ class Ending(Enum):
     RENEWED = "renewed"
     """On purpose: a fresh boot does what this one could not."""
     STOPPED = "stopped"
+    DAMAGED = "damaged"
+    """Its files on disk are not what they were; what it is answering right now is not touched by that."""
     FAILED = "failed"
 
 
@@ -163,7 +165,11 @@ class Life:
                 if misses >= cadence.misses:
                     raise
                 self._tell("waiting", f"the engine did not answer ({misses} of {cadence.misses})")
-            except (BaseUnproven, CacheDamaged) as error:
+            except CacheDamaged as error:
+                self._tell("failed", f"{error.code}: {error.message}")
+                # What vLLM works with was verified when it was read, and the guard lets it read nothing else.
+                return Ending.FAILED if self._spec.guard is None else Ending.DAMAGED
+            except BaseUnproven as error:
                 self._tell("failed", f"{error.code}: {error.message}")
                 return Ending.FAILED
             except TenonError as error:

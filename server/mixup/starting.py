@@ -28,7 +28,7 @@ class Recipe:
     """Of all engines together."""
     engines: int = 2
     """Of Tenon's stack: one may die."""
-    heartbeat: float = 10.0
+    heartbeat: float = 5.0
     """Of Tenon's stack: seconds between two looks at everything; 30 unless it is told otherwise."""
     cpu_loras: int = _EVICTING
     plugins: tuple[str, ...] | None = None

@@ -186,16 +186,19 @@ async def test_who_gets_a_slot_takes_along_all_that_wait_for_its_adapter() -> No
     front.now = 1.5
     await front.leave("x", "x")
     assert front.order == ["cold0", "cold1", "cold2"]
-    late = await front.line_up("late", "cold", "cold")
     await front.leave("y", "y")
     assert front.order[3:] == ["colder0", "colder1", "colder2"]
-    for _ in range(3):
-        await front.leave("cold", "cold")
-    assert front.order[6:] == ["coldest0", "coldest1", "coldest2"]
-    assert not late.done()  # others had waited longer for the slot than its batch lasted
+    filled = await front.line_up("filled up", "cold", "cold")
+    assert front.order[6:] == ["filled up"]  # its turn is not over
+    front.now = 2.1
+    late = await front.line_up("late", "colder", "colder")  # of the two, it has the least to do
     for _ in range(3):
         await front.leave("colder", "colder")
-    await asyncio.gather(*waiting, late)
+    assert front.order[7:] == ["coldest0", "coldest1", "coldest2"]
+    assert not late.done()  # others had waited longer for the slot than its turn lasted
+    for _ in range(4):
+        await front.leave("cold", "cold")
+    await asyncio.gather(*waiting, filled, late)
 
 
 async def test_what_nobody_waits_for_any_more_opens_again() -> None:
@@ -292,13 +295,14 @@ async def test_an_engine_that_comes_back_larger_has_more_slots() -> None:
 
 
 def test_patience_refuses_what_switches_it_off() -> None:
-    for bad in ({"running": 0}, {"waiting": -1}, {"aging": 0}, {"aging": 3.0, "longest": 2.0}):
+    for bad in ({"running": 0}, {"waiting": -1}, {"turn": -1}, {"aging": 0}, {"aging": 3.0, "longest": 2.0}):
         with pytest.raises(ValueError, match="patience"):
             Patience(**bad)
 
 
 SERVICE = 1.0
 AGING = 2.0
+TURN = 0.5
 TICK = 0.1
 
 
@@ -317,7 +321,7 @@ def test_nobody_starves_beside_tenants_that_never_stop(
     for one round of all other adapters, and not for their backlog."""
     longest, served = asyncio.run(_simulated(random.Random(seed), adapters, slots, running))
     assert served == 12
-    assert longest <= AGING + TICK + SERVICE * (1 + math.ceil((adapters - 1) / slots))
+    assert longest <= AGING + TICK + (TURN + SERVICE) * (1 + math.ceil((adapters - 1) / slots))
 
 
 async def _simulated(  # noqa: PLR0912 (what happens, one thing after the other)
@@ -325,7 +329,8 @@ async def _simulated(  # noqa: PLR0912 (what happens, one thing after the other)
 ) -> tuple[float, int]:
     """A clock of its own: (longest wait of a cold request, how many were served)."""
     now = 0.0
-    queue = Queue(Patience(running=running, waiting=10_000, aging=AGING, longest=1e6), ticks=lambda: now)
+    patience = Patience(running=running, waiting=10_000, aging=AGING, turn=TURN, longest=1e6)
+    queue = Queue(patience, ticks=lambda: now)
     home = place(capacity=slots)
     events: list[tuple[float, int, str, str]] = []
     count, longest, served = 0, 0.0, 0

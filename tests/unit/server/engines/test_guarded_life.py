@@ -4,19 +4,20 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from server.engines.errors import EngineUncertified, EngineUnguarded
 from server.engines.plugin.counters import Counters
 from server.engines.plugin.violations import Violation, write
-from tests.unit.server.engines.bench import Bench
+from tests.unit.server.engines.bench import QUICK, Bench
 
 VIOLATION = Violation(kind="metadata", what="other slots", at="2026-01-02T00:00:00+00:00", step=9)
 
 
-def _guarded(tmp_path: Path) -> Bench:
-    bench = Bench(tmp_path)
+def _guarded(tmp_path: Path, **options: Any) -> Bench:
+    bench = Bench(tmp_path, **options)
     bench.agent._around = replace(bench.agent._around, guard=tmp_path / "guard")
     return bench
 
@@ -78,3 +79,20 @@ async def test_a_release_that_nobody_certified_never_comes_up(tmp_path: Path) ->
     bench = Bench(tmp_path, faults='{"version": "0.33.0"}')
     with pytest.raises(EngineUncertified):
         await bench.agent.run()
+
+
+async def test_a_guarded_engine_whose_disk_is_damaged_ends_what_it_is_answering(tmp_path: Path) -> None:
+    bench = _guarded(tmp_path, cadence=QUICK)
+    version = bench.adapter("bank_a", seed=1)
+    running = asyncio.create_task(bench.agent.run())
+    async with asyncio.timeout(60):
+        await _until(lambda: bool(_boots(tmp_path)))
+        (first,) = _boots(tmp_path)
+        _watched_one_step(first)
+        await _until(lambda: version in bench.agent.state.ready)
+        bench.cache.folder(version).rename(tmp_path / "moved away")
+        await _until(lambda: bool(_boots(tmp_path) - {first}))
+        told = [event.kind for event in bench.events]
+        assert told[told.index("failed") :].count("drained") == 1
+        bench.agent.stop()
+        await running
