@@ -153,6 +153,12 @@ class EngineSettings(RoleSettings):
     max_lora_rank: int = Field(64, ge=1, description="Largest rank served")
     max_model_len: int | None = Field(None, ge=16, description="Context length, tokens")
     kv_cache_gib: int = Field(1, ge=1, description="KV cache on a CPU, GiB")
+    cpu_cores: str | None = Field(
+        None,
+        pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$",
+        description="Cores that vLLM computes on, where that is a CPU, such as `0-3`; without it all engines "
+        "of a machine take the same",
+    )
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="Share of GPU memory vLLM may take")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one engine")
     tool_call_parser: str | None = Field(

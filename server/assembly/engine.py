@@ -51,6 +51,7 @@ def specification(settings: EngineSettings, folder: Path) -> EngineSpec:
         max_lora_rank=settings.max_lora_rank,
         max_model_len=settings.max_model_len,
         kv_cache_gib=None if cuda else settings.kv_cache_gib,
+        cpu_cores=None if cuda else settings.cpu_cores,
         gpu_memory_utilization=settings.gpu_memory_utilization if cuda else None,
         tensor_parallel_size=settings.tensor_parallel_size,
         tool_call_parser=settings.tool_call_parser,

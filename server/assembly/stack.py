@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -195,6 +195,8 @@ def _roles(
             if number
             else workspace.cache,
         }
+        if engine.device == "cpu" and ports.more:
+            own["cpu_cores"] = cores_of(number, len(ports.engines()), sorted(os.sched_getaffinity(0)))
         role = f"engine-{number}" if number else "engine"
         engines.append((role, f"http://127.0.0.1:{agent_port}", common | agent | own))
     return [
@@ -202,6 +204,12 @@ def _roles(
         engines,
         [("router", f"http://127.0.0.1:{ports.router}", common | router)],
     ]
+
+
+def cores_of(number: int, engines: int, cores: Sequence[int]) -> str:
+    """The part of ``cores`` for one of several engines; more engines than cores share them evenly."""
+    mine = cores[number::engines] or [cores[number % len(cores)]]
+    return ",".join(map(str, mine))
 
 
 def _spawn(workspace: Workspace, role: str, url: str, settings: dict[str, object], *, tied: bool) -> Process:

@@ -93,6 +93,8 @@ def _environment(spec: EngineSpec, inherited: Mapping[str, str]) -> dict[str, st
     if spec.folder is not None:
         environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     if spec.device == "cpu":
+        if spec.cpu_cores is not None:
+            environment["VLLM_CPU_OMP_THREADS_BIND"] = spec.cpu_cores
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(spec.kv_cache_gib or 1)
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve the router beside them
     return environment

@@ -79,6 +79,9 @@ class EngineSpec:
     max_model_len: int | None = None
     kv_cache_gib: int | None = None
     """CPU only; default 1."""
+    cpu_cores: str | None = None
+    """CPU only, such as "0-3". Without it vLLM chooses, and two on one machine choose the same: on two cores
+    both then computed on the first one, and stood still for seconds."""
     gpu_memory_utilization: float | None = None
     """CUDA only; default 0.9."""
     tensor_parallel_size: int = 1
@@ -209,6 +212,8 @@ class EngineSpec:
             if self.kv_cache_gib is not None and self.kv_cache_gib < 1:
                 faults.append("kv_cache_gib is less than 1")
         else:
+            if self.cpu_cores is not None:
+                faults.append("cpu_cores is given and the device is cuda")
             if self.kv_cache_gib is not None:
                 faults.append("kv_cache_gib is given and the device is cuda: use gpu_memory_utilization")
             if self.gpu_memory_utilization is not None and not 0 < self.gpu_memory_utilization <= 1:

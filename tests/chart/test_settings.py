@@ -31,8 +31,9 @@ ONLY_WHEN_GIVEN = {
 }  # fmt: skip
 
 
-NOT_IN_A_CLUSTER = {"TENON_VLLM_SOCKET"}
-"""A socket is for routers on the same machine; here they are in pods of their own."""
+NOT_IN_A_CLUSTER = {"TENON_VLLM_SOCKET", "TENON_CPU_CORES"}
+"""A socket is for routers on the same machine; here they are in pods of their own. Which cores a pod has is
+the kubelet's to say."""
 
 
 def variables(role: type[settings.RoleSettings], *, required: bool = False) -> set[str]:

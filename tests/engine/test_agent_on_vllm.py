@@ -135,7 +135,9 @@ async def test_whatever_process_of_vllm_is_killed_a_fresh_boot_is_attested(tmp_p
                 await asyncio.sleep(0.02)
 
         asking = asyncio.create_task(ask())
-        for kind in sorted(processes(bench.spec.port)):
+        kinds = sorted(processes(bench.spec.port))
+        assert len(kinds) == 2, "the engine's core and its worker"
+        for kind in kinds:
             boot = state.boot
             os.kill(processes(bench.spec.port)[kind], signal.SIGKILL)
             await bench.until(lambda state, boot=boot: state.boot not in (None, boot))  # type: ignore[misc]

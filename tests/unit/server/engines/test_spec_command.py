@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from server.assembly.bases import tool_call_parser
+from server.assembly.stack import cores_of
 from server.demo.build_base import SHIPPED_BASE
 from server.engines.command import command
 from server.engines.errors import EngineSpecInvalid
@@ -52,6 +53,7 @@ def flag(argv: tuple[str, ...], name: str) -> str:
         ({"gpu_memory_utilization": 0.5}, "device is cpu"),
         ({"tensor_parallel_size": 2}, "device is cpu"),
         ({"device": "cuda", "kv_cache_gib": 2}, "device is cuda"),
+        ({"device": "cuda", "cpu_cores": "0-1"}, "device is cuda"),
         ({"device": "cuda", "gpu_memory_utilization": 1.5}, "not a share"),
         ({"extra_args": ("--trust-remote-code",)}, "unsafe"),
         ({"extra_args": ("--tool-parser-plugin", "x.py")}, "unsafe"),
@@ -101,8 +103,17 @@ def test_the_command_serves_loras_safely_on_loopback() -> None:
     assert environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
     assert environment["VLLM_PLUGINS"] == ""
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert "VLLM_CPU_OMP_THREADS_BIND" not in environment
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
+
+
+def test_two_engines_of_a_machine_compute_on_different_cores() -> None:
+    _, environment = command(spec(cpu_cores="2-3"), {})
+    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "2-3"
+    assert [cores_of(number, 2, [0, 1]) for number in range(2)] == ["0", "1"]
+    assert [cores_of(number, 2, [0, 2, 5]) for number in range(2)] == ["0,5", "2"]
+    assert [cores_of(number, 3, [0, 1]) for number in range(3)] == ["0", "1", "0"]
 
 
 def test_tools_are_called_where_a_parser_is_named() -> None:
