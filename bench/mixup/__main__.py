@@ -39,9 +39,10 @@ def main() -> None:
     given = parser.parse_args()
     result = json.loads(RESULT.read_text()) if given.targets and RESULT.exists() else {}
     for target in given.targets or TARGETS:
+        tested = commit()
         report = asyncio.run(measure(target, seed=given.seed, requests=given.requests))
         render.table(target, COLUMNS, report.rows())
-        result = merged(result, report, commit=commit())
+        result = merged(result, report, commit=tested)
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         PAGE.write_text(page.render(result), encoding="utf-8")
