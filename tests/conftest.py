@@ -18,13 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers: a file stays on one, so that what it sets up is set up once, and so do all tests
-    on the one real engine. The longest come first, or one worker would wait for the other at the end."""
+    """The longest files first, or with several workers one would wait for the other at the end."""
     turns: dict[Path, int] = {}
     for item in items:
-        engine, slow = (item.get_closest_marker(name) is not None for name in ("engine", "slow"))
-        item.add_marker(pytest.mark.xdist_group("engine" if engine else str(item.path)))
-        turns[item.path] = min(turns.get(item.path, 2), 0 if engine else 1 if slow else 2)
+        turn = 0 if item.get_closest_marker("engine") else 1 if item.get_closest_marker("slow") else 2
+        turns[item.path] = min(turns.get(item.path, 2), turn)
     items.sort(key=lambda item: turns[item.path])
 
 
