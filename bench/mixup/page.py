@@ -24,8 +24,9 @@ never fails proves nothing, so three servers that are broken on purpose belong t
 each.
 
 A vLLM release counts as certified on a device (`CERTIFIED` in `server/engines/versions.py`) only because of
-this page: Tenon ran on it without a mix-up and with every danger handled, and each control was caught. An
-agent refuses to start any other release unless `TENON_ALLOW_UNCERTIFIED_ENGINE=true`.
+this page: no answer of Tenon's came from another adapter, and each control was caught. An agent refuses to
+start any other release unless `TENON_ALLOW_UNCERTIFIED_ENGINE=true`. *Present* counts failed requests, too:
+the column of mix-ups says whether any answer was wrong.
 """
 
 _OURS: Final = """## What Tenon goes through
