@@ -106,7 +106,7 @@ def routes(control: Control) -> APIRouter:
         uses stays the same. Without engines, the level ``dedicated`` or ``merged`` takes the one that serves
         fewest others."""
         # Of all tenants: whether an engine is free, and who else needs it.
-        isolation = Isolation(level=wish.level, engines=wish.engines, replicas=wish.replicas)
+        isolation = Isolation.build(wish.model_dump(mode="json", exclude={"force"}))
         return control.catalog.isolate_tenant(
             tenant, isolation, force=wish.force, actor=caller.actor, expect=seen
         )
