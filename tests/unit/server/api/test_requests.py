@@ -54,6 +54,21 @@ def test_bodies_are_parsed_strictly(shared: ControlWorld, body: bytes, code: str
     assert len(shared.world.catalog.keys("bank_a")) == count
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"level": "dedicated", "engines": ["engine-0", "engine-0"]},
+        {"level": "pinned", "engines": ["engine-0"]},
+    ],
+)
+def test_engines_that_do_not_fit_the_level_are_a_fault_of_the_request(
+    shared: ControlWorld, wish: dict[str, Any]
+) -> None:
+    answer = shared.call("PUT", "/tenants/bank_a/isolation", json=wish, role="platform_admin")
+    _refused(answer, answer.status_code, "invalid_document")
+    assert shared.world.catalog.tenant("bank_a").isolation.engines == ()
+
+
 def test_a_body_that_is_too_large_or_of_another_kind(shared: ControlWorld) -> None:
     sent = {"Content-Type": "application/json"}
     _refused(shared.call("POST", AT, content=b" " * (1 << 20) + b"{}", headers=sent), 413, "body_too_large")
