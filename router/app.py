@@ -21,9 +21,10 @@ from router import metrics, observation, problems, receipts
 from router.admission import Admission, Alone, CountExchange, Hours, Patience, Queue
 from router.auth import authenticate
 from router.circuit import Circuits
+from router.elsewhere import elsewhere
 from router.entropy import Entropy
 from router.epochs import Epochs
-from router.errors import InvalidApiKey, ModelNotFound, PathNotFound, ReceiptNotFound, RouterError
+from router.errors import InvalidApiKey, ModelNotFound, PathNotFound, RouterError
 from router.exchange import Exchange, Message, RawHeaders, Receive, Send
 from router.feed import Feed
 from router.headers import Headers
@@ -31,7 +32,7 @@ from router.limits import Cadence, Freshness, Limits, Timeouts
 from router.logs import AccessLog
 from router.pipeline import Pipeline
 from router.placement import Leases, Placement
-from router.ports import Counters, Engines, FeedSource, HeadSink, Spans, UsageSink
+from router.ports import Counters, Engines, FeedSource, HeadSink, Peers, Spans, UsageSink
 from router.reach import Reach, always, takes_connections
 from router.records.heads import Heads
 from router.records.log import RecordLog
@@ -68,6 +69,7 @@ class RouterApp:
         reach: Reach,
         spans: Spans | None,
         access: AccessLog | None,
+        peers: Peers | None,
     ) -> None:
         self._pipeline = pipeline
         self.drain = pipeline.drain
@@ -84,6 +86,7 @@ class RouterApp:
         self._reach = reach
         self._spans = spans
         self._access = access
+        self._peers = peers
         self.malformed = 0
         """Bytes that were no HTTP request; counted by the connections they came on."""
         self._stack = AsyncExitStack()
@@ -114,6 +117,8 @@ class RouterApp:
             if self.usage is not None:
                 await self.usage.start()
                 stack.push_async_callback(self.usage.stop)
+            if self._peers is not None:
+                stack.push_async_callback(self._peers.close)
             if self._access is not None:
                 stack.push_async_callback(self._access.close)
             if self._spans is not None:
@@ -201,9 +206,11 @@ class RouterApp:
     async def _receipt(self, exchange: Exchange, record: str) -> None:
         principal = self._authenticate(exchange, self.feed.tables())
         line = await self.records.read(record, principal.tenant)
-        if line is None:
-            raise ReceiptNotFound
-        await exchange.respond(200, receipts.issue(line, self._signer).canonical(), [])
+        if line is not None:
+            found = receipts.issue(line, self._signer).canonical()
+        else:
+            found = await elsewhere(self._peers, record, principal.tenant, exchange.headers)
+        await exchange.respond(200, found, [])
 
     async def _healthz(self, exchange: Exchange) -> None:
         await exchange.respond(200, b'{"ok":true}', [])
@@ -262,6 +269,7 @@ def create_app(
     tokens: Tokens | None = None,
     shadows: ShadowLimits | None = None,
     retention_key: bytes | None = None,
+    peers: Peers | None = None,
     clock: Clock | None = None,
     ticks: Callable[[], float] = time.monotonic,
     entropy: Callable[[int], bytes] | None = None,
@@ -277,6 +285,7 @@ def create_app(
     ``usage``: where it is told what tenants used; without, the records alone tell it.
     ``retention_key``: wraps the tenants' keys of policies that keep keyed digests or texts; without, their
     requests are refused.
+    ``peers``: the other routers, asked for receipts of their answers.
     ``token_bytes``: bytes of a prompt for which a token is reserved.
     Raises ValueError for values that would switch a protection off.
     """
@@ -358,6 +367,7 @@ def create_app(
         reach=reach,
         spans=spans,
         access=access,
+        peers=peers,
     )
     measured.watch(
         "tenon_malformed_requests_total",

@@ -160,6 +160,14 @@ class ReceiptNotFound(RouterError):
         super().__init__("the record does not exist or is not yours")
 
 
+class ReceiptUnavailable(RouterError):
+    code, status = "receipt_unavailable", 503
+    hint = "ask again in a moment: a router that may hold the record does not answer"
+
+    def __init__(self) -> None:
+        super().__init__("not every router could be asked for the record")
+
+
 class PathNotFound(RouterError):
     code, status = "path_not_found", 404
     hint = "docs/reference/http.md lists every path; among them POST /v1/chat/completions and GET /v1/models"

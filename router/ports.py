@@ -106,3 +106,17 @@ class Spans(Protocol):
     def finished(self, trace: "Trace", moments: Moments) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Peers(Protocol):
+    """The other routers of a deployment, each of which holds the records of the answers it gave."""
+
+    async def receipt(self, record: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+        """The receipt of ``record`` by the router that holds it, asked with the caller's own ``headers``.
+
+        None when every other router says that it is none of theirs or not the caller's. Raises
+        ReceiptUnavailable when nobody has it and somebody who may could not be asked.
+        """
+        ...
+
+    async def close(self) -> None: ...

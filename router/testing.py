@@ -32,7 +32,7 @@ from registry.models import (
 from registry.names import LIVE
 from registry.signing.envelope import Envelope
 from registry.usage import UsageBatch
-from router.errors import EngineInterrupted, NothingSent
+from router.errors import EngineInterrupted, NothingSent, ReceiptUnavailable
 from router.ports import EngineAnswer
 
 
@@ -115,6 +115,25 @@ class FakeUsage:
             self.answers_lost -= 1
             raise ConnectionError("the answer was lost")
         return True
+
+
+class FakePeers:
+    """Other routers that hold ``receipts``; ``sure`` is False while one of them does not answer."""
+
+    def __init__(self) -> None:
+        self.receipts: dict[str, bytes] = {}
+        self.sure = True
+        self.asked: list[tuple[str, list[tuple[bytes, bytes]]]] = []
+
+    async def receipt(self, record: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+        self.asked.append((record, list(headers)))
+        found = self.receipts.get(record)
+        if found is None and not self.sure:
+            raise ReceiptUnavailable
+        return found
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 class FakeCounters:

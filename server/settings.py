@@ -96,6 +96,12 @@ class RouterSettings(RoleSettings, IdentitySettings):
     writer: str = Field(
         "router-0", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of this router's chain"
     )
+    peers: str | None = Field(
+        None,
+        pattern=r"^https?://[^,\s]+(,https?://[^,\s]+)*$",
+        description="Base URLs of all routers, with commas, to find the receipts of their answers; a name "
+        "with several addresses means a router at each",
+    )
     drain: int = Field(15, ge=0, description="Seconds that requests under way get to finish at a stop")
     connect_timeout: float = Field(2.0, gt=0, description="Seconds to connect to an engine")
     first_byte_timeout: float = Field(

@@ -8,6 +8,7 @@ from router.limits import Freshness, Timeouts
 from router.logs import AccessLog
 from router.ports import Spans
 from server.api.client import ControlClient
+from server.api.peers import RouterPeers
 from server.assembly import listen, logs
 from server.assembly.identity import open_tokens
 from server.assembly.secrets import read_secret
@@ -46,6 +47,7 @@ def serve(settings: RouterSettings) -> None:
         metrics_token=read_secret(settings.metrics_token_file) if settings.metrics_token_file else None,
         access=AccessLog(logs.write_access, clock) if settings.access_log else None,
         spans=_spans(settings),
+        peers=RouterPeers(settings.peers.split(",")) if settings.peers else None,
         tokens=open_tokens(settings),
     )
     listen.serve(

@@ -22,7 +22,9 @@ EVERYWHERE = 2.0
 
 
 @contextlib.contextmanager
-def another_router(served: Served, folder: Path, *, end: signal.Signals = signal.SIGTERM) -> Iterator[str]:
+def another_router(
+    served: Served, folder: Path, *, end: signal.Signals = signal.SIGTERM, peers: str = ""
+) -> Iterator[str]:
     """A second router process on the same control plane, with a record chain of its own."""
     assert served.running is not None
     port = stack.Ports.free().router
@@ -35,6 +37,8 @@ def another_router(served: Served, folder: Path, *, end: signal.Signals = signal
         "writer": "router-1",
         "service_token_file": served.workspace.service_token,
     }
+    if peers:
+        settings["peers"] = peers
     environment = {f"TENON_{name.upper()}": str(value) for name, value in settings.items()}
     with (folder / "router.log").open("wb") as log:
         process = subprocess.Popen(
