@@ -29,6 +29,7 @@ from router.feed import Feed
 from router.headers import Headers
 from router.limits import Cadence, Freshness, Limits, Timeouts
 from router.logs import AccessLog
+from router.malformed import Malformed
 from router.pipeline import Pipeline
 from router.placement import Leases, Placement
 from router.ports import Counters, Engines, FeedSource, HeadSink, Spans, UsageSink
@@ -68,6 +69,7 @@ class RouterApp:
         reach: Reach,
         spans: Spans | None,
         access: AccessLog | None,
+        malformed: Malformed,
     ) -> None:
         self._pipeline = pipeline
         self.drain = pipeline.drain
@@ -84,8 +86,8 @@ class RouterApp:
         self._reach = reach
         self._spans = spans
         self._access = access
-        self.malformed = 0
-        """Bytes that were no HTTP request; counted by the connections they came on."""
+        self.malformed = malformed
+        """Told by the connections that such bytes came on."""
         self._stack = AsyncExitStack()
         self._surfaces = {surface.path: surface for surface in every.SURFACES}
         self.direct = frozenset(path.encode("ascii") for path in self._surfaces)
@@ -106,6 +108,8 @@ class RouterApp:
         async with AsyncExitStack() as stack:
             await self.records.open()
             stack.push_async_callback(self.records.close)
+            await self.malformed.start()
+            stack.push_async_callback(self.malformed.stop)
             stack.push_async_callback(self._pipeline.retainer.close)
             await self._pipeline.engines.start()
             stack.push_async_callback(self._pipeline.engines.stop)
@@ -347,6 +351,7 @@ def create_app(
     reports = UsageReports(usage, log, records_dir / writer, writer=writer) if usage is not None else None
     reach = Reach(pipeline.feed.engine_urls, takes_connections if engines is None else always)
     observation.watch(measured, pipeline, sender, reports, reach, spans, access)
+    malformed = Malformed(log, clock, entropy)
     app = RouterApp(
         pipeline=pipeline,
         counts=counts,
@@ -358,13 +363,10 @@ def create_app(
         reach=reach,
         spans=spans,
         access=access,
+        malformed=malformed,
     )
-    measured.watch(
-        "tenon_malformed_requests_total",
-        "Bytes that were no HTTP request",
-        lambda: app.malformed,
-        kind="counter",
-    )
+    name, meaning = "tenon_malformed_requests_total", "Bytes that were no HTTP request"
+    measured.each(name, meaning, "fault", lambda: malformed.counts, kind="counter")
     return app
 
 
