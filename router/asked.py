@@ -52,6 +52,9 @@ class Asked:
     order: Order = field(init=False)
     repeats: int = 0
     """Answers that did not satisfy the policy and were asked for again."""
+    arrived: int = 0
+    """Events of the present stream. Each is a token at least, also where nothing of it goes to the client:
+    thoughts, and the text of a call that is not complete."""
     uncounted: int = 0
     """Tokens, at most, of the streams among these: no engine told them; and how many such streams."""
     streams_uncounted: int = 0
@@ -116,7 +119,7 @@ class Asked:
             self.ticket.settle(Usage(0, 0))
         elif self.streamed is not None:
             usage = self.streamed.usage if not self.streams_uncounted else None
-            size = _size(self.streamed.contents_before_end)
+            size = max(self.arrived, _size(self.streamed.contents_before_end))
             self.ticket.settle(usage, self.uncounted + self.died_tokens + size, died=self.died_tokens)
         elif self.streams_uncounted:
             self.ticket.settle(None, self.uncounted + self.died_tokens)
@@ -131,7 +134,7 @@ class Asked:
         if streamed.usage is not None:
             self.note_usage(streamed.usage)
         else:
-            self.uncounted += min(_size(streamed.contents), most(self.question, self.order))
+            self.uncounted += self._made(streamed)
             self.streams_uncounted += 1
 
     def lose(self) -> None:
@@ -143,7 +146,11 @@ class Asked:
             self.died_tokens += sum(streamed.usage)
         else:
             self.died_streams += 1
-            self.died_tokens += min(_size(streamed.contents), most(self.question, self.order))
+            self.died_tokens += self._made(streamed)
+
+    def _made(self, streamed: Streamed) -> int:
+        """Tokens of a stream that ended before its engine told them, at most."""
+        return min(max(self.arrived, _size(streamed.contents)), most(self.question, self.order))
 
     def note_caller(self, principal: Principal) -> None:
         self.trace.tenant, self.trace.key = principal.tenant, principal.key

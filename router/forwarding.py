@@ -12,13 +12,13 @@ def address(url: str, path: str) -> str:
     return url.rstrip("/") + path
 
 
-def check_status(status: int, *, optional: bool = False) -> None:
-    """Raises EngineRejectedRequest (the request's fault), EndpointUnsupported (of an ``optional`` path) or
-    EngineAnswered; never with the engine's words."""
+def check_status(status: int, *, optional: bool = False, media: bool = False) -> None:
+    """Raises EngineRejectedRequest (the request's fault, perhaps that of its ``media``), EndpointUnsupported
+    (of an ``optional`` path) or EngineAnswered; never with the engine's words."""
     if optional and status in (404, 405, 501):
         raise EndpointUnsupported
     if status in (400, 413):
-        raise EngineRejectedRequest
+        raise EngineRejectedRequest(media=media)
     if status != 200:
         raise EngineAnswered
 

@@ -278,7 +278,9 @@ class Pipeline:
                 address(place.url, asked.surface.upstream), order.body, asked.traceparent
             )
             try:
-                check_status(answer.status, optional=asked.surface.optional)
+                if answer.status != 200:
+                    optional, media = asked.surface.optional, asked.question.media
+                    check_status(answer.status, optional=optional, media=media)
                 if order.stream:
                     return await self._stream(asked, order, answer)
                 return await self._whole(asked, order, answer)
@@ -312,6 +314,7 @@ class Pipeline:
         """Pass events on as they come; returns the held-back end."""
         asked.streamed = streamed = asked.surface.streamed(order, asked.answer_id)
         reader, size, over = EventReader(), 0, False
+        asked.arrived = 0
         held: list[bytes] | None = [] if order.held else None
         while not over and (piece := await answer.read()):
             size += len(piece)
@@ -325,6 +328,7 @@ class Pipeline:
                         break
                     ready.append(streamed.accept(event))
             finally:  # what came before a refused event in the same piece goes out first
+                asked.arrived += len(ready)
                 if held is None:
                     await self._push(asked, b"".join(ready))
                 else:
