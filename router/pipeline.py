@@ -11,7 +11,7 @@ from datetime import datetime
 from registry.clock import Clock
 from registry.digests import Digest
 from registry.models import Retention
-from router import problems, validation
+from router import problems
 from router.admission import Admission, Queue, cost
 from router.asked import Asked
 from router.auth import authenticate, may_ask
@@ -35,7 +35,7 @@ from router.errors import (
 )
 from router.exchange import Exchange
 from router.feed import Feed
-from router.forwarding import address, check_status, read_all
+from router.forwarding import address, check_status, judge, read_all
 from router.limits import Limits
 from router.moments import Moments
 from router.placement import Placement, affinity_of
@@ -192,8 +192,8 @@ class Pipeline:
 
         Generating has no effects, so whoever has nothing of an answer may be given another engine's.
         """
-        tried, broken, late, began = list[str](), 0, False, self.ticks()
-        failure: RouterError = EngineUnavailable()
+        tried, broken, late, began = list[str](), 0, False, 0.0
+        failure: RouterError | None = None
         asked.note_live()
         tenant = asked.target.route.tenant  # whatever changes meanwhile
         while (place := self.placement.next(asked.target.live.places, affinity, tried, tenant)) is not None:
@@ -217,12 +217,12 @@ class Pipeline:
                 broken += 1
                 if broken > _MOST_BROKEN or asked.exchange.started:
                     raise
-                failure = error
+                failure, began = error, asked.moments.asked
                 self._lost(asked, error)
             finally:
                 self.queue.leave(place, tenant, version)
             late = True
-        raise failure
+        raise failure or EngineUnavailable()
 
     async def _ask_again(self, asked: Asked, place: Place, version: Digest, began: float) -> bytes:
         """After an engine died: in what is left of the time that one exchange may take."""
@@ -302,11 +302,7 @@ class Pipeline:
             raise
         asked.note_usage(rewritten.usage)
         asked.trace.finish_reasons = tuple(choice.finish_reason for choice in rewritten.choices)
-        for choice in rewritten.choices:
-            if not choice.tool_calls:  # their own schemas were checked by the surface
-                validation.check(
-                    order.policy, choice.content, choice.finish_reason, refused=choice.refused, own=order.own
-                )
+        judge(rewritten, order)
         asked.note_answer(rewritten.body)
         return rewritten.body
 
