@@ -6,30 +6,24 @@ No framework: per-request framework work cost more than everything the router pr
 import asyncio
 import logging
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from registry.clock import Clock, SystemClock
 from registry.signing.keys import Signer
-from router import metrics, observation, problems, receipts
+from router import metrics, observation
 from router.admission import Admission, Alone, CountExchange, Hours, Patience, Queue
-from router.auth import authenticate
 from router.circuit import Circuits
-from router.elsewhere import elsewhere
 from router.entropy import Entropy
 from router.epochs import Epochs
-from router.errors import InvalidApiKey, ModelNotFound, PathNotFound, RouterError
-from router.exchange import Exchange, Message, RawHeaders, Receive, Send
+from router.exchange import Exchange, Message, Receive, Send
 from router.feed import Feed
 from router.headers import Headers
 from router.limits import Cadence, Freshness, Limits, Timeouts
 from router.logs import AccessLog
+from router.malformed import Malformed
 from router.pipeline import Pipeline
 from router.placement import Leases, Placement
 from router.ports import Counters, Engines, FeedSource, HeadSink, Peers, Spans, UsageSink
@@ -39,9 +33,9 @@ from router.records.log import RecordLog
 from router.records.segments import Segments
 from router.retention import Retainer
 from router.shadowing import ShadowLimits, Shadows
+from router.small import SmallRoutes
 from router.surfaces import every
 from router.surfaces.messages.question import bearer
-from router.tables import Principal, Tables
 from router.tokens import Tokens
 from router.upstream import EnginePool
 from router.usage import UsageReports
@@ -63,13 +57,13 @@ class RouterApp:
         counts: CountExchange,
         usage: UsageReports | None,
         heads: Heads,
-        signer: Signer,
+        small: SmallRoutes,
         metrics: metrics.Metrics,
-        metrics_token: str | None,
         reach: Reach,
         spans: Spans | None,
         access: AccessLog | None,
         peers: Peers | None,
+        malformed: Malformed,
     ) -> None:
         self._pipeline = pipeline
         self.drain = pipeline.drain
@@ -80,25 +74,18 @@ class RouterApp:
         self.records = pipeline.log
         self._heads = heads
         self.usage = usage
-        self._signer = signer
+        self._small = small
         self._metrics = metrics
-        self._metrics_token = metrics_token
         self._reach = reach
         self._spans = spans
         self._access = access
         self._peers = peers
-        self.malformed = 0
-        """Bytes that were no HTTP request; counted by the connections they came on."""
+        self.malformed = malformed
+        """Told by the connections that such bytes came on."""
         self._stack = AsyncExitStack()
         self._surfaces = {surface.path: surface for surface in every.SURFACES}
         self.direct = frozenset(path.encode("ascii") for path in self._surfaces)
         """Paths whose POST requests may come to ``answer`` by themselves (``router.direct``)."""
-        self._routes = {
-            "/v1/models": self._models,
-            "/healthz": self._healthz,
-            "/readyz": self._readyz,
-            "/metrics": self._scrape,
-        }
 
     def metric_names(self) -> set[str]:
         """Every metric that ``/metrics`` may hold."""
@@ -109,6 +96,8 @@ class RouterApp:
         async with AsyncExitStack() as stack:
             await self.records.open()
             stack.push_async_callback(self.records.close)
+            await self.malformed.start()
+            stack.push_async_callback(self.malformed.stop)
             stack.push_async_callback(self._pipeline.retainer.close)
             await self._pipeline.engines.start()
             stack.push_async_callback(self._pipeline.engines.stop)
@@ -155,7 +144,7 @@ class RouterApp:
             if surface is not None:
                 await self.answer(exchange, scope["path"])
             else:
-                await self._small(exchange, scope)
+                await self._small.answer(exchange, scope)
         else:  # a websocket: accepting none closes it
             await send({"type": "websocket.close"})
 
@@ -165,72 +154,6 @@ class RouterApp:
         if surface is every.MESSAGES:
             exchange.headers = Headers(bearer(exchange.headers.raw))
         return self._pipeline.run(exchange, surface)
-
-    async def _small(self, exchange: Exchange, scope: Message) -> None:
-        path = scope["path"]
-        try:
-            if scope["method"] != "GET":
-                raise PathNotFound
-            if path in self._routes:
-                await self._routes[path](exchange)
-            elif path.startswith("/v1/models/"):
-                await self._model(exchange, path.removeprefix("/v1/models/"))
-            elif path.startswith("/v1/receipts/"):
-                await self._receipt(exchange, path.removeprefix("/v1/receipts/"))
-            else:
-                raise PathNotFound
-        except Exception as error:
-            if not isinstance(error, RouterError):
-                _log.exception("unexpected in a small route")
-            if not exchange.started:
-                refusal = problems.public(error)
-                await exchange.respond(refusal.status, problems.body(refusal), _challenge(refusal))
-
-    def _authenticate(self, exchange: Exchange, tables: Tables) -> Principal:
-        now = self._pipeline.clock.now()
-        return authenticate(exchange.headers, tables, now, self._pipeline.tokens)
-
-    async def _models(self, exchange: Exchange) -> None:
-        tables = self.feed.tables()
-        principal = self._authenticate(exchange, tables)
-        listed = [_card(name, principal) for name in tables.models(principal.tenant)]
-        await exchange.respond(200, orjson.dumps({"object": "list", "data": listed}), [])
-
-    async def _model(self, exchange: Exchange, name: str) -> None:
-        tables = self.feed.tables()
-        principal = self._authenticate(exchange, tables)
-        if name not in tables.routes.get(principal.tenant, ()):
-            raise ModelNotFound
-        await exchange.respond(200, orjson.dumps(_card(name, principal)), [])
-
-    async def _receipt(self, exchange: Exchange, record: str) -> None:
-        principal = self._authenticate(exchange, self.feed.tables())
-        line = await self.records.read(record, principal.tenant)
-        if line is not None:
-            found = receipts.issue(line, self._signer).canonical()
-        else:
-            found = await elsewhere(self._peers, record, principal.tenant, exchange.headers)
-        await exchange.respond(200, found, [])
-
-    async def _healthz(self, exchange: Exchange) -> None:
-        await exchange.respond(200, b'{"ok":true}', [])
-
-    async def _readyz(self, exchange: Exchange) -> None:
-        reasons = ["this router is about to stop"] if self.drain.under_way else []
-        reasons += [*self.feed.reasons(), *self._reach.reasons()]
-        if self.records.fault is not None:
-            reasons.append(f"records cannot be written: {self.records.fault}")
-        body: dict[str, Any] = {"ready": not reasons, "reasons": reasons}
-        await exchange.respond(503 if reasons else 200, orjson.dumps(body), [])
-
-    async def _scrape(self, exchange: Exchange) -> None:
-        if self._metrics_token is not None:
-            shown = exchange.headers.every("authorization")
-            expected = f"Bearer {self._metrics_token}".encode()
-            if len(shown) != 1 or not secrets.compare_digest(shown[0].encode(), expected):
-                raise InvalidApiKey
-        body = self._metrics.render()
-        await exchange.respond(200, body, [(b"content-type", metrics.CONTENT_TYPE.encode())])
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -356,31 +279,22 @@ def create_app(
     reports = UsageReports(usage, log, records_dir / writer, writer=writer) if usage is not None else None
     reach = Reach(pipeline.feed.engine_urls, takes_connections if engines is None else always)
     observation.watch(measured, pipeline, sender, reports, reach, spans, access)
+    malformed = Malformed(log, clock, entropy)
     app = RouterApp(
         pipeline=pipeline,
         counts=counts,
         usage=reports,
         heads=sender,
-        signer=signer,
+        small=SmallRoutes(
+            pipeline, signer=signer, metrics=measured, metrics_token=metrics_token, reach=reach, peers=peers
+        ),
         metrics=measured,
-        metrics_token=metrics_token,
         reach=reach,
         spans=spans,
         access=access,
         peers=peers,
+        malformed=malformed,
     )
-    measured.watch(
-        "tenon_malformed_requests_total",
-        "Bytes that were no HTTP request",
-        lambda: app.malformed,
-        kind="counter",
-    )
+    name, meaning = "tenon_malformed_requests_total", "Bytes that were no HTTP request"
+    measured.each(name, meaning, "fault", lambda: malformed.counts, kind="counter")
     return app
-
-
-def _card(name: str, principal: Principal) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": principal.tenant}
-
-
-def _challenge(error: RouterError) -> RawHeaders:
-    return [(b"www-authenticate", b"Bearer")] if error.status == 401 else []

@@ -52,9 +52,17 @@ class Asked:
     order: Order = field(init=False)
     repeats: int = 0
     """Answers that did not satisfy the policy and were asked for again."""
+    arrived: int = 0
+    """Events of the present stream. Each is a token at least, also where nothing of it goes to the client:
+    thoughts, and the text of a call that is not complete."""
     uncounted: int = 0
     """Tokens, at most, of the streams among these: no engine told them; and how many such streams."""
     streams_uncounted: int = 0
+    died_whole: int = 0
+    """Whole answers that died with their engine: it begins to send one when the last token is made."""
+    died_streams: int = 0
+    died_tokens: int = 0
+    """Of such streams, at most. What died counts in budgets, not in usage: nobody had it."""
 
     @property
     def traceparent(self) -> bytes:
@@ -97,17 +105,24 @@ class Asked:
         if not self.sent:
             self.ticket.forget()
         elif trace.prompt_tokens is not None:
-            prompt, lost = trace.prompt_tokens, self.streams_uncounted
-            if lost:  # their prompt was the same
-                prompt += lost * prompt // (self.repeats + 1 - lost)
-            self.ticket.settle(Usage(prompt, (trace.completion_tokens or 0) + self.uncounted))
+            prompt, completion = trace.prompt_tokens, trace.completion_tokens or 0
+            lost, told = self.streams_uncounted, self.repeats + 1 - self.streams_uncounted
+            died = self.died_tokens
+            if (
+                self.died_whole or self.died_streams
+            ):  # the question was the same, a whole answer about as long
+                died += (self.died_whole + self.died_streams) * prompt // told
+                died += self.died_whole * completion // told
+            used = Usage(prompt + lost * prompt // told, completion + self.uncounted)
+            self.ticket.settle(used, died=died)
         elif trace.code == EngineRejectedRequest.code and not self.repeats:
             self.ticket.settle(Usage(0, 0))
         elif self.streamed is not None:
             usage = self.streamed.usage if not self.streams_uncounted else None
-            self.ticket.settle(usage, self.uncounted + _size(self.streamed.contents_before_end))
+            size = max(self.arrived, _size(self.streamed.contents_before_end))
+            self.ticket.settle(usage, self.uncounted + self.died_tokens + size, died=self.died_tokens)
         elif self.streams_uncounted:
-            self.ticket.settle(None, self.uncounted)
+            self.ticket.settle(None, self.uncounted + self.died_tokens)
         else:
             self.ticket.settle(None)
 
@@ -119,8 +134,23 @@ class Asked:
         if streamed.usage is not None:
             self.note_usage(streamed.usage)
         else:
-            self.uncounted += min(_size(streamed.contents), most(self.question, self.order))
+            self.uncounted += self._made(streamed)
             self.streams_uncounted += 1
+
+    def lose(self) -> None:
+        """The engine died under its answer, and another one is asked."""
+        streamed, self.streamed = self.streamed, None
+        if streamed is None:
+            self.died_whole += 1
+        elif streamed.usage is not None:
+            self.died_tokens += sum(streamed.usage)
+        else:
+            self.died_streams += 1
+            self.died_tokens += self._made(streamed)
+
+    def _made(self, streamed: Streamed) -> int:
+        """Tokens of a stream that ended before its engine told them, at most."""
+        return min(max(self.arrived, _size(streamed.contents)), most(self.question, self.order))
 
     def note_caller(self, principal: Principal) -> None:
         self.trace.tenant, self.trace.key = principal.tenant, principal.key

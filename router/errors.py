@@ -287,8 +287,13 @@ class EngineRejectedRequest(RouterError):
     code, status = "request_rejected_by_engine", 400
     hint = "shorten the conversation or lower max_tokens; the model's context is limited"
 
-    def __init__(self) -> None:
-        super().__init__("the engine cannot serve this request: it is too long or its options do not combine")
+    def __init__(self, *, media: bool = False) -> None:
+        """``media``: it holds images or sounds, which most bases do not take; an engine's own words on it are
+        not passed on."""
+        first = "the model may take no images or sounds, " if media else ""
+        super().__init__(
+            f"the engine cannot serve this request: {first}it is too long or its options do not combine"
+        )
 
 
 class EngineFailed(RouterError):
@@ -317,6 +322,10 @@ class EngineInterrupted(RouterError):
 
     def __init__(self) -> None:
         super().__init__("the engine stopped before its answer was complete")
+
+
+class EngineDied(EngineInterrupted):
+    """Its connection broke under the answer. While the client has nothing of it, another one may be asked."""
 
 
 class EngineStopped(EngineInterrupted):

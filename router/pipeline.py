@@ -11,7 +11,7 @@ from datetime import datetime
 from registry.clock import Clock
 from registry.digests import Digest
 from registry.models import Retention
-from router import problems, validation
+from router import problems
 from router.admission import Admission, Queue, cost
 from router.asked import Asked
 from router.auth import authenticate, may_ask
@@ -20,6 +20,8 @@ from router.epochs import Epochs, names_conversation
 from router.errors import (
     ClientGone,
     EngineAnswered,
+    EngineDied,
+    EngineTimeout,
     EngineUnavailable,
     NothingSent,
     OutputInvalid,
@@ -33,7 +35,7 @@ from router.errors import (
 )
 from router.exchange import Exchange
 from router.feed import Feed
-from router.forwarding import address, check_status, read_all
+from router.forwarding import address, check_status, judge, read_all
 from router.limits import Limits
 from router.moments import Moments
 from router.placement import Placement, affinity_of
@@ -56,8 +58,8 @@ from router.tokens import Tokens
 
 _log = logging.getLogger(__name__)
 _MOST_BROKEN = 1
-"""Engines whose connection may break under a request, without a word, before it is given up: a request that
-kills engines (vLLM had such) takes two of them with it, not all."""
+"""Engines that may die under a request before it is given up: a request that kills engines (vLLM had such)
+takes two of them with it, not all."""
 
 _FAREWELL_SECONDS = 1.0
 
@@ -186,8 +188,12 @@ class Pipeline:
                 asked.order = again(asked.order)
 
     async def _forward(self, asked: Asked, affinity: int) -> bytes:
-        """Ask the engines in their order, until one begins to answer; returns the end of its answer."""
-        tried, broken, late = list[str](), 0, False
+        """Ask the engines in their order, until one answers; returns the end of its answer.
+
+        Generating has no effects, so whoever has nothing of an answer may be given another engine's.
+        """
+        tried, broken, late, began = list[str](), 0, False, 0.0
+        failure: RouterError | None = None
         asked.note_live()
         tenant = asked.target.route.tenant  # whatever changes meanwhile
         while (place := self.placement.next(asked.target.live.places, affinity, tried, tenant)) is not None:
@@ -201,19 +207,42 @@ class Pipeline:
                     if version != asked.target.live.version or place not in asked.target.live.places:
                         continue
                 tried.append(place.engine)
+                if broken:
+                    return await self._ask_again(asked, place, version, began)
                 return await self._ask(asked, place, version)
             except NothingSent:
                 asked.sent = sent
                 asked.moments.retries += 1
-            except EngineUnavailable:  # it broke before its first byte: perhaps of this very request
-                asked.moments.retries += 1
+            except (EngineDied, EngineUnavailable) as error:  # perhaps of this very request
                 broken += 1
-                if broken > _MOST_BROKEN:
+                if broken > _MOST_BROKEN or asked.exchange.started:
                     raise
+                failure, began = error, asked.moments.asked
+                self._lost(asked, error)
             finally:
                 self.queue.leave(place, tenant, version)
             late = True
-        raise EngineUnavailable
+        raise failure or EngineUnavailable()
+
+    async def _ask_again(self, asked: Asked, place: Place, version: Digest, began: float) -> bytes:
+        """After an engine died: in what is left of the time that one exchange may take."""
+        left = self.placement.leases.seconds - (self.ticks() - began)
+        try:
+            async with asyncio.timeout(left):
+                return await self._ask(asked, place, version)
+        except TimeoutError:
+            raise EngineTimeout from None
+
+    def _lost(self, asked: Asked, error: RouterError) -> None:
+        """What an engine was asked for died with it. It is on record before what another engine answers."""
+        asked.moments.retries += 1
+        asked.moments.lost += self.ticks() - asked.moments.asked
+        if isinstance(error, EngineDied):
+            asked.lose()
+        if not asked.order.policy.intent_durable:  # else it was written before the engine was asked
+            self._stop_clock(asked)
+            with suppress(RecordUnavailable):  # who asks next hears of it
+                self.log.append("intent", asked.trace)
 
     async def _turn(self, asked: Asked, tried: Container[str]) -> Place:
         """Wait for a place in any engine that may be asked. Raises Overloaded."""
@@ -249,7 +278,9 @@ class Pipeline:
                 address(place.url, asked.surface.upstream), order.body, asked.traceparent
             )
             try:
-                check_status(answer.status, optional=asked.surface.optional)
+                if answer.status != 200:
+                    optional, media = asked.surface.optional, asked.question.media
+                    check_status(answer.status, optional=optional, media=media)
                 if order.stream:
                     return await self._stream(asked, order, answer)
                 return await self._whole(asked, order, answer)
@@ -271,11 +302,7 @@ class Pipeline:
             raise
         asked.note_usage(rewritten.usage)
         asked.trace.finish_reasons = tuple(choice.finish_reason for choice in rewritten.choices)
-        for choice in rewritten.choices:
-            if not choice.tool_calls:  # their own schemas were checked by the surface
-                validation.check(
-                    order.policy, choice.content, choice.finish_reason, refused=choice.refused, own=order.own
-                )
+        judge(rewritten, order)
         asked.note_answer(rewritten.body)
         return rewritten.body
 
@@ -283,6 +310,7 @@ class Pipeline:
         """Pass events on as they come; returns the held-back end."""
         asked.streamed = streamed = asked.surface.streamed(order, asked.answer_id)
         reader, size, over = EventReader(), 0, False
+        asked.arrived = 0
         held: list[bytes] | None = [] if order.held else None
         while not over and (piece := await answer.read()):
             size += len(piece)
@@ -296,6 +324,7 @@ class Pipeline:
                         break
                     ready.append(streamed.accept(event))
             finally:  # what came before a refused event in the same piece goes out first
+                asked.arrived += len(ready)
                 if held is None:
                     await self._push(asked, b"".join(ready))
                 else:

@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from router.direct import Direct
 from router.drain import Drain
 from router.exchange import Wire
+from router.malformed import Fault
 
 if TYPE_CHECKING:
     from router.app import RouterApp
@@ -29,6 +30,8 @@ HEAD_SECONDS = 10.0
 """For a request's head to arrive, and for a new connection to say its first word (slow-loris)."""
 STALL_SECONDS = 60.0
 """A client that takes nothing for so long has gone, whatever its TCP says; until then it holds a slot."""
+_LENGTH = ("Content-Length", "Transfer-Encoding")
+"""What llhttp's words name when it cannot tell where a body ends."""
 _VERSIONS = ("1.1", "1.0")
 """llhttp also takes 0.9, where a proxy before this router may see another message."""
 _MALFORMED = (
@@ -36,6 +39,8 @@ _MALFORMED = (
     b"not an HTTP request"
 )
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_WORDS = {400: _MALFORMED, 408: _TOO_SLOW, 431: _TOO_LARGE}
 
 
 class Joined(asyncio.Transport):
@@ -104,6 +109,7 @@ class Connection(HttpToolsProtocol):
         self._head_since = self._idle_since = self.loop.time()
         self._look_timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         joined = Joined(transport, self.loop)
@@ -131,7 +137,7 @@ class Connection(HttpToolsProtocol):
             self._bare_bytes += len(data) - room
             self._parse(data[room:])
         elif not self.transport.is_closing():
-            self._refuse(_TOO_LARGE)
+            self._refuse(Fault.HEAD_TOO_LARGE if self._in_head else Fault.TRAILERS_TOO_LARGE)
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -139,8 +145,9 @@ class Connection(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as offer:
                 data = self._without_offer() + data[offer.args[0] :]
-            except httptools.HttpParserError:
-                self._refuse(_MALFORMED)
+            except httptools.HttpParserError as error:
+                unclear = any(field in str(error) for field in _LENGTH)
+                self._refuse(Fault.AMBIGUOUS_LENGTH if unclear else Fault.NOT_HTTP)
                 return
             else:
                 return
@@ -155,9 +162,13 @@ class Connection(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def _refuse(self, words: bytes) -> None:
+    def _refuse(self, fault: Fault) -> None:
         """What came is no request. One that is whole already keeps its answer, and loses the connection."""
-        self._app.malformed += 1
+        if self._refused:  # more of the same
+            return
+        self._refused = True
+        self._app.malformed.note(fault)
+        words = _WORDS[fault.status]
         cycle: Any = self.cycle
         if cycle is None or cycle.response_complete:
             self.transport.write(words)
@@ -302,7 +313,10 @@ class Connection(HttpToolsProtocol):
         else:
             left = longest
         if left <= 0:
-            self.transport.close()
+            if self._in_head and (self._bare_bytes or self.cycle is not None):
+                self._refuse(Fault.HEAD_TIMEOUT)
+            else:  # who said no word, or no further one, did nothing wrong
+                self.transport.close()
         else:
             self._look_timer = self.loop.call_later(min(left, longest), self._look)
 

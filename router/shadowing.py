@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Protocol
 
 from registry.clock import Clock, stamp
 from registry.digests import Digest
-from router import problems, validation
+from router import problems
 from router.errors import EngineAnswered, EngineTimeout, RouterError
-from router.forwarding import address, check_status, read_all
+from router.forwarding import address, check_status, judge, read_all
 from router.headers import Headers
 from router.placement import Placement
 from router.places import Place
@@ -239,14 +239,7 @@ class Shadows:
                 answered = said(whole)
                 if not whole.choices and trace.retention is None:
                     trace.answer, trace.answer_of = Digest.of(whole.body), "body"
-                for choice in whole.choices:
-                    validation.check(
-                        order.policy,
-                        choice.content,
-                        choice.finish_reason,
-                        refused=choice.refused,
-                        own=order.own,
-                    )
+                judge(whole, order)
         finally:
             await answer.close()
         trace.finish_reasons = tuple(reasons)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 from registry.clock import Clock
 from registry.digests import Digest
@@ -15,13 +15,12 @@ from registry.signing.types import RECORD_HEAD
 from router.errors import RecordUnavailable
 from router.limits import Cadence
 from router.records.index import Index
-from router.records.record import Trace
+from router.records.record import Event, Trace
 from router.records.scribe import Scribe
 from router.records.segments import Place, Sealed, Segments, Tail
 from router.stamps import Stamps
 
 _log = logging.getLogger(__name__)
-_Event = Literal["intent", "outcome"]
 
 
 class _Batch:
@@ -112,7 +111,7 @@ class RecordLog:
         if self.fault is not None or self._closing.is_set():
             raise RecordUnavailable
 
-    def append(self, event: _Event, trace: Trace) -> asyncio.Future[bool]:
+    def append(self, event: Event, trace: Trace) -> asyncio.Future[bool]:
         """Put a line into the chain; the future tells whether it reached the disk.
 
         Raises RecordUnavailable at once while the disk is known to fail.

@@ -6,7 +6,7 @@ so a mistyped model name cannot smuggle text in.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import orjson
 from pydantic import Field
@@ -16,6 +16,7 @@ from registry.canonical import Document, later
 from registry.digests import Digest
 
 KIND: Literal["tenon.record/v1"] = "tenon.record/v1"
+Event: TypeAlias = Literal["intent", "outcome", "malformed"]
 _LATER = ("agrees", "engine_version", "retention", "shadow_of", "started_at", "surface")
 
 
@@ -28,8 +29,9 @@ class Record(Document):
     """Of the previous line's bytes (without its newline); :func:`registry.shipping.genesis` for the first."""
     id: str
     at: str
-    event: Literal["intent", "outcome"]
-    """``intent``: about to ask an engine. ``outcome``: what the client got; exactly one a request."""
+    event: Event
+    """``intent``: about to ask an engine. ``outcome``: what the client got; exactly one a request.
+    ``malformed``: bytes that were no request, so nobody's; ``code`` names the fault."""
     tenant: str | None
     key: str | None
     route: str | None
@@ -76,6 +78,9 @@ class Record(Document):
     retention: Literal["none", "hmac", "full"] | None = later(None)
     """None: ``request`` and ``answer`` are plain digests. ``hmac``, ``full``: keyed with the tenant's key.
     ``none``: the policy, or one that might have applied, keeps none."""
+    count: int | None = later(None, ge=1)
+    """In ``malformed``: how often it was met, from ``started_at`` to ``last_at``."""
+    last_at: str | None = later(None)
 
 
 def content_digest(contents: Sequence[str]) -> Digest:
@@ -121,9 +126,7 @@ class Trace:
     surface: str | None = None
     retention: str | None = None
 
-    def line(
-        self, event: Literal["intent", "outcome"], *, writer: str, seq: int, prev: Digest, at: str
-    ) -> bytes:
+    def line(self, event: Event, *, writer: str, seq: int, prev: Digest, at: str) -> bytes:
         """Canonical JSON (a property test holds it to RFC 8785), in 2 µs.
 
         The general encoder takes 100. For what a record holds (ASCII keys, strings, small integers, null) it

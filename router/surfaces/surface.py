@@ -35,6 +35,11 @@ class Question(NamedTuple):  # made for every request, and three times as fast t
     echo: Mapping[str, Any] = {}
     """What the answer repeats of the question."""
 
+    @property
+    def media(self) -> bool:
+        """Whether images or sounds came with it: text parts alone were joined."""
+        return any(isinstance(message.get("content"), list) for message in self.messages)
+
 
 class Order(NamedTuple):
     """One engine request: its bytes, and what the answer to it must look like."""

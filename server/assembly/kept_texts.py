@@ -28,7 +28,7 @@ def find_record(records: Path, identity: str) -> Record:
                         record = Record.parse(line.rstrip(b"\n"))
                     except InvalidDocument:  # tenon log verify tells of it
                         continue
-                    if record.id == identity and record.event == "outcome":
+                    if record.id == identity and record.event != "intent":
                         return record
     raise RecordNotFound(f"there is no record {identity[:80]!r} in {records}")
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from registry.digests import Digest
 from router.records.record import Record
 
-_MOMENTS = ("at", "started_at")
+_MOMENTS = ("at", "last_at", "started_at")
 
 
 def schema() -> pa.Schema:

@@ -10,8 +10,8 @@ import orjson
 
 from router import problems
 from router.errors import RouterError
-from router.metering import Usage
-from router.surfaces.chat.reading import Piece, Reading
+from router.surfaces.chat.reading import Piece
+from router.surfaces.chat.told import Told
 from router.surfaces.chat.whole import call_id
 from router.surfaces.surface import Order
 
@@ -19,34 +19,16 @@ DONE = b"data: [DONE]\n\n"
 _TEXT = b'"content":'
 
 
-class StreamedAnswer:
+class StreamedAnswer(Told):
     """``accept`` each event, then ``finish``."""
 
     def __init__(self, order: Order, answer_id: str) -> None:
-        self._order = order
-        self._id = answer_id
-        self._reading = Reading(order)
+        super().__init__(order, answer_id)
         self._held: list[bytes] = []
         self._shapes: list[tuple[bytes, bytes, int, bytes, bytes]] = []
         """Of the engine's ordinary events: what stands around the text; the choice; ours instead."""
         self._around: dict[int, tuple[bytes, bytes]] = {}
         """What stands around the text of an ordinary chunk, per choice: always the same."""
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._reading.usage
-
-    @property
-    def contents(self) -> list[str]:
-        return self._reading.contents
-
-    @property
-    def contents_before_end(self) -> list[str]:
-        return self._reading.contents_before_end
-
-    @property
-    def finish_reasons(self) -> list[str]:
-        return self._reading.finish_reasons
 
     def accept(self, event: bytes) -> bytes:
         # All but the text is the same in nearly every event: 1.5 µs instead of 8 for what was seen before.

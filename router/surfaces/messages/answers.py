@@ -6,7 +6,8 @@ import orjson
 
 from router.errors import RouterError
 from router.metering import Usage
-from router.surfaces.chat.reading import CallPart, Piece, Reading, read
+from router.surfaces.chat.reading import CallPart, Piece, read
+from router.surfaces.chat.told import Told
 from router.surfaces.chat.whole import call_id
 from router.surfaces.surface import Order, Rewritten
 
@@ -37,33 +38,15 @@ def refusal(error: RouterError) -> dict[str, Any]:
     return {"type": "error", "error": told}
 
 
-class StreamedMessage:
+class StreamedMessage(Told):
     """The last block's end, why it stopped and ``message_stop`` are held back."""
 
     def __init__(self, order: Order, answer_id: str) -> None:
-        self._order = order
-        self._id = answer_id
-        self._reading = Reading(order)
+        super().__init__(order, answer_id)
         self._last: Piece | None = None
         self._begun = False
         self._blocks = 0
         self._open: str | None = None
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._reading.usage
-
-    @property
-    def contents(self) -> list[str]:
-        return self._reading.contents
-
-    @property
-    def contents_before_end(self) -> list[str]:
-        return self._reading.contents_before_end
-
-    @property
-    def finish_reasons(self) -> list[str]:
-        return self._reading.finish_reasons
 
     def accept(self, event: bytes) -> bytes:
         ready: list[bytes] = []

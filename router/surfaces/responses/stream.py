@@ -10,18 +10,16 @@ import orjson
 
 from router import problems
 from router.errors import RouterError
-from router.metering import Usage
-from router.surfaces.chat.reading import CallPart, Piece, Reading
+from router.surfaces.chat.reading import CallPart, Piece
+from router.surfaces.chat.told import Told
 from router.surfaces.responses import answer
 from router.surfaces.surface import Order
 from router.surfaces.tools import ToolCall
 
 
-class StreamedResponse:
+class StreamedResponse(Told):
     def __init__(self, order: Order, answer_id: str) -> None:
-        self._order = order
-        self._id = answer_id
-        self._reading = Reading(order)
+        super().__init__(order, answer_id)
         self._last: Piece | None = None
         self._sequence = 0
         self._begun = False
@@ -29,22 +27,6 @@ class StreamedResponse:
         """Items that are done."""
         self._open: str | int | None = None
         """``message``, or the number of a call."""
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._reading.usage
-
-    @property
-    def contents(self) -> list[str]:
-        return self._reading.contents
-
-    @property
-    def contents_before_end(self) -> list[str]:
-        return self._reading.contents_before_end
-
-    @property
-    def finish_reasons(self) -> list[str]:
-        return self._reading.finish_reasons
 
     def accept(self, event: bytes) -> bytes:
         ready: list[bytes] = []

@@ -9,6 +9,7 @@ import pytest
 
 from registry.models import OnInvalid, Quota
 from router.admission import Patience
+from router.errors import EngineInterrupted
 from router.testing import FakeAnswer, chunk, completion, stream, usage_chunk
 from tests.unit.router.driving import QUESTION, House, until
 
@@ -89,6 +90,29 @@ async def test_a_client_that_hangs_up_pays_for_what_it_got(house: House) -> None
     call.hang_up()
     await call.done()
     assert left(house) == 1000 - (64 + len(body)) - 12
+
+
+def thought(body: dict[str, Any]) -> bytes:
+    """Of a reasoning parser: a token for the engine, nothing for the client."""
+    return chunk(body, None).replace(b'"delta":{}', b'"delta":{"reasoning_content":"hm"}')
+
+
+@pytest.mark.parametrize("cut", ["by the client", "by the engine"])
+async def test_what_a_model_thought_is_paid_for_though_nobody_got_it(house: House, cut: str) -> None:
+    secret = await limited(house, tokens_per_minute=1000)
+    hold = asyncio.Event()
+
+    def script(body: dict[str, Any]) -> FakeAnswer:
+        thoughts = [thought(body) for _ in range(50)]
+        return FakeAnswer(200, [chunk(body, "two"), *thoughts, EngineInterrupted()], hold=hold)
+
+    house.engines.script = script
+    body = orjson.dumps(QUESTION | {"stream": True, "max_tokens": 200})
+    call = house.call(secret, body)
+    await until(lambda: bool(house.engines.answers) and house.engines.answers[0]._next == 51)
+    hold.set() if cut == "by the engine" else call.hang_up()
+    await call.done()
+    assert left(house) == 1000 - (64 + len(body)) - 51
 
 
 @pytest.mark.parametrize("status", [400, 500])

@@ -360,10 +360,11 @@ async def test_heads_that_are_slow_or_endless_are_given_up(
 ) -> None:
     monkeypatch.setattr("router.serving.HEAD_SECONDS", 0.1)
     async with running(tmp_path, honest) as router:
-        for begun in (b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"):
+        late = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        for begun, told in (b"", b""), (b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n", late):
             reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
             writer.write(begun)
-            assert await reader.read() == b""
+            assert await reader.read() == told
             writer.close()
         monkeypatch.setattr("router.serving.HEAD_SECONDS", 30)
         reader, writer = await asyncio.open_connection("127.0.0.1", router.port)

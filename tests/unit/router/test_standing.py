@@ -13,7 +13,9 @@ from registry.digests import Digest
 from registry.models import OnInvalid, Retention
 from registry.names import engine_name
 from router.admission import Patience
-from router.errors import EngineUnavailable
+from router.circuit import FAILURES
+from router.errors import EngineUnavailable, NothingSent
+from router.places import Place
 from router.testing import FakeAnswer, completion, honest
 from tests.unit.router.driving import QUESTION, Call, House, Response, until
 
@@ -154,6 +156,24 @@ async def test_what_was_promoted_meanwhile_answers(busy: Busy) -> None:
     assert (found.status, record.epoch) == (200, 2)
     assert record.version == scene.versions[2].version
     assert busy.house.engines.asked[-1].body["model"] == engine_name(scene.versions[2].version)
+
+
+async def test_a_record_names_what_was_promoted_meanwhile_though_nobody_could_be_asked(busy: Busy) -> None:
+    scene = busy.house.scene
+    scene.engine("engine-1", "http://engine-1")
+
+    def promote() -> None:
+        newer = scene.version("bank_a", alias="next")
+        scene.attest(newer, "engine-1")
+        scene.aliases[0] = scene.aliases[0].model_copy(update={"version": newer, "epoch": 2})
+        away = Place("engine-1", "boot-engine-1", "http://engine-1", Digest.of(b"any"), 8)
+        for _ in range(FAILURES):
+            busy.house.app._pipeline.placement.circuits.failed(away, NothingSent())
+
+    found = await busy.after(promote)
+    record = busy.house.outcome(found)
+    assert (found.status, found.code, record.engine) == (503, "engine_unavailable", None)
+    assert (record.version, record.epoch) == (scene.versions[-1].version, 2)
 
 
 async def test_under_another_policy_it_must_be_asked_again(busy: Busy) -> None:

@@ -318,6 +318,19 @@ async def test_bad_values(house: House, free: str, path: str, body: dict[str, An
     assert not house.engines.asked
 
 
+async def test_an_image_that_an_engine_does_not_take_is_named(house: House, free: str) -> None:
+    """Its own words stay behind, and most bases take text only."""
+    house.engines.script = lambda _: FakeAnswer(400, [b"{}"])
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    told = []
+    for part in (picture, {"type": "text", "text": "hi"}):
+        body = {"model": "assistant", "messages": [{"role": "user", "content": [part]}]}
+        error = (await house.call(free, body).done()).json()["error"]
+        assert error["code"] == "request_rejected_by_engine"
+        told.append("image" in error["message"])
+    assert told == [True, False]
+
+
 async def test_every_surface_sends_its_own_salt_and_name(house: House, free: str) -> None:
     house.engines.script = lambda _: FakeAnswer(400, [b"{}"])
     for surface in SURFACES:

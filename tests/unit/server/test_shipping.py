@@ -19,9 +19,11 @@ from registry.clock import ManualClock
 from registry.digests import Digest
 from registry.errors import RecordCorrupt
 from registry.ports import Piece, Shelf
+from registry.shipping import genesis
 from registry.signing.keys import Signer
 from router.errors import RecordsBusy
 from router.limits import Cadence
+from router.malformed import Group
 from router.records import Heads, Record, RecordLog, Trace
 from router.records.log import durable
 from router.records.segments import Segments
@@ -81,6 +83,15 @@ def test_each_record_once_in_columns_with_types(tmp_path: Path) -> None:
     lines = write(tmp_path / "w", 5)
     assert ship(tmp_path / "w", Files(shelf, encoded), batch=10) == 8
     assert [row["digest"] for row in rows(tmp_path / "out")] == digests(lines)
+
+
+def test_bytes_that_were_no_request_are_rows_too() -> None:
+    first, last = "2026-01-01T00:00:00.000001Z", "2026-01-01T00:00:00.500000Z"
+    group = Group(id="rec-1", code="not_http", status=400, started_at=first, last_at=last, count=7)
+    line = group.line("malformed", writer="w", seq=0, prev=genesis("w"), at=last)
+    (row,) = pq.read_table(pa.BufferReader(encoded([line]))).to_pylist()
+    assert (row["event"], row["tenant"], row["code"], row["count"]) == ("malformed", None, "not_http", 7)
+    assert row["last_at"].isoformat() == "2026-01-01T00:00:00.500000+00:00"
 
 
 def test_what_no_head_covers_is_not_shipped(tmp_path: Path) -> None:
