@@ -115,6 +115,12 @@ class World:
     boots: int = 1
     pending: dict[str, EngineState] = field(default_factory=dict)
     """Engines that start again, and as what."""
+    loaded: dict[str, set[Digest]] = field(default_factory=dict)
+    """What each boot ever loaded: vLLM keeps it, whoever is served or not."""
+
+    def __post_init__(self) -> None:
+        for name, slots in self.state.slots.items():
+            self.loaded.setdefault(name, set()).update(slots)
 
     def shares(self) -> dict[str, Share]:
         return assigned(self.state, NOW)
@@ -129,9 +135,25 @@ class World:
             if share.merged != home.merged:
                 found.append((name, None))
                 continue
-            held = self.state.slots.get(name, {})
-            found += [(name, each.version) for each in share.versions if each.version not in held]
+            held, loaded = self.state.slots.get(name, {}), self.loaded.get(name, set())
+            missing = [each.version for each in share.versions if each.version not in held]
+            room = len(loaded) < (home.names or home.max_loras)
+            found += [(name, version) for version in missing if room or version in loaded]
+            if not room and not loaded.issuperset(missing) and self._may_end(name, share):
+                found.append((name, None))
         return found
+
+    def _may_end(self, name: str, share: Share) -> bool:
+        """Whether a fresh boot would have more room, and nothing is served here that others are yet to serve."""
+        if self.loaded[name] <= {each.version for each in share.versions}:
+            return False
+        others = [each for other, each in self.shares().items() if other != name]
+        expected = {each.version for other in others for each in other.versions}
+        return all(
+            len(self.holders(version)) > 1
+            for version in self.state.slots.get(name, {})
+            if version in expected
+        )
 
     def step(self) -> bool:
         """False when nothing is left to do."""
@@ -167,6 +189,9 @@ class World:
         holders = self.holders(held)
         if home in holders or not self._homes(held).admits(home, holders):
             return
+        loaded = self.loaded.setdefault(name, set())
+        loaded.add(held)
+        assert len(loaded) <= (home.names or home.max_loras), "vLLM would evict one of them"
         slots = {**self.state.slots.get(name, {}), held: slot(home, held)}
         self.state = replace(self.state, slots={**self.state.slots, name: slots})
         self._end(held)
@@ -199,5 +224,6 @@ class World:
 
     def _announce(self, changed: EngineState) -> None:
         slots = {name: held for name, held in self.state.slots.items() if name != changed.engine}
+        self.loaded.pop(changed.engine, None)
         engines = {**self.state.engines, changed.engine: changed}
         self.state = replace(self.state, engines=engines, slots=slots)

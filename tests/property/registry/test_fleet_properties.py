@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
+from hypothesis import example, settings
 from hypothesis import given as drawn
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from registry.feed import State
@@ -135,7 +135,20 @@ def test_the_order_in_which_a_state_was_built_decides_nothing(known: State, chan
     assert assigned(other, NOW) == assigned(known, NOW)
 
 
+def _full_of_another() -> State:
+    """carl's engine was given to it while its one name was taken by bert's adapter, which no engine is left
+    for: it has to start again before it holds anything of carl's."""
+    engines = [engine(f"engine-{number}", names=1, max_loras=1, up=number == 0) for number in range(2)]
+    return state(
+        engines=engines,
+        tenants=[tenant("bert"), tenant("carl", Level.DEDICATED, "engine-0", "engine-1", replicas=1)],
+        versions=[published("bert-0", "bert"), published("carl-0", "carl")],
+        slots={"engine-0": [version("bert-0")]},
+    )
+
+
 @drawn(fleets())
+@example(_full_of_another())
 def test_what_is_attested_where_it_belongs_stays_when_an_engine_joins(known: State) -> None:
     world = World(known, random.Random(1))
     world.settle()
