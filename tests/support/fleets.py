@@ -144,7 +144,7 @@ class World:
         return found
 
     def _may_end(self, name: str, share: Share) -> bool:
-        """Whether a fresh boot would have more room, and nothing is served here that others are yet to serve."""
+        """Whether a fresh boot would have more room, and others serve already what they are to serve."""
         if self.loaded[name] <= {each.version for each in share.versions}:
             return False
         others = [each for other, each in self.shares().items() if other != name]
@@ -195,6 +195,30 @@ class World:
         slots = {**self.state.slots.get(name, {}), held: slot(home, held)}
         self.state = replace(self.state, slots={**self.state.slots, name: slots})
         self._end(held)
+        self._withdraw()
+
+    def start_again(self, name: str) -> None:
+        """One boot ends: down, and up when its turn comes."""
+        self.boots += 1
+        home = self.state.engines[name]
+        self.pending[name] = home.model_copy(update={"boot": f"{name}-boot-{self.boots:04}"})
+        self._announce(home.model_copy(update={"up": False}))
+
+    def _withdraw(self) -> None:
+        """What others are to serve and do, and nobody wants there, ends (server.engines.residency)."""
+        shares = self.shares()
+        for name, slots in list(self.state.slots.items()):
+            kept = {each.version for each in shares[name].versions}
+            expected = {
+                each.version for other, share in shares.items() if other != name for each in share.versions
+            }
+            left = {
+                held: found
+                for held, found in slots.items()
+                if held in kept or held not in expected or len(self.holders(held)) < 2
+            }
+            changed = {**self.state.slots, name: left}
+            self.state = replace(self.state, slots={each: held for each, held in changed.items() if held})
 
     def holders(self, held: Digest) -> list[EngineState]:
         return [self.state.engines[name] for name, slots in self.state.slots.items() if held in slots]
