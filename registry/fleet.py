@@ -1,30 +1,35 @@
 """Which versions belong on which engine: pure, so that nobody has to coordinate.
 
 Every agent, the control plane and ``tenon fleet`` compute the same from the same feed. A version stays
-where it was attested; where it is new, rendezvous hashing decides. One that has to leave an engine (which
-was given to somebody, or whose weights change, or whose tenant got one of its own) stays until it is
-attested where it belongs: docs/concepts/fleet.md.
+where it was attested, unless that engine is much fuller than another; where it is new, rendezvous hashing
+decides. One that has to leave an engine (which was given to somebody, or whose weights change, or which gives
+it to another, or whose tenant got one of its own) stays until it is attested where it belongs:
+docs/concepts/fleet.md.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
+from typing import NamedTuple
 
-from registry.clock import passed
+from registry.balance import Balance
 from registry.digests import Digest
 from registry.feed import State, uncollected
-from registry.homes import given, merged_with, own
+from registry.ground import Ground
+from registry.homes import own
 from registry.models import Level
-from registry.rooms import Room, Tier, tiers
-from registry.wants import Want, Why, wants
+from registry.rooms import Room
+from registry.wants import ANSWERING, Why
 
 
-@dataclass(frozen=True, slots=True)
-class Assigned:
+class Assigned(
+    NamedTuple
+):  # a third of the time to make of a frozen dataclass, and there are 100,000 of them
     version: Digest
     rank: int
     why: Why
     pinned: bool = False
+    """A device slot is kept free for it."""
     leaving: bool = False
     """It is here until it is attested where it belongs. Nobody starts to load it here."""
 
@@ -40,6 +45,8 @@ class Share:
     merged: Digest | None = None
     """The version that its weights should be merged with. Another value than the engine's own: it is needed
     by nobody as it is, and may start again."""
+    afresh: bool = False
+    """Its boot holds what others had there, and it is needed by nobody as it is: it may start again."""
 
 
 def assigned(state: State, now: datetime) -> dict[str, Share]:
@@ -53,216 +60,188 @@ class _Assignment:
     one gets a second, and who is attested somewhere keeps that before anybody is placed anew."""
 
     def __init__(self, state: State, now: datetime) -> None:
-        self._state = state
-        self._now = now
-        self._given = given(state.tenants.values())
-        self._rooms = {name: Room(engine) for name, engine in sorted(state.engines.items()) if engine.up}
-        self._wants = sorted(wants(state, now).values())
-        self._slots = self._attested()
-        self._merged = self._targets()
-        """Engine -> the version that it is to be merged with."""
-        self._merged_on: dict[Digest, list[str]] = {}
-        for engine, version in self._merged.items():
-            self._merged_on.setdefault(version, []).append(engine)
-        self._tiers: dict[tuple[Digest, str | None, int], tuple[Tier, ...]] = {}
-        self._placed: dict[str, list[tuple[Want, Assigned]]] = {name: [] for name in self._rooms}
-        self._count: dict[Digest, int] = {}
-        self._free = sum(room.free for room in self._rooms.values())
-        self._kept = self._unfinished()
-        """Engines that have to start with other weights, and are still needed as they are."""
+        ground = self._ground = Ground(state, now)
+        self._wants = ground.wants
+        replicas = {name: tenant.isolation.replicas for name, tenant in state.tenants.items()}
+        self._replicas = [replicas[want.tenant.id] for want in self._wants]
+        pinning = {name for name, tenant in state.tenants.items() if tenant.isolation.level is Level.PINNED}
+        self._pins = [
+            not want.unpinned and want.tenant.id in pinning and want.why in ANSWERING for want in self._wants
+        ]
+        self._plainly: dict[int, Assigned] = {}
+        """What several engines are told of a version is the same."""
+        self._count = [0] * len(self._wants)
+        self._free = sum(room.free for room in ground.rooms.values())
 
     def shares(self) -> dict[str, Share]:
+        ground = self._ground
         self._merge()
         self._keep_until_home()
-        for _, level in groupby(self._wants, key=lambda want: want[:2]):
-            self._place(list(level))
+        homes = self._homes()
+        for _, level in groupby(range(len(self._wants)), key=lambda number: self._wants[number][:2]):
+            self._place(list(level), homes)
+        self._balance()
         return {
             name: Share(
-                tuple(found for _, found in sorted(self._placed.get(name, []), key=_first)),
-                exclusive=self._given.get(name),
-                merged=engine.merged if name in self._kept else self._merged.get(name),
+                tuple(self._held(ground.rooms[name])) if engine.up else (),
+                exclusive=ground.given.get(name),
+                merged=engine.merged if name in ground.kept else ground.merged.get(name),
+                afresh=engine.up and ground.rooms[name].stale and name not in ground.kept,
             )
-            for name, engine in sorted(self._state.engines.items())
+            for name, engine in sorted(ground.state.engines.items())
         }
 
-    def _attested(self) -> dict[Digest, list[Room]]:
-        """Where each version was seen, in a boot that is still the engine's."""
-        found: dict[Digest, list[Room]] = {}
-        for name, room in self._rooms.items():
-            engine = self._state.engines[name]
-            for version, slot in self._state.slots.get(name, {}).items():
-                known = self._state.versions.get(version)
-                if known is None or known.base != room.base or slot.boot != engine.boot:
-                    continue
-                if room.lora or engine.merged == version:
-                    found.setdefault(version, []).append(room)
-        return found
-
-    def _targets(self) -> dict[str, Digest]:
-        """Engines of merged tenants, down ones too."""
-        owners: dict[tuple[str, Digest], list[str]] = {}
-        for name, tenant in self._given.items():
-            engine = self._state.engines.get(name)
-            if engine is not None and self._state.tenants[tenant].isolation.level is Level.MERGED:
-                owners.setdefault((tenant, engine.base), []).append(name)
-        if not owners:
-            return {}
-        wanted = {want.version: want.base for want in self._wants}
-        live: dict[tuple[str, Digest], dict[tuple[str, str], Digest]] = {owner: {} for owner in owners}
-        for (tenant, *alias), shown in self._state.aliases.items():
-            base = wanted.get(shown.version)
-            if base is not None and (tenant, base) in live and not passed(shown.expires_at, self._now):
-                live[tenant, base][alias[0], alias[1]] = shown.version
-        return {
-            name: version
-            for owner, names in owners.items()
-            for name, version in merged_with(names, live[owner]).items()
-        }
-
-    def _belongs(self, want: Want, room: Room) -> bool:
-        if want.version in self._merged_on:
-            return not room.lora and room.engine in self._merged_on[want.version]
-        return room.lora and self._given.get(room.engine) == self._owner(want)
-
-    def _owner(self, want: Want) -> str | None:
-        """Of the engines on which it is a LoRA adapter among others."""
-        return want.tenant.id if want.tenant.isolation.level is Level.DEDICATED else None
-
-    def _homes(self, want: Want) -> list[Room]:
-        """Where it was seen and belongs."""
-        return [room for room in self._slots.get(want.version, ()) if self._belongs(want, room)]
-
-    def _sizes(self, want: Want) -> tuple[Tier, ...]:
-        """The rooms it may be placed in. What is served now and cannot go straight to where it belongs is
-        taken by shared engines meanwhile; what is served nowhere waits for its own: isolation is a promise.
-        """
-        if not self._given or not own(want.tenant):
-            return self._tier(want, None)
-        moving = want.version in self._slots and not self._homes(want)
-        if want.version in self._merged_on:
-            return self._tier(want, None) if moving else ()
-        mine = self._tier(want, self._owner(want))
-        return mine if mine or not moving else self._tier(want, None)
-
-    def _tier(self, want: Want, owner: str | None) -> tuple[Tier, ...]:
-        key = want.base, owner, want.rank
-        found = self._tiers.get(key)
-        if found is None:
-            rooms = (
-                room
-                for room in self._rooms.values()
-                if room.base == want.base and self._given.get(room.engine) == owner
-            )
-            found = self._tiers[key] = tiers(rooms, want.rank)
-        return found
-
-    def _unfinished(self) -> set[str]:
-        """One after the other: a slot on an engine that is about to go does not count for the next one."""
-        kept: set[str] = set()
-        going: set[str] = set()
-        by_version = {want.version: want for want in self._wants}
-        for name, room in self._rooms.items():
-            if self._state.engines[name].merged == self._merged.get(name):
+    def _held(self, room: Room) -> list[Assigned]:
+        pinned, leaving, plainly = room.pinned, room.leaving, self._plainly
+        found = []
+        for number in sorted(room.held):
+            if number in pinned or number in leaving:
+                want = self._wants[number]
+                found.append(Assigned(want.version, want.rank, want.why, number in pinned, number in leaving))
                 continue
-            needed = (
-                by_version[version]
-                for version, rooms in self._slots.items()
-                if room in rooms and version in by_version
-            )
-            if any(self._needed(want, room, going) for want in needed):
-                kept.add(name)
-            else:
-                going.add(name)
-        return kept
-
-    def _needed(self, want: Want, room: Room, going: set[str]) -> bool:
-        others = (other for other in self._slots[want.version] if other is not room)
-        if any(other.engine not in going for other in others):
-            return False
-        return self._possible(want, room)
-
-    def _possible(self, want: Want, besides: Room) -> bool:
-        """Whether any other engine may ever serve it, up or not."""
-        return any(
-            engine.base == want.base and self._given.get(name) in (None, want.tenant.id)
-            for name, engine in self._state.engines.items()
-            if name != besides.engine
-        )
+            made = plainly.get(number)
+            if made is None:
+                want = self._wants[number]
+                made = plainly[number] = Assigned(want.version, want.rank, want.why)
+            found.append(made)
+        return found
 
     def _merge(self) -> None:
-        wanted = {want.version: want for want in self._wants if want.version in self._merged_on}
-        for name, version in self._merged.items():
-            if name in self._rooms and name not in self._kept:
-                self._put(wanted[version], self._rooms[name])
+        ground = self._ground
+        if not ground.merged:
+            return
+        numbers = {want.version: number for number, want in enumerate(self._wants)}
+        for name, version in ground.merged.items():
+            if name in ground.rooms and name not in ground.kept:
+                self._put(numbers[version], ground.rooms[name], counts=False)
 
     def _keep_until_home(self) -> None:
         """Slots on engines where a version does not belong, while it has none where it does."""
-        if not self._given and all(room.lora for room in self._rooms.values()):
+        ground = self._ground
+        if ground.plain:
             return
-        for want in self._wants:
-            slots = self._slots.get(want.version, ())
-            if not slots or any(self._belongs(want, room) for room in slots):
+        for number, want in enumerate(self._wants):
+            slots = ground.slots[number]
+            if not slots or any(ground.belongs(want, room) for room in slots):
                 continue
-            allowed = {room.engine for tier in self._sizes(want) for room in tier.rooms}
+            allowed = {room.engine for tier in ground.sizes(number) for room in tier.rooms}
             for room in slots:
-                if room.engine in allowed or self._leaves(room):
+                if room.engine in allowed or ground.starts_again(room):
                     continue
-                if own(want.tenant) or self._possible(want, room):
-                    self._put(want, room, leaving=True)
+                if own(want.tenant) or ground.possible(want, room):
+                    self._leave(number, room)
 
-    def _leaves(self, room: Room) -> bool:
-        """Whether it starts again with other weights now."""
-        return room.engine not in self._kept and self._state.engines[room.engine].merged != self._merged.get(
-            room.engine
-        )
+    def _homes(self) -> list[list[Room]]:
+        """Of the engines where each was attested, those that it keeps; the first one last. With more than it
+        needs it goes from where it is in a slot for larger ones, and from the fullest."""
+        ground, replicas = self._ground, self._replicas
+        found: list[list[Room]] = []
+        surplus: list[int] = []
+        known: dict[tuple[int, Digest, int], list[Room]] = {}
+        for number, holders in enumerate(ground.slots):
+            if not holders:
+                found.append([])
+                continue
+            want = self._wants[number]
+            key = id(holders), want.base, want.rank
+            homes = known.get(key) if ground.plain else None
+            if homes is None:
+                tiers = reversed(ground.sizes(number))
+                homes = known[key] = [room for tier in tiers for room in holders if room in tier.members]
+            found.append(homes.copy())
+            if len(homes) > replicas[number]:
+                surplus.append(number)
+        if surplus:
+            counts = dict.fromkeys(ground.rooms, 0)
+            for number, homes in enumerate(found):
+                if len(homes) <= replicas[number]:
+                    for room in homes:
+                        counts[room.engine] += 1
+            for number in surplus:
+                best = sorted(
+                    found[number],
+                    key=lambda room: (room.rank, (counts[room.engine] + 1) / room.weight, room.engine),
+                )[: replicas[number]]
+                for room in best:
+                    counts[room.engine] += 1
+                found[number] = best[::-1]
+        return found
 
-    def _place(self, level: list[Want]) -> None:
-        most = max(tenant.isolation.replicas for tenant in self._state.tenants.values())
-        for number in range(1, most + 1):
+    def _place(self, level: list[int], homes: list[list[Room]]) -> None:
+        count, replicas = self._count, self._replicas
+        for turn in range(1, max(replicas[number] for number in level) + 1):
             if self._free <= 0:
                 return
-            missing = [
-                want
-                for want in level
-                if want.tenant.isolation.replicas >= number
-                and self._count.get(want.version, 0) < number
-                and not (want.version in self._slots and self._stay(want))
-            ]
-            for want in missing:
+            missing: list[int] = []
+            for number in level:
+                if count[number] >= turn or replicas[number] < turn:
+                    continue
+                kept = homes[number]
+                while kept and not self._put(number, kept.pop()):
+                    pass
+                if count[number] < turn:
+                    missing.append(number)
+            for number in missing:
                 if self._free <= 0:
                     return
-                self._move_in(want)
+                self._move_in(number)
 
-    def _stay(self, want: Want) -> bool:
-        """One more of the engines where it was attested."""
-        holders, sizes = self._slots[want.version], self._sizes(want)
-        if len(sizes) == 1 and len(holders) == 1:
-            return holders[0] in sizes[0].rooms and self._put(want, holders[0])
-        for tier in sizes:
-            for room in tier.preferred(want.version):
-                if room in holders and self._put(want, room):
-                    return True
-        return False
-
-    def _move_in(self, want: Want) -> None:
-        for tier in self._sizes(want):
-            for room in tier.preferred(want.version):
-                if self._put(want, room):
+    def _move_in(self, number: int) -> None:
+        version = self._wants[number].version
+        for tier in self._ground.sizes(number):
+            if self._pins[number]:
+                for room in tier.preferred(version):
+                    if room.pins > 0 and self._put(number, room):
+                        return
+            for room in tier.preferred(version):
+                if self._put(number, room):
                     return
 
-    def _put(self, want: Want, room: Room, *, leaving: bool = False) -> bool:
-        pinned = not want.unpinned and want.tenant.isolation.level is Level.PINNED
-        if not room.takes(want.version, pinned=pinned):
+    def _balance(self) -> None:
+        ground = self._ground
+        groups: dict[tuple[Digest, str | None], list[Room]] = {}
+        for name, room in ground.rooms.items():
+            if room.lora and not room.stale and name not in ground.kept and not ground.starts_again(room):
+                groups.setdefault((room.base, ground.given.get(name)), []).append(room)
+        balance = Balance(self._wants, ground.slots, self._move)
+        for rooms in groups.values():
+            if len(rooms) > 1:
+                balance.rooms(rooms)
+
+    def _move(self, number: int, giver: Room, taker: Room) -> bool:
+        want = self._wants[number]
+        if number in giver.pinned and taker.pins <= 0:
             return False
-        room.take(want.version, pinned=pinned)
-        self._free -= 1
-        found = Assigned(want.version, want.rank, want.why, pinned, leaving)
-        self._placed[room.engine].append((want, found))
-        if not leaving and self._merged.get(room.engine) != want.version:
-            # Engines that are or will be merged with it do not count: until they are, others serve it.
-            self._count[want.version] = self._count.get(want.version, 0) + 1
+        if not self._ground.belongs(want, giver) or not self._put(number, taker, counts=False):
+            return False
+        giver.placed.remove(number)
+        if number in giver.pinned:
+            giver.pinned.discard(number)
+            giver.pins += 1
+        if taker in self._ground.slots[number]:
+            giver.held.discard(number)
+            giver.free += 1
+        else:
+            giver.leaving.add(number)
         return True
 
+    def _put(self, number: int, room: Room, *, counts: bool = True) -> bool:
+        if room.free <= 0 or number in room.held:
+            return False
+        room.free -= 1
+        self._free -= 1
+        room.held.add(number)
+        room.placed.append(number)
+        if self._pins[number] and room.pins > 0:
+            room.pins -= 1
+            room.pinned.add(number)
+        # Engines that are or will be merged with it do not count: until they are, others serve it.
+        self._count[number] += counts
+        return True
 
-def _first(placed: tuple[Want, Assigned]) -> tuple[bool, int, Digest]:
-    return placed[0][:3]
+    def _leave(self, number: int, room: Room) -> None:
+        if room.free > 0 and number not in room.held:
+            room.free -= 1
+            self._free -= 1
+            room.held.add(number)
+            room.leaving.add(number)

@@ -54,7 +54,9 @@ class Homes:
         if self.merged:
             return engine.engine in self.merged and engine.merged == self.version
         owner = self.tenant.id if self.tenant.isolation.level is Level.DEDICATED else None
-        return engine.merged is None and self.given.get(engine.engine) == owner
+        if engine.merged is not None or self.given.get(engine.engine) != owner:
+            return False
+        return owner is None or engine.boot not in self.tenant.isolation.unclean
 
     def admits(self, engine: EngineState, holders: Iterable[EngineState]) -> bool:
         """Whether a new slot may begin there. ``holders``: where it has one.
@@ -64,9 +66,13 @@ class Homes:
         """
         if self.belongs(engine):
             return True
-        if engine.merged is not None or engine.engine in self.given:
+        if engine.merged is not None:
             return False
         known = tuple(holders)
+        if engine.engine in self.given:
+            # Its own, before it starts again without what others left there: better than nowhere.
+            dedicated = self.tenant.isolation.level is Level.DEDICATED
+            return dedicated and self.given[engine.engine] == self.tenant.id and not known
         return bool(known) and not any(map(self.belongs, known))
 
     def ended(self, holders: Iterable[EngineState]) -> set[str]:

@@ -56,6 +56,9 @@ class Isolation(Document):
     looks: it is told its level only."""
     replicas: int = Field(default=2, ge=1, le=64)
     """On how many engines each version is wanted; fewer when there are fewer."""
+    unclean: tuple[str, ...] = later((), max_length=64)
+    """Boots of these engines that held others' adapters when they were given: each ends before its engine is
+    the tenant's home. Said by the registry alone."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

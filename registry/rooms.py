@@ -12,38 +12,62 @@ _MASK = (1 << 64) - 1
 
 
 class Room:
-    """What is left of one engine while versions are handed out."""
+    """What is left of one engine while versions are handed out; they go by their number."""
 
-    __slots__ = ("base", "engine", "free", "held", "lora", "pins", "rank", "seed", "weight")
+    __slots__ = (
+        "base",
+        "engine",
+        "free",
+        "held",
+        "leaving",
+        "lora",
+        "pinned",
+        "pins",
+        "placed",
+        "rank",
+        "seed",
+        "stale",
+        "weight",
+    )
 
-    def __init__(self, engine: EngineState) -> None:
+    def __init__(self, engine: EngineState, *, stale: bool = False) -> None:
+        """``stale``: it was given away in this boot, which holds what others had there."""
         self.engine = engine.engine
         self.base = engine.base
         self.lora = engine.merged is None
+        self.stale = stale
         self.rank = math.inf if engine.max_rank is None else engine.max_rank
         self.weight = engine.names or engine.max_loras
         self.free = self.weight
-        self.pins = engine.max_loras
-        """Device slots: more pinned versions than these could not all be kept."""
-        self.seed = int.from_bytes(blake2b(engine.engine.encode(), digest_size=8).digest(), "big")
-        self.held: set[Digest] = set()
+        self.pins = engine.max_loras - 1
+        """Device slots that may be kept free for somebody: one is left for all others."""
+        self.seed = _seed(engine.engine)
+        self.held: set[int] = set()
+        self.placed: list[int] = []
+        self.leaving: set[int] = set()
+        self.pinned: set[int] = set()
 
-    def takes(self, version: Digest, *, pinned: bool) -> bool:
-        return self.free > 0 and (not pinned or self.pins > 0) and version not in self.held
+    @property
+    def load(self) -> float:
+        return len(self.placed) / self.weight
 
-    def take(self, version: Digest, *, pinned: bool) -> None:
-        self.held.add(version)
-        self.free -= 1
-        self.pins -= pinned
+    @property
+    def load_with_one_more(self) -> float:
+        return (len(self.placed) + 1) / self.weight
+
+    def cost(self, version: Digest) -> float:
+        """The less, the more the version prefers it."""
+        return _cost(int(version[-16:], 16) ^ self.seed, self.weight)
 
 
 class Tier:
     """Rooms for one largest rank."""
 
-    __slots__ = ("_signature", "rooms")
+    __slots__ = ("_signature", "members", "rooms")
 
     def __init__(self, rooms: Iterable[Room]) -> None:
         self.rooms = tuple(sorted(rooms, key=lambda room: room.engine))
+        self.members = frozenset(self.rooms)
         self._signature = ",".join(f"{room.seed}:{room.weight}" for room in self.rooms)
 
     def preferred(self, version: Digest) -> Iterator[Room]:
@@ -61,6 +85,11 @@ def tiers(rooms: Iterable[Room], rank: int) -> tuple[Tier, ...]:
         if room.lora and room.rank >= rank:
             by_rank.setdefault(room.rank, []).append(room)
     return tuple(Tier(by_rank[size]) for size in sorted(by_rank))
+
+
+@lru_cache(maxsize=4096)
+def _seed(engine: str) -> int:
+    return int.from_bytes(blake2b(engine.encode(), digest_size=8).digest(), "big")
 
 
 @lru_cache(maxsize=65_536)

@@ -237,7 +237,12 @@ def create_app(
         writer=f"{writer}.{entropy(8).hex()}",
         ticks=ticks,
     )
-    followed = Feed(feed, freshness=freshness or Freshness(), ticks=ticks)
+    followed = Feed(
+        feed,
+        freshness=freshness or Freshness(),
+        ticks=ticks,
+        adopted=lambda tables: queue.pin(tables.pins.on),
+    )
     pipeline = Pipeline(
         admission=admission,
         queue=queue,

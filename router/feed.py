@@ -21,8 +21,16 @@ _FIRST_LOAD = 120.0
 
 
 class Feed:
-    def __init__(self, source: FeedSource, *, freshness: Freshness, ticks: Callable[[], float]) -> None:
-        """``ticks``: monotonic seconds."""
+    def __init__(
+        self,
+        source: FeedSource,
+        *,
+        freshness: Freshness,
+        ticks: Callable[[], float],
+        adopted: Callable[[Tables], None] = lambda _: None,
+    ) -> None:
+        """``ticks``: monotonic seconds. ``adopted``: told of new tables, at once when requests see them."""
+        self._adopted = adopted
         self._source = source
         self._freshness = freshness
         self._ticks = ticks
@@ -126,6 +134,7 @@ class Feed:
             if known.get(subject) != fault:
                 _log.warning("feed: %s", fault)
         self._tables = tables
+        self._adopted(tables)
 
 
 def _compiled(snapshot: Snapshot, current: Tables | None) -> Tables:

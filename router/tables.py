@@ -13,8 +13,9 @@ from registry.digests import Digest
 from registry.feed import Delta, Snapshot, State, uncollected
 from registry.models import Key, Policy, Role, Route, Routing
 from registry.routing.choice import Rules, compiled, derived
-from router import faults, places
+from router import faults, pins, places
 from router.faults import Holders, Subject
+from router.pins import Pins
 from router.places import Place, Places
 from router.policies import LazyPolicy
 
@@ -51,6 +52,8 @@ class Tables:
     places: Places
     """Attested places of usable versions."""
     troubles: Mapping[Subject, str]
+    pins: Pins = pins.NONE
+    """Versions with device slots of their own."""
     callers: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     targets: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)
     """``router.auth`` and ``router.resolution`` keep in these two what they found out from the tables; gone
@@ -93,13 +96,15 @@ def _compiled(snapshot: Snapshot, previous: Tables | None) -> Tables:
     holders: dict[Digest, tuple[str, ...]] = {}
     for key in snapshot.keys:
         holders[key.secret_hash] = tuple(sorted((*holders.get(key.secret_hash, ()), key.id)))
+    everywhere = places.everywhere(state)
     return Tables(
         state=state,
         holders=holders,
         routes={routing.tenant: rules_of(routing) for routing in snapshot.routings},
         policies=_policies({} if previous is None else previous.policies, snapshot.policies),
-        places=places.everywhere(state),
+        places=everywhere,
         troubles=faults.found(state, holders, faults.everything(state)),
+        pins=pins.everywhere(state, everywhere),
     )
 
 
@@ -112,6 +117,7 @@ def advance(tables: Tables, delta: Delta) -> Tables:
     holders = _holders(tables.holders, before, delta)
     # What was wrong before is looked at again: what it lacked may have come.
     suspects = {*tables.troubles, *faults.touched(delta)}
+    held = places.after(tables.places, before, state, delta)
     return Tables(
         state=state,
         holders=holders,
@@ -119,8 +125,9 @@ def advance(tables: Tables, delta: Delta) -> Tables:
         if delta.routings
         else tables.routes,
         policies=_policies(tables.policies, delta.policies, keep=True),
-        places=places.after(tables.places, before, state, delta),
+        places=held,
         troubles=faults.found(state, holders, sorted(suspects)),
+        pins=pins.after(tables.pins, before, state, held, delta),
     )
 
 

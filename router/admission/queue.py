@@ -13,15 +13,19 @@ So however much a tenant asks, it delays another by its turns and never by its b
 waited for ``aging`` while its adapter has no slot closes one, of those that had theirs for a ``turn``: the
 adapter with the fewest requests gets no new ones until its last has ended. Nobody waits longer than
 ``longest``: that is answered 503.
+
+A pinned version has a slot of its own, kept free for it: others together work with what is left, and it waits
+for none of them.
 """
 
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from registry.digests import Digest
+from router.admission.lane import Entry, Lane
 from router.errors import Overloaded
 from router.places import Place
 
@@ -46,101 +50,6 @@ class Patience:
             raise ValueError("patience needs running >= 1, waiting and turn >= 0 and 0 < aging <= longest")
 
 
-class _Entry:
-    __slots__ = ("granted", "places", "since", "tenant", "timers", "version", "weight")
-
-    def __init__(
-        self, tenant: str, version: Digest, weight: int, places: Sequence[Place], since: float
-    ) -> None:
-        self.tenant = tenant
-        self.version = version
-        self.weight = weight
-        self.places = {place.engine: place for place in places}
-        self.since = since
-        self.granted: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        self.timers: list[asyncio.TimerHandle] = []
-
-
-class Lane:
-    """One engine, as full as this router made it."""
-
-    __slots__ = (
-        "active",
-        "capacity",
-        "closing",
-        "flows",
-        "loras",
-        "of_tenant",
-        "opened",
-        "running",
-        "slots",
-        "tags",
-        "turned",
-        "turns",
-        "virtual",
-    )
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.slots = 1
-        self.loras = 1
-        self.running = 0
-        self.active: dict[Digest, int] = {}
-        self.opened: dict[Digest, float] = {}
-        """When each of them got its slot."""
-        self.of_tenant: dict[str, int] = {}
-        self.closing: set[Digest] = set()
-        self.flows: dict[tuple[str, Digest], deque[_Entry]] = {}
-        self.virtual = 0.0
-        """Turns that every tenant with weight 1 could have had since somebody began to wait."""
-        self.tags: dict[str, float] = {}
-        """Tenant -> when, in ``virtual`` time, it is due again."""
-        self.turned = 0
-        self.turns: dict[tuple[str, Digest], int] = {}
-        """Flow -> number of its last turn."""
-
-    def fits(self, version: Digest) -> bool:
-        if self.running >= self.slots:
-            return False
-        if version in self.active:
-            return version not in self.closing
-        return len(self.active) < self.loras
-
-    def take(self, tenant: str, version: Digest, now: float) -> None:
-        self.running += 1
-        self.opened.setdefault(version, now)
-        self.active[version] = self.active.get(version, 0) + 1
-        self.of_tenant[tenant] = self.of_tenant.get(tenant, 0) + 1
-
-    def turn(self, entry: _Entry, now: float) -> None:
-        """It was in the queue, and is in the engine now."""
-        self.take(entry.tenant, entry.version, now)
-        self.virtual = max(self.virtual, self.tags.get(entry.tenant, 0.0))
-        self.tags[entry.tenant] = self.virtual + 1 / entry.weight
-        self.turns[entry.tenant, entry.version] = self.turned = self.turned + 1
-
-    def rest(self) -> None:
-        """Nobody waits: what was before gives no rights and no debts."""
-        self.closing.clear()
-        self.tags.clear()
-        self.turns.clear()
-        self.virtual = 0.0
-
-    def give(self, tenant: str, version: Digest) -> None:
-        self.running -= 1
-        left = self.active[version] - 1
-        if left:
-            self.active[version] = left
-        else:
-            del self.active[version], self.opened[version]
-            self.closing.discard(version)
-        left = self.of_tenant[tenant] - 1
-        if left:
-            self.of_tenant[tenant] = left
-        else:
-            del self.of_tenant[tenant]
-
-
 class Queue:
     """In front of all engines of one router. Routers that know of each other share an engine equally."""
 
@@ -150,8 +59,9 @@ class Queue:
         self._ticks = ticks
         self._lanes: dict[str, Lane] = {}
         self._waiting: Counter[str] = Counter()
-        self._entries: dict[_Entry, None] = {}
+        self._entries: dict[Entry, None] = {}
         self._routers = 1
+        self._pins: Mapping[str, frozenset[Digest]] = {}
         self.waited = 0
         """Requests that did not get in at once."""
         self.refused = 0
@@ -176,12 +86,24 @@ class Queue:
             self._size(lane)
             self._pump(lane)
 
+    def pin(self, pins: Mapping[str, frozenset[Digest]]) -> None:
+        """Engine -> the versions that have a slot of their own there, from now on."""
+        if pins is self._pins:
+            return
+        self._pins = pins
+        for engine, lane in self._lanes.items():
+            if lane.pins != pins.get(engine, frozenset()):
+                lane.pins = pins.get(engine, frozenset())
+                self._size(lane)
+                self._pump(lane)
+
     def enter(self, place: Place, tenant: str, version: Digest) -> bool:
         """Take a place in an engine that has room and nobody waits for; :meth:`leave` gives it back."""
         lane = self._lanes.get(place.engine)
         if lane is None or lane.capacity != place.capacity:
             lane = self._lane(place)
-        if lane.flows or not lane.fits(version):
+        # Who waits while a pinned version fits waits for another slot than its own.
+        if (lane.flows and version not in lane.pins) or not lane.fits(version):
             return False
         lane.take(tenant, version, self._ticks())
         return True
@@ -200,7 +122,7 @@ class Queue:
         ``waited``: seconds that it did before, for another place.
         """
         self._make_room(tenant)
-        entry = _Entry(tenant, version, weight, places, self._ticks() - waited)
+        entry = Entry(tenant, version, weight, places, self._ticks() - waited)
         self.waited += 1
         self._waiting[tenant] += 1
         self._entries[entry] = None
@@ -235,6 +157,7 @@ class Queue:
                     engine: known for engine, known in self._lanes.items() if known.running or known.flows
                 }
             lane = self._lanes[place.engine] = Lane(place.capacity)
+            lane.pins = self._pins.get(place.engine, frozenset())
             self._size(lane)
         elif lane.capacity != place.capacity:  # the engine was started again with another size
             lane.capacity = place.capacity
@@ -243,7 +166,8 @@ class Queue:
 
     def _size(self, lane: Lane) -> None:
         lane.slots = max(1, self.patience.running // self._routers)
-        lane.loras = max(1, lane.capacity // self._routers)
+        # A pinned version has the same slot whichever router asks for it.
+        lane.loras = max(1, (lane.capacity - len(lane.pins)) // self._routers)
 
     def _make_room(self, tenant: str) -> None:
         """In a full queue the tenant with the most in it loses its newest (as FQ-CoDel does with flows,
@@ -256,12 +180,12 @@ class Queue:
             raise self._overloaded()
         self._refuse(next(entry for entry in reversed(self._entries) if entry.tenant == fattest))
 
-    def _aged(self, entry: _Entry) -> None:
+    def _aged(self, entry: Entry) -> None:
         for engine in entry.places:
             if entry in self._entries:
                 self._pump(self._lanes[engine])
 
-    def _refuse(self, entry: _Entry) -> None:
+    def _refuse(self, entry: Entry) -> None:
         if entry in self._entries:
             self.refused += 1
             error = self._overloaded()
@@ -273,7 +197,7 @@ class Queue:
         """To come back after as long as the first in the queue has waited now."""
         return Overloaded(max(1, math.ceil(self.oldest)))
 
-    def _remove(self, entry: _Entry) -> None:
+    def _remove(self, entry: Entry) -> None:
         """From everywhere."""
         del self._entries[entry]
         self._waiting[entry.tenant] -= 1
@@ -288,7 +212,7 @@ class Queue:
             if not lane.flows[name]:
                 del lane.flows[name]
 
-    def _forget(self, entry: _Entry) -> None:
+    def _forget(self, entry: Entry) -> None:
         """It is not served: what it kept closed for itself opens again."""
         self._remove(entry)
         for engine in entry.places:
@@ -309,7 +233,7 @@ class Queue:
         for other in touched:
             self._close(other)
 
-    def _next(self, lane: Lane) -> _Entry | None:
+    def _next(self, lane: Lane) -> Entry | None:
         long = self._ticks() - self.patience.longest / 2
         best, least = None, (math.inf, 0.0, 0, 0.0)
         for flow, entries in lane.flows.items():
@@ -335,11 +259,14 @@ class Queue:
         outside = {
             version
             for (_, version), flow in lane.flows.items()
-            if version not in lane.active and flow[0].since <= aged
+            if version not in lane.active and version not in lane.pins and flow[0].since <= aged
         }
-        free = max(0, lane.loras - len(lane.active))
+        free = max(0, lane.loras - lane.shared())
         had = self._ticks() - self.patience.turn
-        over = [version for version in lane.active if lane.opened[version] <= had]
+        over = [
+            version for version in lane.active if lane.opened[version] <= had and version not in lane.pins
+        ]
+        lane.closing -= lane.pins
         wanted = min(max(0, len(outside) - free), len(over))
         while len(lane.closing) > wanted:
             lane.closing.pop()

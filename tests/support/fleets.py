@@ -115,6 +115,12 @@ class World:
     boots: int = 1
     pending: dict[str, EngineState] = field(default_factory=dict)
     """Engines that start again, and as what."""
+    loaded: dict[str, set[Digest]] = field(default_factory=dict)
+    """What each boot ever loaded: vLLM keeps it, whoever is served or not."""
+
+    def __post_init__(self) -> None:
+        for name, slots in self.state.slots.items():
+            self.loaded.setdefault(name, set()).update(slots)
 
     def shares(self) -> dict[str, Share]:
         return assigned(self.state, NOW)
@@ -129,9 +135,25 @@ class World:
             if share.merged != home.merged:
                 found.append((name, None))
                 continue
-            held = self.state.slots.get(name, {})
-            found += [(name, each.version) for each in share.versions if each.version not in held]
+            held, loaded = self.state.slots.get(name, {}), self.loaded.get(name, set())
+            missing = [each.version for each in share.versions if each.version not in held]
+            room = len(loaded) < (home.names or home.max_loras)
+            found += [(name, version) for version in missing if room or version in loaded]
+            if not room and not loaded.issuperset(missing) and self._may_end(name, share):
+                found.append((name, None))
         return found
+
+    def _may_end(self, name: str, share: Share) -> bool:
+        """Whether a fresh boot would have more room, and others serve already what they are to serve."""
+        if self.loaded[name] <= {each.version for each in share.versions}:
+            return False
+        others = [each for other, each in self.shares().items() if other != name]
+        expected = {each.version for other in others for each in other.versions}
+        return all(
+            len(self.holders(version)) > 1
+            for version in self.state.slots.get(name, {})
+            if version in expected
+        )
 
     def step(self) -> bool:
         """False when nothing is left to do."""
@@ -167,9 +189,36 @@ class World:
         holders = self.holders(held)
         if home in holders or not self._homes(held).admits(home, holders):
             return
+        loaded = self.loaded.setdefault(name, set())
+        loaded.add(held)
+        assert len(loaded) <= (home.names or home.max_loras), "vLLM would evict one of them"
         slots = {**self.state.slots.get(name, {}), held: slot(home, held)}
         self.state = replace(self.state, slots={**self.state.slots, name: slots})
         self._end(held)
+        self._withdraw()
+
+    def start_again(self, name: str) -> None:
+        """One boot ends: down, and up when its turn comes."""
+        self.boots += 1
+        home = self.state.engines[name]
+        self.pending[name] = home.model_copy(update={"boot": f"{name}-boot-{self.boots:04}"})
+        self._announce(home.model_copy(update={"up": False}))
+
+    def _withdraw(self) -> None:
+        """What others are to serve and do, and nobody wants there, ends (server.engines.residency)."""
+        shares = self.shares()
+        for name, slots in list(self.state.slots.items()):
+            kept = {each.version for each in shares[name].versions}
+            expected = {
+                each.version for other, share in shares.items() if other != name for each in share.versions
+            }
+            left = {
+                held: found
+                for held, found in slots.items()
+                if held in kept or held not in expected or len(self.holders(held)) < 2
+            }
+            changed = {**self.state.slots, name: left}
+            self.state = replace(self.state, slots={each: held for each, held in changed.items() if held})
 
     def holders(self, held: Digest) -> list[EngineState]:
         return [self.state.engines[name] for name, slots in self.state.slots.items() if held in slots]
@@ -199,5 +248,6 @@ class World:
 
     def _announce(self, changed: EngineState) -> None:
         slots = {name: held for name, held in self.state.slots.items() if name != changed.engine}
+        self.loaded.pop(changed.engine, None)
         engines = {**self.state.engines, changed.engine: changed}
         self.state = replace(self.state, engines=engines, slots=slots)

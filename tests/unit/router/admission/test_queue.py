@@ -201,6 +201,73 @@ async def test_who_gets_a_slot_takes_along_all_that_wait_for_its_adapter() -> No
     await asyncio.gather(*waiting, filled, late)
 
 
+async def test_a_pinned_version_gets_in_at_once_while_others_age_for_the_rest() -> None:
+    front = Front(running=100, aging=1.0)
+    front.queue.pin({"engine-0": frozenset({version("pinned")})})
+    home = place(capacity=4)
+    for name in "abc":
+        assert front.queue.enter(home, name, version(name))
+    assert not front.queue.enter(home, "d", version("d")), "the fourth slot is kept free"
+    tasks = [await front.line_up(name, name, name, home) for name in "de"]
+    front.now = 5.0  # aged: slots of a, b or c close, and the pinned one's does not open for them
+    tasks += [await front.line_up("f", "f", "f", home)]
+    assert front.order == []
+    for _ in range(3):
+        assert front.queue.enter(home, "bank", version("pinned"))
+    await front.leave("a", "a", home)
+    assert front.order == ["d"], "and the others go on with the slots that are left"
+    for _ in range(3):
+        await front.leave("bank", "pinned", home)
+    assert front.order == ["d"], "what the pinned one gave back is nobody else's"
+    await front.leave("b", "b", home)
+    await front.leave("c", "c", home)
+    assert sorted(front.order) == ["d", "e", "f"]
+    await asyncio.gather(*tasks)
+
+
+async def test_a_pinned_versions_slot_is_never_closed_and_is_free_again_when_it_is_not_pinned() -> None:
+    front = Front(running=100, aging=1.0)
+    pins = {"engine-0": frozenset({version("pinned")})}
+    front.queue.pin(pins)
+    front.queue.enter(place(), "bank", version("pinned"))
+    front.queue.enter(place(), "a", version("a"))
+    front.now = 5.0
+    task = await front.line_up("b", "b", "b")
+    assert front.queue.enter(place(), "bank", version("pinned"))
+    assert not front.queue.enter(place(), "a", version("a")), "it is closed for b"
+    await front.leave("bank", "pinned")
+    await front.leave("bank", "pinned")
+    assert not task.done()
+    front.queue.pin({})
+    await asyncio.sleep(0)
+    assert (await task).engine == "engine-0"
+
+
+async def test_vllm_is_given_no_more_adapters_than_slots_when_a_version_is_pinned_meanwhile() -> None:
+    front = Front(running=100)
+    for name in "ab":
+        front.queue.enter(place(), name, version(name))
+    front.queue.pin({"engine-0": frozenset({version("pinned")})})
+    assert not front.queue.enter(place(), "bank", version("pinned"))
+    task = await front.line_up("bank", "bank", "pinned")
+    other = await front.line_up("c", "c", "c")
+    await front.leave("a", "a")
+    assert await task == place()
+    await front.leave("b", "b")
+    assert await other == place()
+
+
+async def test_routers_share_what_pinned_versions_leave() -> None:
+    front = Front(running=100)
+    front.queue.share(2)
+    front.queue.pin({"engine-0": frozenset({version("p"), version("q")})})
+    home = place(capacity=6)
+    taken = [name for name in "abcdef" if front.queue.enter(home, name, version(name))]
+    assert len(taken) == 2
+    assert front.queue.enter(home, "bank", version("p"))
+    assert front.queue.enter(home, "bank", version("q"))
+
+
 async def test_what_nobody_waits_for_any_more_opens_again() -> None:
     front = Front(running=10, aging=1)
     front.queue.enter(place(), "a", version("x"))
