@@ -34,7 +34,7 @@ class VllmClient:
         self._session: aiohttp.ClientSession | None = None
 
     def limit(self, seconds: float) -> None:
-        """For answers to probes from now on: the engine has shown how fast it is."""
+        """For answers to proofs from now on: the engine has shown how fast it is. A load may take longer."""
         self._patience = min(seconds, self._timeout)
 
     async def __aenter__(self) -> Self:
@@ -127,6 +127,7 @@ class VllmClient:
             "POST",
             "/tokenize",
             {"model": model, "messages": list(messages), "add_generation_prompt": add_generation_prompt},
+            limit=self._patience,
         )
         tokens = answer.get("tokens")
         if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):

@@ -142,10 +142,11 @@ class Life:
         misses, beat, waiting = 0, self._now(), True
         while True:
             news.clear()
+            waiting = True
             try:
-                waiting = True
-                if await self._turn(boot):
+                if (over := await self._acted(boot)) is True:
                     return Ending.RENEWED
+                waiting = over is None
                 if self._now() - beat >= cadence.heartbeat:
                     beat = self._now()
                     self.doing = "attesting adapters again"
@@ -155,8 +156,9 @@ class Life:
                 client.limit(cadence.answer)
                 while not news.is_set() and await boot.look():
                     pass
-                misses, waiting = 0, False
+                misses = 0
             except EngineUnreachable:
+                waiting = True
                 if await self._progresses(client):
                     self._tell("waiting", "the engine is too busy to answer in time")
                     misses -= 1
@@ -173,15 +175,31 @@ class Life:
                 self._tell("failed", f"{error.code}: {error.message}")
                 return Ending.FAILED
             except TenonError as error:
-                if refusal(error) in ("engine_replaced", EngineTaken.code):
-                    raise EngineTaken("another agent runs this engine") from None
-                self._tell("waiting", error.message)
+                waiting = True
+                self._wait(error)
             self.doing = "serving"
             behind = waiting or boot.unsent or boot.held or boot.renewal is not None
             pause = cadence.retry if behind else max(0.0, beat + cadence.heartbeat - self._now())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await news.wait()
+
+    async def _acted(self, boot: Boot) -> bool | None:
+        """:meth:`_turn`, or None when the control plane did not take something: the engine may hang meanwhile
+        and is looked at all the same."""
+        try:
+            return await self._turn(boot)
+        except (EngineUnreachable, CacheDamaged, BaseUnproven):
+            raise
+        except TenonError as error:
+            self._wait(error)
+            return None
+
+    def _wait(self, error: TenonError) -> None:
+        """For what the control plane did not take. Raises EngineTaken."""
+        if refusal(error) in ("engine_replaced", EngineTaken.code):
+            raise EngineTaken("another agent runs this engine") from None
+        self._tell("waiting", error.message)
 
     async def _turn(self, boot: Boot) -> bool:
         """Act on the newest state; True when the boot may end for a fresh one."""

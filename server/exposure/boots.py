@@ -2,9 +2,9 @@
 
 An agent attests a version right after loading it, and while others are in service it loads one at a time,
 each load followed by a look at everybody (``server.engines.boot``). So the load of a version lies after the
-first attestation of the one loaded before it, after its engine was announced, and after an alias first wanted
-it; and before its own first attestation. A version that was wanted and never attested may have been tried at
-any time from then on.
+first attestation of the one loaded before it, after its engine was announced, and after it was first wanted:
+by a promotion that was being prepared, or by an alias. It lies before its own first attestation. A version
+that was wanted and never attested may have been tried at any time from then on.
 """
 
 from collections.abc import Iterable
@@ -15,6 +15,7 @@ from registry.digests import Digest
 from registry.fingerprint import Attestation
 from registry.log.entries import Entry
 from registry.models import AliasState, EngineState
+from registry.promotions import Preparation
 from registry.signing.envelope import Envelope
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -47,6 +48,8 @@ class BootStory:
         last = self.announced
         for version, seen in sorted(self.attested.items(), key=lambda item: item[1]):
             _, since = wanted.get(version, (None, self.announced))
+            if since > seen:  # the log does not say why it was loaded, or clocks are apart
+                since = self.announced
             found.append(Load(version, min(max(last, since, self.announced), seen), seen, certain=True))
             last = seen
         for version, (base, since) in wanted.items():
@@ -60,7 +63,7 @@ class BootStory:
 class Story:
     boots: dict[tuple[str, str], BootStory]
     wanted: dict[Digest, tuple[Digest | None, datetime]]
-    """Version -> (its base, when an alias first named it)."""
+    """Version -> (its base, when a preparation or an alias first named it)."""
 
 
 def told(entries: Iterable[Entry]) -> Story:
@@ -90,6 +93,9 @@ def told(entries: Iterable[Entry]) -> Story:
                 held.attested[finding.version] = min(seen, held.attested.get(finding.version, NEVER))
         elif entry.kind == "version.pushed":
             bases[Digest(entry.subject.rpartition("@")[2])] = Digest(entry.body["manifest"]["base"])
+        elif entry.kind == "promotion.prepared":
+            version = Preparation.build(entry.body["preparation"]).version
+            wanted.setdefault(version, (bases.get(version), at))
         elif entry.kind == "alias.moved":
             state_of = AliasState.build(entry.body["alias"])
             named = (state_of.version, *(each.version for each in state_of.canaries), *state_of.shadows)

@@ -122,8 +122,10 @@ class World:
             observed_at="2026-01-01T00:00:00.000000Z",
         )
 
-    def attestation(self, version: Digest, *, boot: str = BOOT, passed: bool = True) -> Envelope:
-        return attested(self.finding(version, boot=boot, passed=passed))
+    def attestation(
+        self, version: Digest, *, engine: str = "engine-0", boot: str = BOOT, passed: bool = True
+    ) -> Envelope:
+        return attested(self.finding(version, engine=engine, boot=boot, passed=passed))
 
     def policy(self, tenant: str = "bank_a", schema: str | None = None) -> Digest:
         policy = Policy(tenant=tenant, name="answers", json_schema=schema)

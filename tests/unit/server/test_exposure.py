@@ -17,6 +17,7 @@ from registry.errors import InvalidInput
 from registry.fingerprint import Attestation, Nearest
 from registry.log.entries import Entry
 from registry.models import AliasState, EngineState
+from registry.promotions import Preparation
 from registry.signing.keys import Signer
 from registry.signing.types import ATTESTATION
 from router.limits import Cadence
@@ -25,7 +26,7 @@ from router.records.log import durable
 from router.records.segments import Segments
 from server.assembly.catalog import initialise
 from server.cli import exposure as command
-from server.exposure.boots import told
+from server.exposure.boots import NEVER, Load, told
 from server.exposure.events import EngineEvent, event_of, known, versions, within
 from server.exposure.judge import Exposure, Question, judge
 
@@ -52,6 +53,14 @@ class Log:
         self.add(seconds, "version.pushed", version, {"manifest": {"base": base}})
         alias = AliasState(tenant="bank_a", adapter="desk", alias="live", version=version, epoch=1)
         self.add(seconds, "alias.moved", "bank_a/desk:live", {"alias": alias.model_dump(mode="json")})
+
+    def prepared(self, seconds: float, version: Digest) -> None:
+        self.add(seconds, "version.pushed", version, {"manifest": {"base": BASE}})
+        preparation = Preparation(
+            tenant="bank_a", adapter="desk", alias="live", version=version, epoch=0, until=at(seconds + 600)
+        )
+        body = {"preparation": preparation.model_dump(mode="json")}
+        self.add(seconds, "promotion.prepared", "bank_a/desk:live", body)
 
     def announced(
         self, seconds: float, *, boot: str = "boot-0001", up: bool = True, version: str = "0.31.0"
@@ -149,6 +158,35 @@ def test_only_answers_under_way_during_a_load_are_touched(tmp_path: Path) -> Non
     assert found.answers == 6
     assert found.unjudged == []
     assert C.short in found.touched[0].why
+
+
+def test_a_load_for_a_promotion_that_is_prepared_begins_with_the_preparation(tmp_path: Path) -> None:
+    log = story()
+    promoted, given_up = Digest.of(b"promoted"), Digest.of(b"given up")
+    log.prepared(2000, promoted)
+    log.attested(2060, promoted)
+    log.wanted(2100, promoted)  # the alias moves when it is loaded everywhere
+    log.prepared(3000, given_up)
+    (load,) = [each for each in _loads(log) if each.version == promoted]
+    assert (stamp(load.after), stamp(load.before), load.certain) == (at(2000), at(2060), True)
+    (load,) = [each for each in _loads(log) if each.version == given_up]
+    assert (stamp(load.after), load.before, load.certain) == (at(3000), NEVER, False)
+    answers = [("before", 1900, 1994), ("during", 2020, 2021), ("after", 2066, 2067), ("late", 3010, 3011)]
+    assert names(ask(written(tmp_path, answers), log)) == ["during", "late"]
+
+
+def test_a_load_that_the_log_gives_no_reason_for_is_not_shortened(tmp_path: Path) -> None:
+    log = story()
+    log.attested(2060, Digest.of(b"unexplained"))
+    log.wanted(2100, Digest.of(b"unexplained"))
+    (load,) = [each for each in _loads(log) if each.version == Digest.of(b"unexplained")]
+    assert (stamp(load.after), stamp(load.before)) == (at(1060), at(2060))
+    assert names(ask(written(tmp_path, [("during", 2000, 2001)]), log)) == ["during"]
+
+
+def _loads(log: Log) -> list[Load]:
+    told_of = told(log.entries)
+    return told_of.boots["engine-0", "boot-0001"].loads(told_of.wanted)
 
 
 def test_clocks_that_may_be_apart_widen_a_load(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from registry.digests import Digest
 from registry.fingerprint import Fingerprint
+from registry.models import EngineState
 from registry.names import engine_name
 from server.engines.errors import EngineBaseUnknown, EngineStartFailed, EngineUnsafeVersion
+from server.errors import ControlUnreachable
 from server.testing.fake_model import fake_contract, fake_fingerprint, signature
 from tests.support.adapters import write_adapter
 from tests.unit.server.engines.bench import BASE, QUICK, Bench, cmdline, group_of
@@ -254,14 +256,34 @@ async def test_a_dead_engine_is_announced_and_a_new_boot_starts_from_nothing(tmp
 
 
 async def test_a_hung_engine_is_killed_and_started_again(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, cadence=replace(QUICK, heartbeat=0.6))  # longer than one attempt takes to fail
+    bench = Bench(tmp_path, cadence=replace(QUICK, answer=1.0))
     version = bench.adapter("bank_a", seed=1)
     async with bench.running():
         first = (await bench.until(lambda state: version in state.ready)).boot
-        bench.agent._life.boot._engine.limit(0.2)  # type: ignore[union-attr]  # half a minute otherwise
         await bench.fault(silent=True)
         await bench.until(lambda state: version in state.ready and state.boot != first)
     assert any("no longer answers" in event.text for event in bench.events)
+
+
+async def test_an_engine_that_hangs_while_the_control_plane_is_away_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent has something to tell and cannot: that must not keep it from looking at the engine."""
+    bench = Bench(tmp_path, cadence=replace(QUICK, answer=1.0))
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        first = (await bench.until(lambda state: version in state.ready)).boot
+
+        async def away(state: EngineState) -> None:
+            raise ControlUnreachable("no answer")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(bench.control, "announce", away)
+            bench.control.suppose_dead(bench.spec.engine)
+            await bench.until(lambda state: any(event.text == "no answer" for event in bench.events))
+            await bench.fault(silent=True)
+            await bench.until(lambda state: any("no longer answers" in event.text for event in bench.events))
+        await bench.until(lambda state: version in state.ready and state.boot != first)
 
 
 async def test_the_control_plane_may_be_away_for_a_while(tmp_path: Path) -> None:
