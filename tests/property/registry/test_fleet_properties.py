@@ -191,8 +191,10 @@ def _late(draw: st.DrawFn) -> tuple[World, int]:
     return world, draw(st.integers(1, 4))
 
 
-def _join(world: World, name: str, **said: int) -> None:
-    world.state = replace(world.state, engines={**world.state.engines, name: engine(name, **said)})
+def _join(world: World, name: str, names: int, max_rank: int | None = None) -> None:
+    world.state = replace(
+        world.state, engines={**world.state.engines, name: engine(name, names=names, max_rank=max_rank)}
+    )
 
 
 def _counts(world: World) -> dict[str, int]:

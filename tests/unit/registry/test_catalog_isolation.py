@@ -194,3 +194,10 @@ def test_what_a_caller_says_of_unclean_boots_counts_for_nothing(world: World) ->
     _up(world, "engine-0", "engine-1")
     said = DEDICATED.model_copy(update={"unclean": ("made-up-boot",)})
     assert world.catalog.isolate_tenant("bank_a", said, actor="t") == DEDICATED
+
+
+def test_documents_of_before_keep_their_bytes() -> None:
+    assert b"unclean" not in DEDICATED.canonical()
+    assert Isolation.parse(DEDICATED.canonical()) == DEDICATED
+    marked = DEDICATED.model_copy(update={"unclean": ("engine-0-boot",)})
+    assert Isolation.parse(marked.canonical()) == marked
