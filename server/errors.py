@@ -117,3 +117,8 @@ class SourceNotFound(InvalidInput):
 class ReferenceFailed(InvalidInput):
     code, status = "reference_failed", 422
     hint = "try again with more time (--limit) on a machine with more memory, or look at the adapter"
+
+
+class Unconfined(InvalidInput):
+    code, status = "unconfined", 422
+    hint = "run it on a Linux with Landlock (5.13 or later), or trust the adapter and give --unwalled"
