@@ -1,4 +1,4 @@
-"""The container beside a router that copies its records out: what it may, what it is told, that it goes on."""
+"""The container beside a router that copies its records out: what it may, what it is told, its patience."""
 
 import os
 import subprocess
