@@ -1,6 +1,7 @@
 """A list in a file: what it may say, and what becomes of a list that is broken while it is used."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,11 @@ def test_a_mounted_config_map_is_swapped_as_a_link(tmp_path: Path) -> None:
     fresh.symlink_to("data-1")
     fresh.rename(data)
     assert set(listed.look().engines) == {"other"}
+
+
+def test_the_example_in_the_docs_is_a_list() -> None:
+    page = (Path(__file__).parents[5] / "docs" / "concepts" / "fleet.md").read_text()
+    (text,) = re.findall(r"```yaml\n(# engines\.yaml.*?)```", page, re.DOTALL)
+    found = parse(text.encode())
+    assert found["engine-0"].addresses == frozenset({Address("10.1.0.5", 8411)})
+    assert found["engine-1"].tenant == "bank_a"
