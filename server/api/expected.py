@@ -99,7 +99,7 @@ class Expected:
         agreed = {
             key
             for key, state in up.items()
-            if all(each.heard is not None and _against(state, each, bases) is None for each in sightings)
+            if all(_against(state, each, bases) is None for each in sightings)
         }
         self._agreed = frozenset((self._agreed & up.keys()) | agreed)
         names = {engine.engine for engine in up.values()}

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -60,13 +61,15 @@ def service_account(folder: Path, *, token: str = "token-1", ca: bytes = b"") ->
     return folder
 
 
-def source_of(url: str, account: Path, pauses: list[float]) -> Kubernetes:
+def source_of(
+    url: str, account: Path, pauses: list[float], *, ticks: Callable[[], float] = time.monotonic
+) -> Kubernetes:
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
         await asyncio.sleep(0.001)  # the server has a turn
 
     server = ApiServer(url=url, namespace="prod", services=SERVICES, account=account)
-    return Kubernetes(server, pause=pause, chance=lambda: 1.0)
+    return Kubernetes(server, ticks=ticks, pause=pause, chance=lambda: 1.0)
 
 
 @contextlib.asynccontextmanager

@@ -85,6 +85,7 @@ async def test_what_is_no_engine_is_passed_over(tmp_path: Path) -> None:
     elsewhere = endpoint("engine-8", "10.1.0.8", namespace="other")
     unnameable = endpoint("Engine.9", "10.1.0.9")
     async with cluster(tmp_path) as made:
+        await made.until(lambda: made.watches == 1)  # the server filters its lists by itself
         await made.api.put("strange", node, nobody, elsewhere, unnameable, endpoint("engine-0", "10.1.0.5"))
         await made.api.put("web", endpoint("web-0", "10.1.0.3"), service="tenon-router")
         await made.api.put("no-vllm", endpoint("web-1", "10.1.0.3"), ports={"http": 80})
@@ -92,6 +93,8 @@ async def test_what_is_no_engine_is_passed_over(tmp_path: Path) -> None:
         await made.api.put("last", endpoint("engine-1", "10.1.0.6"))
         await made.until(lambda: "engine-1" in made.listed)
         assert set(made.listed) == {"engine-0", "engine-1"}
+        await made.api.put("last", endpoint("engine-1", "10.1.0.6"), service="tenon-router")
+        await made.until(lambda: set(made.listed) == {"engine-0"})
 
 
 async def test_a_watch_that_is_cut_in_a_line_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -243,6 +246,29 @@ async def test_a_server_that_ends_every_watch_at_once_is_not_asked_without_a_pau
         await made.until(lambda: len(made.pauses) >= 5)
         assert made.pauses[:5] == [1, 2, 4, 8, 16]
         assert made.lists == 1
+
+
+async def test_a_watch_that_lasted_is_a_word_of_the_server_and_forgives_what_was_before(
+    tmp_path: Path,
+) -> None:
+    now, pauses = [100.0], list[float]()
+    api = FakeKubernetes()
+    api.token = "token-2"
+    account = service_account(tmp_path / "account")
+    async with api.serving() as url:
+        source = source_of(url, account, pauses, ticks=lambda: now[0])
+        async with following(source):
+            await until(lambda: len(pauses) >= 3)
+            (account / "token").write_text("token-2")
+            await until(lambda: api.asked[-1:] != [] and "watch" in api.asked[-1])
+            assert source.look().heard == 100
+            now[0] += 5
+            count = len(pauses)
+            api.ends_at_once = True
+            await api.send(b"\n")
+            await until(lambda: len(pauses) >= count + 2)
+            assert pauses[count : count + 2] == [1, 2]
+            assert source.look().heard == 105
 
 
 async def test_only_the_accounts_certificates_are_trusted(tmp_path: Path) -> None:
