@@ -109,6 +109,11 @@ class NotLoggedIn(Refused):
     code, status = "not_logged_in", 401
 
 
+class EngineNotExpected(Refused):
+    code = "engine_not_expected"
+    hint = "tenon fleet says which engines are expected; docs/concepts/fleet.md says how they are listed"
+
+
 class SourceNotFound(InvalidInput):
     code = "source_not_found"
     hint = "give a PEFT folder, a .zip or .tar.gz of one, or a hub name: org/name or org/name@revision"
