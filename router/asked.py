@@ -55,6 +55,11 @@ class Asked:
     uncounted: int = 0
     """Tokens, at most, of the streams among these: no engine told them; and how many such streams."""
     streams_uncounted: int = 0
+    died_whole: int = 0
+    """Whole answers that died with their engine: it begins to send one when the last token is made."""
+    died_streams: int = 0
+    died_tokens: int = 0
+    """Of such streams, at most. What died counts in budgets, not in usage: nobody had it."""
 
     @property
     def traceparent(self) -> bytes:
@@ -97,17 +102,24 @@ class Asked:
         if not self.sent:
             self.ticket.forget()
         elif trace.prompt_tokens is not None:
-            prompt, lost = trace.prompt_tokens, self.streams_uncounted
-            if lost:  # their prompt was the same
-                prompt += lost * prompt // (self.repeats + 1 - lost)
-            self.ticket.settle(Usage(prompt, (trace.completion_tokens or 0) + self.uncounted))
+            prompt, completion = trace.prompt_tokens, trace.completion_tokens or 0
+            lost, told = self.streams_uncounted, self.repeats + 1 - self.streams_uncounted
+            died = self.died_tokens
+            if (
+                self.died_whole or self.died_streams
+            ):  # the question was the same, a whole answer about as long
+                died += (self.died_whole + self.died_streams) * prompt // told
+                died += self.died_whole * completion // told
+            used = Usage(prompt + lost * prompt // told, completion + self.uncounted)
+            self.ticket.settle(used, died=died)
         elif trace.code == EngineRejectedRequest.code and not self.repeats:
             self.ticket.settle(Usage(0, 0))
         elif self.streamed is not None:
             usage = self.streamed.usage if not self.streams_uncounted else None
-            self.ticket.settle(usage, self.uncounted + _size(self.streamed.contents_before_end))
+            size = _size(self.streamed.contents_before_end)
+            self.ticket.settle(usage, self.uncounted + self.died_tokens + size, died=self.died_tokens)
         elif self.streams_uncounted:
-            self.ticket.settle(None, self.uncounted)
+            self.ticket.settle(None, self.uncounted + self.died_tokens)
         else:
             self.ticket.settle(None)
 
@@ -121,6 +133,17 @@ class Asked:
         else:
             self.uncounted += min(_size(streamed.contents), most(self.question, self.order))
             self.streams_uncounted += 1
+
+    def lose(self) -> None:
+        """The engine died under its answer, and another one is asked."""
+        streamed, self.streamed = self.streamed, None
+        if streamed is None:
+            self.died_whole += 1
+        elif streamed.usage is not None:
+            self.died_tokens += sum(streamed.usage)
+        else:
+            self.died_streams += 1
+            self.died_tokens += min(_size(streamed.contents), most(self.question, self.order))
 
     def note_caller(self, principal: Principal) -> None:
         self.trace.tenant, self.trace.key = principal.tenant, principal.key

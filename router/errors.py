@@ -311,6 +311,10 @@ class EngineInterrupted(RouterError):
         super().__init__("the engine stopped before its answer was complete")
 
 
+class EngineDied(EngineInterrupted):
+    """Its connection broke under the answer. While the client has nothing of it, another one may be asked."""
+
+
 class EngineStopped(EngineInterrupted):
     """It said so itself: an error in the stream, or an end that is none. It lives."""
 

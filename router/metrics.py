@@ -155,7 +155,7 @@ class Metrics:
                  [(one.labels, one.upstream) for one in engines]),
             series.family(
                 "tenon_engine_retries_total", "counter",
-                "Engines that could not be reached before this one answered",
+                "Engines that could not be reached, or died, before this one was asked",
                 (sample("tenon_engine_retries_total", one.labels, one.retries) for one in engines),
             ),
             *map(_read, self._watched),

@@ -27,7 +27,9 @@ class Moments:
     events: int = 0
     """Pieces of the engine's stream that carried something for the client."""
     retries: int = 0
-    """Engines that could not be reached, before the one that was."""
+    """Engines that could not be reached, or died under their answer, before the one that was asked last."""
+    lost: float = 0.0
+    """Seconds (not a moment) that those worked in vain; part of ``read`` to ``asked``."""
     url: str = ""
     """Of the engine that was asked."""
     surface: str = ""
@@ -50,7 +52,7 @@ class Moments:
         """What the router itself cost: neither the client's sending, nor waiting its turn, nor the engine."""
         if not self.asked:
             return max(0.0, self.ended - (self.read or self.begun))
-        before = self.asked - (self.read or self.begun) - self.queued
+        before = self.asked - (self.read or self.begun) - self.queued - self.lost
         after = self.ended - self.last if self.last else 0.0
         return max(0.0, before + after)
 

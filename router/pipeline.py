@@ -20,6 +20,8 @@ from router.epochs import Epochs, names_conversation
 from router.errors import (
     ClientGone,
     EngineAnswered,
+    EngineDied,
+    EngineTimeout,
     EngineUnavailable,
     NothingSent,
     OutputInvalid,
@@ -56,8 +58,8 @@ from router.tokens import Tokens
 
 _log = logging.getLogger(__name__)
 _MOST_BROKEN = 1
-"""Engines whose connection may break under a request, without a word, before it is given up: a request that
-kills engines (vLLM had such) takes two of them with it, not all."""
+"""Engines that may die under a request before it is given up: a request that kills engines (vLLM had such)
+takes two of them with it, not all."""
 
 _FAREWELL_SECONDS = 1.0
 
@@ -186,8 +188,12 @@ class Pipeline:
                 asked.order = again(asked.order)
 
     async def _forward(self, asked: Asked, affinity: int) -> bytes:
-        """Ask the engines in their order, until one begins to answer; returns the end of its answer."""
-        tried, broken, late = list[str](), 0, False
+        """Ask the engines in their order, until one answers; returns the end of its answer.
+
+        Generating has no effects, so whoever has nothing of an answer may be given another engine's.
+        """
+        tried, broken, late, began = list[str](), 0, False, self.ticks()
+        failure: RouterError = EngineUnavailable()
         asked.note_live()
         tenant = asked.target.route.tenant  # whatever changes meanwhile
         while (place := self.placement.next(asked.target.live.places, affinity, tried, tenant)) is not None:
@@ -201,19 +207,42 @@ class Pipeline:
                     if version != asked.target.live.version or place not in asked.target.live.places:
                         continue
                 tried.append(place.engine)
+                if broken:
+                    return await self._ask_again(asked, place, version, began)
                 return await self._ask(asked, place, version)
             except NothingSent:
                 asked.sent = sent
                 asked.moments.retries += 1
-            except EngineUnavailable:  # it broke before its first byte: perhaps of this very request
-                asked.moments.retries += 1
+            except (EngineDied, EngineUnavailable) as error:  # perhaps of this very request
                 broken += 1
-                if broken > _MOST_BROKEN:
+                if broken > _MOST_BROKEN or asked.exchange.started:
                     raise
+                failure = error
+                self._lost(asked, error)
             finally:
                 self.queue.leave(place, tenant, version)
             late = True
-        raise EngineUnavailable
+        raise failure
+
+    async def _ask_again(self, asked: Asked, place: Place, version: Digest, began: float) -> bytes:
+        """After an engine died: in what is left of the time that one exchange may take."""
+        left = self.placement.leases.seconds - (self.ticks() - began)
+        try:
+            async with asyncio.timeout(left):
+                return await self._ask(asked, place, version)
+        except TimeoutError:
+            raise EngineTimeout from None
+
+    def _lost(self, asked: Asked, error: RouterError) -> None:
+        """What an engine was asked for died with it. It is on record before what another engine answers."""
+        asked.moments.retries += 1
+        asked.moments.lost += self.ticks() - asked.moments.asked
+        if isinstance(error, EngineDied):
+            asked.lose()
+        if not asked.order.policy.intent_durable:  # else it was written before the engine was asked
+            self._stop_clock(asked)
+            with suppress(RecordUnavailable):  # who asks next hears of it
+                self.log.append("intent", asked.trace)
 
     async def _turn(self, asked: Asked, tried: Container[str]) -> Place:
         """Wait for a place in any engine that may be asked. Raises Overloaded."""

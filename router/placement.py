@@ -65,7 +65,7 @@ class Leases:
         self, *, seconds: float = LEASE_SECONDS, ticks: Callable[[], float] = time.monotonic
     ) -> None:
         """``seconds``: beyond any exchange that its timeouts let live. ``ticks``: monotonic seconds."""
-        self._seconds = seconds
+        self.seconds = seconds
         self._ticks = ticks
         self._open: dict[Lease, None] = {}
         """In the order of their end: all live equally long."""
@@ -78,7 +78,7 @@ class Leases:
     def take(self, place: Place, version: Digest, ended: Callable[[], object] | None = None) -> Lease:
         """``ended`` is called if the lease expires: whoever holds it has lost it and must let go."""
         now = self._ticks()
-        lease = Lease(place, version, now, now + self._seconds, ended)
+        lease = Lease(place, version, now, now + self.seconds, ended)
         self._open[lease] = None
         slot, engine = (place.engine, version), place.engine
         self._slots[slot] = self._slots.get(slot, 0) + 1
@@ -111,7 +111,7 @@ class Leases:
                 "a lease on %s of engine %s outlived %.0f s and was released",
                 lease.version.short,
                 lease.place.engine,
-                self._seconds,
+                self.seconds,
             )
             if lease.ended is not None:
                 lease.ended()

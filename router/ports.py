@@ -69,7 +69,7 @@ class EngineAnswer(Protocol):
     async def read(self) -> bytes:
         """All that arrived since the last call, or what arrives next; empty at the end of the body.
 
-        Raises EngineInterrupted, EngineFailed, EngineTimeout; what came before is read before that.
+        Raises EngineDied, EngineFailed, EngineTimeout; what came before is read before that.
         """
         ...
 

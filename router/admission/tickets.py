@@ -37,12 +37,13 @@ class Ticket:
             if not account.touched:
                 touch(account, touched)
 
-    def settle(self, usage: Usage | None, produced: int | None = None) -> None:
+    def settle(self, usage: Usage | None, produced: int | None = None, *, died: int = 0) -> None:
         """The request ended. Counted is ``usage`` as its engine reports it; without one, the estimate of the
         prompt and ``produced`` (bytes of answer that arrived: a token has at least one); without either, all
-        that was reserved."""
+        that was reserved. ``died``: tokens that nobody had, because their engine died; they count beside
+        ``usage`` as far as the reservation goes."""
         if usage is not None:
-            self._end(usage.prompt + usage.completion, most=False)
+            self._end(usage.prompt + usage.completion, most=False, died=died)
         elif produced is not None:
             self._end(self._estimate + produced, most=True)
         else:
@@ -58,13 +59,15 @@ class Ticket:
     def headers(self) -> Shown:
         return shown(self._accounts, self._hours.now())
 
-    def _end(self, tokens: int | None, *, most: bool) -> None:
+    def _end(self, tokens: int | None, *, most: bool, died: int = 0) -> None:
         if self._settled:
             return
         self._settled = True
         slot = self._slot
         for account, held in zip(self._accounts, self._held, strict=True):
             used = held if tokens is None or (most and tokens > held) else tokens
+            if died:
+                used = max(used, min(used + died, held))
             account.settle(used - held, slot)
             if not account.touched:
                 touch(account, self._touched)
@@ -84,7 +87,7 @@ class _Free(Ticket):
     def __init__(self) -> None:
         self.weight = 1
 
-    def settle(self, usage: Usage | None, produced: int | None = None) -> None:
+    def settle(self, usage: Usage | None, produced: int | None = None, *, died: int = 0) -> None:
         return None
 
     def forget(self) -> None:

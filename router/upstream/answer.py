@@ -55,7 +55,7 @@ class Answer:
     async def read(self) -> bytes:
         """All that has arrived since the last call, or what arrives next; empty at the end.
 
-        Raises EngineInterrupted, EngineFailed, EngineTimeout.
+        Raises EngineDied, EngineFailed, EngineTimeout; EngineInterrupted after ``close``.
         """
         while not self._pieces:
             if self.complete:

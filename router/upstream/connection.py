@@ -6,7 +6,7 @@ from typing import cast
 
 import httptools
 
-from router.errors import EngineFailed, EngineInterrupted, EngineTimeout, EngineUnavailable, RouterError
+from router.errors import EngineDied, EngineFailed, EngineTimeout, EngineUnavailable, RouterError
 from router.limits import Timeouts
 from router.upstream.answer import Answer
 
@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
         answer, self._transport = self._answer, None
         if answer is not None:
             if answer.status:
-                answer.fail(EngineInterrupted())
+                answer.fail(EngineDied())
             elif self.used and not self._head_bytes:
                 answer.fail(Stale())
             else:
