@@ -35,8 +35,8 @@ def checks(ours: "Stack") -> Mapping[str, Check]:
         "D5": moving.moved_under_load,
         "D6": closed.loading,
         "D7": moving.moved_prefix,
-        "D12": partial(ours_intake.broken_values, ours=ours),
-        "D16": partial(ours_intake.other_structure, ours=ours),
+        "D12": partial(ours_intake.broken_values, into=ours, shapes=ours.shapes),
+        "D16": partial(ours_intake.other_structure, into=ours, shapes=ours.shapes),
     }
     return {danger: mine.get(danger, check) for danger, check in suite.CHECKS.items()}
 

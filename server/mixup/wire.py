@@ -159,9 +159,9 @@ class Wire:
         status, _ = await self.call("GET", "/v1/models", limit=10)
         return status == 200
 
-    async def models(self) -> dict[str, str | None] | None:
+    async def models(self, key: str | None = None) -> dict[str, str | None] | None:
         """Names that the server lists -> the name of the base below, if it says so; None: no list."""
-        status, text = await self.call("GET", "/v1/models", limit=10)
+        status, text = await self.call("GET", "/v1/models", key=key, limit=10)
         try:
             cards = json.loads(text)["data"] if status == 200 else None
             return None if cards is None else {str(card["id"]): card.get("parent") for card in cards}
