@@ -20,7 +20,8 @@ class Known:
     tenant: str
     """The name that it is asked by: a tenant, or one model of a tenant."""
     weights: str
-    folder: Path | None = None
+    folder: Path = Path()
+    """Of its files, where the suite has made them."""
 
 
 class Moves(Protocol):
