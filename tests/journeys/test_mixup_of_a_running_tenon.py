@@ -92,6 +92,33 @@ def test_an_operator_moves_aliases_under_load_and_all_is_as_it_was(moved: Served
     assert secret not in done.out + done.err + report.read_text()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tenant", "bank_a"], "NAME=KEY_FILE"),
+        (["--tenant", "bank_a={key}", "--tenant", "bank_a={key}"], "each name once"),
+        (["--tenant", "bank_a={key}", "--twins", "bank_a,nobody"], "--twins takes two"),
+        (["--tenant", "bank_a={key}", "--admin-key-file", "{key}"], "goes with --control"),
+        (["--tenant", "bank_a={key}", "--key-file", "{key}"], "brings its own key"),
+        (["--tenant", "bank_a={key}"], "takes two"),
+        (
+            ["--tenant", "bank_a={wrong}", "--tenant", "retail_b={key}"],
+            "does not answer to the key of 'bank_a'",
+        ),
+        (["--control", "somewhere"], "go with --tenant"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_asked(
+    served: Served, tmp_path: Path, options: list[str], said: str
+) -> None:
+    (tmp_path / "key").write_text(served.keys["bank_a"])
+    (tmp_path / "wrong").write_text("tn_bank_a_" + "0" * 43)
+    given = [each.format(key=tmp_path / "key", wrong=tmp_path / "wrong") for each in options]
+    done = tenon_here("mixup", "run", "--url", served.url, *given)
+    assert done.code != 0
+    assert said in done.err
+
+
 @contextlib.asynccontextmanager
 async def mixing(served: Served, *, every: int) -> AsyncIterator[str]:
     """A gateway that now and then asks with another tenant's key, and says what the right one would say."""
