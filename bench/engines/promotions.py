@@ -18,7 +18,8 @@ from registry.promotions import Readiness
 from server.cli import render
 from server.engines.attest import judge_together, observe
 from server.engines.client import VllmClient
-from server.mixup.ours import MODEL, Known
+from server.mixup.ours import MODEL
+from server.mixup.versions import Known
 
 TENANTS = 4
 CLIENTS = 6

@@ -14,6 +14,7 @@ from server.cli import render
 from server.demo.build_base import SHIPPED_BASE
 from server.mixup import lora, ours
 from server.mixup.starting import free_port
+from server.mixup.versions import Known
 
 RANK = 8
 
@@ -29,7 +30,7 @@ class Scene:
     fingerprints: dict[Digest, Fingerprint] = field(default_factory=dict)
     pushed: int = 0
 
-    def push(self, tenant: str) -> ours.Known:
+    def push(self, tenant: str) -> Known:
         """A version that nobody has seen before."""
         self.pushed += 1
         folder = lora.write(
