@@ -130,6 +130,11 @@ class Boot:
         await self._examine([version])
         return True
 
+    @property
+    def owing(self) -> bool:
+        """Whether something was loaded since all that are in service were looked at."""
+        return self._looks.owing(self._plan.serve if self._plan else ())
+
     async def attest(self) -> None:
         """Whether the base and the files are still what they were. Every version is due for another look
         (:meth:`look`), and those that had none since the last call get it here.

@@ -26,6 +26,10 @@ class Looks:
         self._due = found
         return late
 
+    def owing(self, serve: Iterable[Digest]) -> bool:
+        """Whether something was loaded since one of ``serve`` was looked at."""
+        return not self._owed.isdisjoint(serve)
+
     def next(self, serve: Sequence[Digest], able: Callable[[Digest], bool]) -> Digest | None:
         """The first of ``serve``, else any other that is due; only one that is ``able`` to be looked at."""
         for version in serve:

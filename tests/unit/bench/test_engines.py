@@ -70,7 +70,7 @@ def test_a_cliff_is_beyond_the_slots() -> None:
 
 def run(rate: float) -> dict[str, float]:
     others = ("router_us_per_token", "router_us_per_request", "their_half_busy", "first_ms_p50")
-    return {"tokens_per_second": rate, **dict.fromkeys(others, 1.0)}
+    return {"tokens_per_second": rate, "tokens_per_engine_second": 2 * rate, **dict.fromkeys(others, 1.0)}
 
 
 def test_neighbours_in_time_are_compared() -> None:
