@@ -49,6 +49,11 @@ def figures(result: dict[str, Any]) -> list[list[str]]:
             rows += [
                 [f"router / direct, tokens/s, {name}", "0.98", f"{found['ratio']:.3f}"],
                 [
+                    f"router / direct, tokens for a second of the engine's processor, {name}",
+                    "0.98",
+                    f"{found['ratio_engine']:.3f}",
+                ],
+                [
                     f"router, direct: tokens/s, {name}",
                     "",
                     f"{rates['router']:,.0f}, {rates['direct']:,.0f}",

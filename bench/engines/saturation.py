@@ -2,7 +2,8 @@
 
 On halves of the machine: the engine has one to itself, router and clients share the other, in both kinds of
 run. On shared cores the ratio would say what the engine's cores lose to whoever talks to it. Runs take turns,
-so that what else the machine does falls on both.
+so that what else the machine does falls on both. Where it does much, only tokens for each second of the
+engine's own processor time say anything: what an engine that has its cores to itself makes of a second.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ async def measure(found: Scene, served: Served, seconds: float) -> dict[str, Any
         "router": [(MODEL, found.keys[tenant]) for tenant in tenants],
     }
     urls = {"direct": served.engines[0], "router": served.url}
-    router = served.processes["router"]
+    router, agent = served.processes["router"], served.processes["engine"]
     kinds = {"stream": True, "whole": False}
     runs: dict[str, dict[str, list[dict[str, float]]]] = {kind: {} for kind in kinds}
     async with connected() as session:
@@ -67,7 +68,8 @@ async def measure(found: Scene, served: Served, seconds: float) -> dict[str, Any
             for kind, stream in kinds.items():
                 # Whoever comes second always would be after the other's heat.
                 for side in sorted(urls, reverse=bool(turn & 1)):
-                    run = await _run(session, urls[side], voices[side], prompts, stream, seconds, router)
+                    asking = Asking(urls[side], voices[side], prompts, stream, seconds)
+                    run = await _run(session, asking, router, agent)
                     if turn:
                         runs[kind].setdefault(side, []).append(run)
             render.note(f"round {turn} of {_ROUNDS}")
@@ -76,17 +78,20 @@ async def measure(found: Scene, served: Served, seconds: float) -> dict[str, Any
     }
 
 
-async def _run(
-    session: aiohttp.ClientSession,
-    url: str,
-    voices: Sequence[tuple[str, str | None]],
-    prompts: Sequence[Sequence[int]],
-    stream: bool,
-    seconds: float,
-    router: int,
-) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class Asking:
+    url: str
+    voices: Sequence[tuple[str, str | None]]
+    """The model's name, the key."""
+    prompts: Sequence[Sequence[int]]
+    stream: bool
+    seconds: float
+
+
+async def _run(session: aiohttp.ClientSession, asking: Asking, router: int, agent: int) -> dict[str, float]:
+    voices, prompts, stream = asking.voices, asking.prompts, asking.stream
     began = time.perf_counter() + _WARM
-    until = began + seconds
+    until = began + asking.seconds
     answers: list[Answer] = []
 
     async def client(number: int) -> None:
@@ -97,17 +102,22 @@ async def _run(
             question = Question(
                 model=model, prompt=prompts[turn % len(prompts)], max_tokens=_TOKENS, key=key, stream=stream
             )
-            answers.append(await ask(session, url, question))
+            answers.append(await ask(session, asking.url, question))
 
+    engine = _below(agent)
+    of_engine = sum(map(_processor, engine))
     of_router, of_clients, started = _processor(router), time.process_time(), time.perf_counter()
     await asyncio.gather(*(client(number) for number in range(CLIENTS)))
     took = time.perf_counter() - started
     of_router, of_clients = _processor(router) - of_router, time.process_time() - of_clients
+    of_engine = sum(map(_processor, engine)) - of_engine
     if faults := {answer.fault for answer in answers if answer.fault}:
-        raise RequestsFailed(f"{url}: {sorted(faults)}")
+        raise RequestsFailed(f"{asking.url}: {sorted(faults)}")
     made = sum(answer.tokens for answer in answers)
     return {
-        "tokens_per_second": sum(within(_made(answer, stream), began, until) for answer in answers) / seconds,
+        "tokens_per_second": sum(within(_made(answer, stream), began, until) for answer in answers)
+        / asking.seconds,
+        "tokens_per_engine_second": made / of_engine,
         "router_us_per_token": of_router / made * 1e6,
         "router_us_per_request": of_router / len(answers) * 1e6,
         "their_half_busy": (of_router + of_clients) / took,
@@ -126,24 +136,38 @@ def _processor(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def _below(pid: int) -> list[int]:
+    """All processes that come from it."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(
+                int(stat.parent.name)
+            )
+    found = list(parents.get(pid, ()))
+    for each in found:  # grows meanwhile
+        found += parents.get(each, ())
+    return found
+
+
 def _compared(sides: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
     """Medians, of ratios too: of each round's two neighbours, so that what changes with time is not in it."""
-    rates = {side: [run["tokens_per_second"] for run in runs] for side, runs in sides.items()}
-    ratios = [ours / direct for ours, direct in zip(rates["router"], rates["direct"], strict=True)]
+
+    def of(figure: str, side: str, digits: int) -> float:
+        return round(statistics.median(run[figure] for run in sides[side]), digits)
+
+    def ratios(figure: str) -> list[float]:
+        return [
+            round(ours[figure] / direct[figure], 3)
+            for ours, direct in zip(sides["router"], sides["direct"], strict=True)
+        ]
+
+    both = {"tokens_per_second": 1, "tokens_per_engine_second": 1, "first_ms_p50": 1, "their_half_busy": 2}
     return {
-        "ratio": round(statistics.median(ratios), 3),
-        "ratios": [round(ratio, 3) for ratio in ratios],
-        "tokens_per_second": {side: round(statistics.median(each), 1) for side, each in rates.items()},
-        "first_ms_p50": {
-            side: round(statistics.median(run["first_ms_p50"] for run in runs), 1)
-            for side, runs in sides.items()
-        },
-        "their_half_busy": {
-            side: round(statistics.median(run["their_half_busy"] for run in runs), 2)
-            for side, runs in sides.items()
-        },
-        **{
-            name: round(statistics.median(run[name] for run in sides["router"]), 1)
-            for name in ("router_us_per_token", "router_us_per_request")
-        },
+        "ratio": round(statistics.median(ratios("tokens_per_second")), 3),
+        "ratios": ratios("tokens_per_second"),
+        "ratio_engine": round(statistics.median(ratios("tokens_per_engine_second")), 3),
+        "ratios_engine": ratios("tokens_per_engine_second"),
+        **{figure: {side: of(figure, side, digits) for side in sides} for figure, digits in both.items()},
+        **{figure: of(figure, "router", 1) for figure in ("router_us_per_token", "router_us_per_request")},
     }

@@ -80,7 +80,7 @@ async def test_something_new_does_not_wait_for_all_looks_of_a_heartbeat(tmp_path
             asked.append(str(given["model"]))
             return await probe(**given)  # type: ignore[arg-type]
 
-        boot._engine.probe = noted  # type: ignore[assignment, method-assign]
+        boot._engine.probe = noted  # type: ignore[method-assign]
         await boot.attest()
         assert await boot.look()
         await boot.attest()
