@@ -1,7 +1,7 @@
 """Tenants with an adapter each, and more versions than one: the demo base, whole stacks, real vLLMs."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,8 @@ class Served:
     """Of the router."""
     engines: tuple[str, ...]
     """URLs of the vLLMs."""
+    processes: Mapping[str, int]
+    """Role -> process id; of an engine, its agent's."""
 
 
 @contextmanager
@@ -92,6 +94,10 @@ def served(found: Scene, *, engines: int, slots: int) -> Iterator[Served]:
         progress=lambda role, doing: render.note(f"{role}: {doing}"),
     )
     try:
-        yield Served(running.url("router"), tuple(f"http://127.0.0.1:{vllm}" for _, vllm in pairs))
+        yield Served(
+            running.url("router"),
+            tuple(f"http://127.0.0.1:{vllm}" for _, vllm in pairs),
+            {process.role: process.pid for process in running.processes},
+        )
     finally:
         stack.stop(found.stack.workspace)
