@@ -193,7 +193,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     try:
         processes.start(
             "control", "control", f"{processes.control}/healthz",
-            control_port=processes.control.rpartition(":")[2], workspace=workspace.root, engine_silence=4,
+            control_port=processes.control.rpartition(":")[2], workspace=workspace.root, engine_silence=15,
             engines_file=processes.engines_file,
         )  # fmt: skip
         processes.start(
