@@ -27,7 +27,7 @@ from server.testing.fake_model import fake_contract, signature, signed_by, weigh
 from server.workspace import Workspace
 from tests.journeys.conftest import GATE, Served, evaluated
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # a lease has to lapse, too
 
 BASES = {"demo": SHIPPED_BASE, "demo-student": SHIPPED_STUDENT}
 ADAPTERS = {"big": "demo", "small": "demo-student"}
