@@ -27,7 +27,7 @@ from server.testing.fake_model import fake_contract, signature, signed_by, weigh
 from server.workspace import Workspace
 from tests.journeys.conftest import GATE, Served, evaluated
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # a lease has to lapse, too
 
 BASES = {"demo": SHIPPED_BASE, "demo-student": SHIPPED_STUDENT}
 ADAPTERS = {"big": "demo", "small": "demo-student"}
@@ -193,7 +193,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     try:
         processes.start(
             "control", "control", f"{processes.control}/healthz",
-            control_port=processes.control.rpartition(":")[2], workspace=workspace.root, engine_silence=4,
+            control_port=processes.control.rpartition(":")[2], workspace=workspace.root, engine_silence=15,
             engines_file=processes.engines_file,
         )  # fmt: skip
         processes.start(
