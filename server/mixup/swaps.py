@@ -60,7 +60,18 @@ async def taken_again(ground: Ground) -> Finding:
     one, other = (await ground.long_ones(2))[:2]
     name = await ground.load(one, folder=_own_folder(ground, one, "first"))
     second = _own_folder(ground, other, "second")
-    running = [_long(ground, name) for _ in range(3)]
+    running = [
+        asyncio.create_task(
+            ground.ask(
+                name,
+                ground.long_prompt,
+                max_tokens=_UNTIL_TAKEN * ground.plan.long_tokens,
+                stream=True,
+                **ground.long(),
+            )
+        )
+        for _ in range(3)
+    ]
     await asyncio.sleep(ground.plan.head_start)
     await ground.unload(name)
     refused = ""
@@ -68,20 +79,16 @@ async def taken_again(ground: Ground) -> Finding:
         await ground.load(other, name=name, folder=second)
     except ReferenceRefused as error:
         refused = error.message
-    # In one batch: what was asked before, what is asked of the same name now, and others one after another,
-    # so that whatever the server takes for unused has to go.
-    if not refused:
-        running.append(_long(ground, name))
+    # In one batch: what was asked before, what is asked of the same name now, and as many others as there are
+    # slots, so that whatever the server takes for unused has to go.
     beside = ground.weights()[2 : 2 + ground.plan.slots]
-    quick = [
-        asyncio.create_task(ground.ask(ground.name_of(weights), ground.prompts[0])) for weights in beside
-    ]
+    after = [] if refused else [(other, name)]
+    asked = [*after, *((weights, ground.name_of(weights)) for weights in beside)]
+    quick = [asyncio.create_task(ground.ask(called, ground.prompts[0])) for _, called in asked]
     await asyncio.wait([*running, *quick], timeout=_HANGS)
-    if not refused:
-        _count(tally, running.pop(), other, ground.long_prompt)
     for task in running:
         _count(tally, task, one, ground.long_prompt)
-    for weights, task in zip(beside, quick, strict=True):
+    for (weights, _), task in zip(asked, quick, strict=True):
         _count(tally, task, weights, ground.prompts[0])
     if refused and await ground.wire.alive() and not tally.mixups and not tally.failed:
         return tally.finding("handled", f"the name was not given again: {refused[:80]}")
@@ -136,13 +143,6 @@ async def cached_prefix(ground: Ground) -> Finding:
             tally.count(await ground.ask(name, prompt), weights=other, prompt=prompt)
         await ground.unload(name)
     return tally.by_answers(handled="new weights answered without what the old ones had left in the cache")
-
-
-def _long(ground: Ground, name: str) -> "asyncio.Task[Reply]":
-    length = _UNTIL_TAKEN * ground.plan.long_tokens
-    return asyncio.create_task(
-        ground.ask(name, ground.long_prompt, max_tokens=length, stream=True, **ground.long())
-    )
 
 
 def _count(tally: Tally, task: "asyncio.Task[Reply]", weights: str, prompt: str) -> None:
