@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.mixup import page
-from bench.mixup.__main__ import merged, shortcomings
+from bench.mixup.__main__ import PAGE, RESULT, TARGETS, merged, shortcomings
+from server.engines.versions import CERTIFIED
 from server.mixup.controls import CONTROLS
 from server.mixup.dangers import DANGERS
 from server.mixup.errors import ReportUnusable
@@ -227,3 +228,16 @@ def test_the_page_and_the_result_hold_every_verdict() -> None:
     assert len(shortcomings(result)) == len(CONTROLS)
     worse = merged(result, report(D3="present"), commit="c0ffee")
     assert "ours: not handled: D3" in shortcomings(worse)[0]
+
+
+def test_a_certified_version_is_one_that_was_measured() -> None:
+    result = json.loads(RESULT.read_bytes())
+    assert PAGE.read_text(encoding="utf-8") == page.render(result)
+    assert shortcomings(result) == []
+    assert set(TARGETS) < set(result)
+    assert set(result["ours"].values()) == {"handled"}
+    assert result["requests"] >= 2000
+    assert result["mixups"] == 0
+    assert {version for version, _ in CERTIFIED} == {
+        each["server"]["version"] for each in result["reports"].values()
+    }
