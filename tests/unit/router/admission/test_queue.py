@@ -268,6 +268,48 @@ async def test_routers_share_what_pinned_versions_leave() -> None:
     assert front.queue.enter(home, "bank", version("q"))
 
 
+async def one_after_another(front: Front, seconds: float, count: int) -> None:
+    for _ in range(count):
+        assert front.queue.enter(place(capacity=1), "hot", version("hot"))
+        front.now += seconds
+        await front.leave("hot", "hot", place(capacity=1))
+
+
+async def test_a_turn_is_twice_as_long_as_requests_were_lately() -> None:
+    front = Front(running=10, aging=1)
+    await one_after_another(front, 10.0, 5)
+    await one_after_another(front, 3.0, 200)  # it is faster now
+    assert front.queue._lanes["engine-0"].stay == pytest.approx(3.0, abs=0.05)
+    for _ in range(2):
+        assert front.queue.enter(place(capacity=1), "hot", version("hot"))
+    cold = await front.line_up("cold", "c", "cold", place(capacity=1))
+    front.now += 5.0
+    await front.leave("hot", "hot", place(capacity=1))
+    more = await front.line_up("more", "hot", "hot", place(capacity=1))
+    assert front.order == ["more"]  # its turn lasts for six seconds
+    front.now += 2.0
+    late = await front.line_up("late", "hot", "hot", place(capacity=1))
+    assert front.order == ["more"]
+    for _ in range(2):
+        await front.leave("hot", "hot", place(capacity=1))
+    assert front.order == ["more", "cold"]
+    await front.leave("c", "cold", place(capacity=1))
+    await asyncio.gather(cold, more, late)
+
+
+async def test_a_turn_is_shorter_where_many_wait() -> None:
+    """Four rounds within half of 30 seconds, requests of 3 seconds included: less than a second for each."""
+    front = Front(running=10, aging=1, longest=30)
+    await one_after_another(front, 3.0, 100)
+    assert front.queue.enter(place(capacity=1), "hot", version("hot"))
+    cold = [await front.line_up(f"cold{each}", f"c{each}", f"{each}", place(capacity=1)) for each in range(4)]
+    front.now += 1.5
+    late = await front.line_up("late", "hot", "hot", place(capacity=1))
+    assert front.order == []
+    for task in (*cold, late):
+        task.cancel()
+
+
 async def test_what_nobody_waits_for_any_more_opens_again() -> None:
     front = Front(running=10, aging=1)
     front.queue.enter(place(), "a", version("x"))
