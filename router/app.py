@@ -15,6 +15,7 @@ from registry.clock import Clock, SystemClock
 from registry.signing.keys import Signer
 from router import metrics, observation
 from router.admission import Admission, Alone, CountExchange, Hours, Patience, Queue
+from router.attempts import Attempts
 from router.circuit import Circuits
 from router.entropy import Entropy
 from router.epochs import Epochs
@@ -69,7 +70,7 @@ class RouterApp:
         self.drain = pipeline.drain
         self.counts = counts
         self.admission = pipeline.admission
-        self.queue = pipeline.queue
+        self.queue = pipeline.attempts.queue
         self.feed = pipeline.feed
         self.records = pipeline.log
         self._heads = heads
@@ -99,8 +100,8 @@ class RouterApp:
             await self.malformed.start()
             stack.push_async_callback(self.malformed.stop)
             stack.push_async_callback(self._pipeline.retainer.close)
-            await self._pipeline.engines.start()
-            stack.push_async_callback(self._pipeline.engines.stop)
+            await self._pipeline.attempts.engines.start()
+            stack.push_async_callback(self._pipeline.attempts.engines.stop)
             await self._heads.start()
             stack.push_async_callback(self._heads.stop)
             if self.usage is not None:
@@ -112,8 +113,8 @@ class RouterApp:
                 stack.push_async_callback(self._access.close)
             if self._spans is not None:
                 stack.push_async_callback(asyncio.to_thread, self._spans.close)
-            await self._pipeline.placement.leases.start()
-            stack.push_async_callback(self._pipeline.placement.leases.stop)
+            await self._pipeline.attempts.placement.leases.start()
+            stack.push_async_callback(self._pipeline.attempts.placement.leases.stop)
             await self._pipeline.shadows.start()
             stack.push_async_callback(self._pipeline.shadows.stop)
             if self._pipeline.tokens is not None:
@@ -219,7 +220,7 @@ def create_app(
     if signer.role != "router":
         raise ValueError("the signer of a router needs the role router")
     clock, entropy = clock or SystemClock(), entropy or Entropy()
-    cadence = cadence or Cadence()
+    cadence, limits = cadence or Cadence(), limits or Limits()
     segments = Segments(records_dir / writer, writer=writer, segment_bytes=cadence.segment_bytes)
     log = RecordLog(segments, writer=writer, clock=clock, cadence=cadence, key=signer.public)
     measured = metrics.Metrics(name_tenants=metrics_token is not None)
@@ -245,12 +246,21 @@ def create_app(
     )
     pipeline = Pipeline(
         admission=admission,
-        queue=queue,
+        attempts=Attempts(
+            feed=followed,
+            engines=asked,
+            queue=queue,
+            placement=placement,
+            log=log,
+            limits=limits,
+            salt_secret=salt_secret,
+            clock=clock,
+            ticks=ticks,
+            tokens=tokens,
+        ),
         feed=followed,
-        engines=asked,
-        placement=placement,
         log=log,
-        limits=limits or Limits(),
+        limits=limits,
         salt_secret=salt_secret,
         clock=clock,
         ticks=ticks,

@@ -152,6 +152,9 @@ class Asked:
         """Tokens of a stream that ended before its engine told them, at most."""
         return min(max(self.arrived, _size(streamed.contents)), most(self.question, self.order))
 
+    def stop_clock(self, now: float) -> None:
+        self.trace.milliseconds = round((now - self.moments.begun) * 1000)
+
     def note_caller(self, principal: Principal) -> None:
         self.trace.tenant, self.trace.key = principal.tenant, principal.key
 

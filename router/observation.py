@@ -41,7 +41,8 @@ def watch(
     access: AccessLog | None,
 ) -> None:
     """The values that are read at a scrape."""
-    feed, log, placement = pipeline.feed, pipeline.log, pipeline.placement
+    feed, log = pipeline.feed, pipeline.log
+    placement, queue = pipeline.attempts.placement, pipeline.attempts.queue
 
     def engines() -> dict[str, float]:
         known = feed.latest.state.engines if feed.latest else {}
@@ -56,12 +57,12 @@ def watch(
     each, one = measured.each, measured.watch
     each("tenon_engine_requests_in_flight", "Leases per engine", "engine", engines)
     each("tenon_engine_circuit", "0 closed, 1 half open, 2 open", "engine", circuits)
-    one("tenon_queue_waiting", "Requests that wait for a free place", lambda: pipeline.queue.waiting)
-    one("tenon_queue_oldest_seconds", "Wait of the first in the queue", lambda: pipeline.queue.oldest)
+    one("tenon_queue_waiting", "Requests that wait for a free place", lambda: queue.waiting)
+    one("tenon_queue_oldest_seconds", "Wait of the first in the queue", lambda: queue.oldest)
     one(
         "tenon_queue_refused_total",
         "Requests that never got a place",
-        lambda: pipeline.queue.refused,
+        lambda: queue.refused,
         kind="counter",
     )
     one("tenon_engines_unreachable", "Engines that take no connection", lambda: reach.unreachable)

@@ -96,8 +96,8 @@ def _steps(app: Any) -> dict[str, float]:
         trace.line("outcome", writer="router-0", seq=1, prev=_PREV, at=_AT)
 
     def place_and_lease() -> None:
-        found = pipeline.placement.next(target.live.places, 0, [])
-        with pipeline.placement.visit(found, target.live.version):
+        found = pipeline.attempts.placement.next(target.live.places, 0, [])
+        with pipeline.attempts.placement.visit(found, target.live.version):
             pass
 
     def streamed() -> None:

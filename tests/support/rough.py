@@ -105,8 +105,8 @@ class Rough:
         """Nothing is held any more: no lease, no place in a queue, no request under way."""
         pipeline = self.house.app._pipeline
         await until(lambda: not pipeline.drain.busy)
-        assert pipeline.placement.leases.engines() == {}
-        assert pipeline.queue.waiting == 0
+        assert pipeline.attempts.placement.leases.engines() == {}
+        assert pipeline.attempts.queue.waiting == 0
 
     async def outcome(self, said: Said) -> Record:
         """The one record of a response; :meth:`at_rest` beside it."""

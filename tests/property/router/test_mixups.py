@@ -509,7 +509,7 @@ class Mixups(RuleBasedStateMachine):
 
     @invariant()
     def every_lease_belongs_to_a_request(self) -> None:
-        held = sum(self.house.app._pipeline.placement.leases.engines().values())
+        held = sum(self.house.app._pipeline.attempts.placement.leases.engines().values())
         assert held <= len(self.under_way) + self.house.app._pipeline.shadows.asked
 
     def publish(self) -> None:

@@ -249,7 +249,7 @@ async def test_one_tenant_s_answers_take_no_engine_from_another(tmp_path: Path, 
         for _ in range(FAILURES):
             call = house.call(bank, {**QUESTION, "stream": streams, "tools": TOOLS})
             assert b"engine_" in (await call.done()).body
-            assert house.app._pipeline.placement.circuits._troubles == {}
+            assert house.app._pipeline.attempts.placement.circuits._troubles == {}
         house.engines.script = honest()
         assert (await house.ask(shop)).status == 200
     finally:

@@ -205,7 +205,7 @@ async def test_a_client_that_hangs_up_before_the_first_byte_stops_the_engine_at_
         assert time.monotonic() - began < 1
         assert router.house.records()[-1].code == "client_closed"
         await until(lambda: router.house.app.drain.busy == 0)
-        pool = router.house.app._pipeline.engines
+        pool = router.house.app._pipeline.attempts.engines
         assert isinstance(pool, EnginePool)
         await until(lambda: pool.connections == 0)
 

@@ -239,7 +239,7 @@ async def test_whatever_goes_wrong_is_the_copys_own(shadowed: Shadowed, reply: A
         assert (await shadowed.house.ask(shadowed.secret)).status == 200
     await until(lambda: len(shadowed.copies()) == 2)
     assert {(record.code, record.agrees) for record in shadowed.copies()} == {(code, None)}
-    assert shadowed.house.app._pipeline.placement.leases.engines() == {}
+    assert shadowed.house.app._pipeline.attempts.placement.leases.engines() == {}
 
 
 def _raise(error: Exception) -> FakeAnswer:

@@ -168,7 +168,7 @@ async def test_a_record_names_what_was_promoted_meanwhile_though_nobody_could_be
         scene.aliases[0] = scene.aliases[0].model_copy(update={"version": newer, "epoch": 2})
         away = Place("engine-1", "boot-engine-1", "http://engine-1", Digest.of(b"any"), 8)
         for _ in range(FAILURES):
-            busy.house.app._pipeline.placement.circuits.failed(away, NothingSent())
+            busy.house.app._pipeline.attempts.placement.circuits.failed(away, NothingSent())
 
     found = await busy.after(promote)
     record = busy.house.outcome(found)
