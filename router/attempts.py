@@ -1,4 +1,4 @@
-"""Engines are asked for an answer, one after another, until one gives it; it goes to its client as it comes."""
+"""Engines are asked for an answer, one after another, until one gives it; its client gets it as it comes."""
 
 import asyncio
 from collections.abc import Callable, Container
