@@ -96,6 +96,18 @@ class EngineNeeded(Conflict):
     hint = "wait until other engines are attested for the same versions"
 
 
+class AnnouncementInvalid(InvalidInput):
+    code, status = "announcement_invalid", 422
+    hint = "an agent signs what it announces with its own engine key"
+
+
+class EngineHeld(Conflict):
+    """About a name that another key's engine has."""
+
+    code = "engine_held"
+    hint = "stop that engine first (down, or silent for half a minute), or give this one another name"
+
+
 class EngineReplaced(Conflict):
     """About a process that a later boot has replaced, or that claims to have changed while it runs."""
 
