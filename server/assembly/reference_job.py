@@ -12,7 +12,9 @@ from registry.digests import Digest
 from registry.errors import TenonError
 from registry.fingerprint import Fingerprint
 from registry.models import Base
+from server.assembly import no_network
 from server.assembly.confinement import Limits, confine
+from server.errors import ReferenceFailed
 
 JOB: Final = "job.json"
 FINGERPRINT: Final = "fingerprint.json"
@@ -38,7 +40,11 @@ class Refusal(Document):
 
 def main(folder: Path) -> None:
     job = Job.parse((folder / JOB).read_bytes())
-    confine(Limits(job.seconds, job.cpu_seconds, job.memory))
+    alone = confine(Limits(job.seconds, job.cpu_seconds, job.memory))
+    if not alone and not no_network.forbid():
+        refusal = Refusal(code=ReferenceFailed.code, message="it cannot be cut off from the network here")
+        (folder / REFUSED).write_bytes(refusal.canonical())
+        return
 
     from server.assembly.uploads import fingerprint
 

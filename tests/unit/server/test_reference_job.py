@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.assembly import confinement
+from server.assembly import confinement, no_network, reference_job
 from server.assembly.confinement import Limits
 from server.assembly.reference_job import Job, Refusal
 from server.assembly.referencing import _refusal as refusal
@@ -118,3 +118,35 @@ def _lives(pid: int) -> bool:
         return False
     with Path(f"/proc/{pid}/stat").open() as stream:
         return stream.read().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_no_socket_is_opened_where_there_is_no_network_of_its_own(tmp_path: Path) -> None:
+    inside(
+        tmp_path,
+        "import ctypes, os, json, socket, subprocess, sys; from server.assembly import no_network; "
+        "ctypes.CDLL(None).prctl(38, 1, 0, 0, 0); "
+        "forbidden = no_network.forbid(); "
+        "tried = 'import socket\\ntry: socket.socket(); print(0)\\nexcept PermissionError: print(13)'; "
+        "child = subprocess.run([sys.executable, '-c', tried], capture_output=True, text=True).stdout; "
+        "code = ctypes.CDLL(None, use_errno=True).syscall(425, 1, 0); "
+        "open('seen', 'w').write(json.dumps([forbidden, child.strip(), code, ctypes.get_errno()]))",
+    )
+    forbidden, child, ring, _ = json.loads((tmp_path / "seen").read_text())
+    assert (forbidden, child, ring) == (True, "13", -1)
+
+
+def test_what_cannot_be_cut_off_from_the_network_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, _ = tiny_base()
+    job = Job(
+        base=base, base_folder="/nowhere", adapter="/nowhere", probes=None, siblings={}, max_rank=64,
+        seconds=60, cpu_seconds=60, memory=16 << 30,
+    )  # fmt: skip
+    (tmp_path / reference_job.JOB).write_bytes(job.canonical())
+    monkeypatch.setattr(reference_job, "confine", lambda limits: False)
+    monkeypatch.setattr(no_network, "forbid", lambda: False)
+    reference_job.main(tmp_path)
+    said = Refusal.parse((tmp_path / reference_job.REFUSED).read_bytes())
+    assert (said.code, "network" in said.message) == ("reference_failed", True)
+    assert not (tmp_path / reference_job.FINGERPRINT).exists()
