@@ -337,6 +337,8 @@ class EngineState(Document):
     """The version whose weights are part of this engine's: it answers as that one and as nothing else."""
     guarded: bool = later(default=False)
     """Whether the guard inside vLLM watches every step (docs/concepts/guard.md)."""
+    key: str | None = later(None, pattern=r"^[0-9a-f]{16}$")
+    """The engine key that signed this announcement: nobody else speaks for the boot. None: unsigned."""
 
 
 class Slot(Document):

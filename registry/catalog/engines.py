@@ -2,7 +2,14 @@
 
 from registry.catalog import versions
 from registry.catalog.change import Change
-from registry.catalog.errors import AttestationInvalid, EngineNeeded, EngineNotFound, EngineReplaced
+from registry.catalog.errors import (
+    AnnouncementInvalid,
+    AttestationInvalid,
+    EngineHeld,
+    EngineNeeded,
+    EngineNotFound,
+    EngineReplaced,
+)
 from registry.catalog.isolation import slot_rules
 from registry.catalog.projection import (
     ENGINE_ANNOUNCED,
@@ -16,20 +23,39 @@ from registry.errors import BaseNotFound, VersionRevoked
 from registry.fingerprint import Attestation
 from registry.judgement import plausible
 from registry.models import EngineState, Withdrawal
-from registry.signing.envelope import Envelope
-from registry.signing.types import ATTESTATION
+from registry.signing.envelope import Envelope, verify
+from registry.signing.types import ANNOUNCEMENT, ATTESTATION
 from registry.store.tables.versions import StoredVersion
 
-_FIXED = ("base", "engine_version", "dtype", "max_loras")
-"""What a running process cannot change: another value means another process."""
+_FIXED = tuple(field for field in EngineState.model_fields if field not in ("engine", "boot", "up"))
+"""What a running process cannot change: another value means another process. Its address too: what was
+attested at one must never be asked for at another."""
+
+
+def announce_signed(change: Change, envelope: Envelope) -> None:
+    """What an agent says of its engine. Raises what :func:`announce` raises, SignatureInvalid and, for an
+    announcement that names another key than its own, AnnouncementInvalid."""
+    state = EngineState.parse(signed_payload(change.rows, envelope, payload_type=ANNOUNCEMENT, role="engine"))
+    if state.key is None:
+        raise AnnouncementInvalid("it does not name the key that signed it")
+    _by_its_key(change, envelope, state, payload_type=ANNOUNCEMENT)
+    _announce(change, state, {"envelope": envelope.model_dump(mode="json")})
 
 
 def announce(change: Change, state: EngineState) -> None:
-    """An unchanged announcement changes nothing; any other one voids the engine's slots.
+    """The platform's own word, which needs no signature: for an engine that has a key, only that it is down.
 
-    Raises BaseNotFound; EngineReplaced for a boot that a later one has replaced (a process that was thought
-    dead and is not must not take the engine's name back) or that claims to have become another engine.
+    An unchanged announcement changes nothing; any other one voids the engine's slots. Raises BaseNotFound;
+    AnnouncementInvalid; EngineHeld when another key has the name of an engine that is up; EngineReplaced for
+    a boot that a later one has replaced (a process that was thought dead and is not must not take the
+    engine's name back) or that claims to have become another engine.
     """
+    if state.key is not None and state.up:
+        raise AnnouncementInvalid("only its own key can say that this engine is up")
+    _announce(change, state, {})
+
+
+def _announce(change: Change, state: EngineState, said: dict[str, object]) -> None:
     if change.rows.bases.get(state.base) is None:
         raise BaseNotFound(f"there is no base {state.base}")
     known = change.rows.engines.get(state.engine)
@@ -40,7 +66,22 @@ def announce(change: Change, state: EngineState) -> None:
             raise EngineReplaced(f"{state.engine} changed its {', '.join(changed)} without a new boot")
     elif change.rows.log.about(ENGINE_ANNOUNCED, _subject(state)):
         raise EngineReplaced(f"this boot of {state.engine} was replaced by a later one")
-    change.write(ENGINE_ANNOUNCED, _subject(state), {"engine": state.model_dump(mode="json")})
+    elif known is not None and _holds(change, known) and known.key != state.key:
+        raise EngineHeld(f"{state.engine} is up, and announced by another key")
+    change.write(ENGINE_ANNOUNCED, _subject(state), {"engine": state.model_dump(mode="json")} | said)
+
+
+def _holds(change: Change, known: EngineState) -> bool:
+    """Whether its name stays with its key; a key that nobody trusts any more holds nothing."""
+    return known.up and known.key is not None and known.key in change.rows.signers.all()
+
+
+def _by_its_key(change: Change, envelope: Envelope, engine: EngineState, *, payload_type: str) -> None:
+    """Raises SignatureInvalid unless the key that announced the engine's boot signed it."""
+    if engine.key is None:  # announced before announcements were signed
+        return
+    own = {key: signer for key, signer in change.rows.signers.all().items() if key == engine.key}
+    verify(envelope, payload_type=payload_type, trusted=own, role="engine")
 
 
 def attest(change: Change, envelope: Envelope) -> Digest:
@@ -56,6 +97,7 @@ def attest(change: Change, envelope: Envelope) -> Digest:
         raise EngineNotFound(f"no engine {found.engine} was announced")
     if engine.boot != found.boot or not engine.up:
         raise EngineReplaced(f"this boot of {found.engine} is not the one that is up")
+    _by_its_key(change, envelope, engine, payload_type=ATTESTATION)
     stored = versions.find(change.rows, found.version)
     if stored.revoked and found.passed:
         raise VersionRevoked(f"{found.version} was revoked")

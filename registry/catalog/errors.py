@@ -103,6 +103,18 @@ class SlotsTaken(Conflict):
     hint = "add an engine, start engines with more slots (--max-loras), or give the tenant one of its own"
 
 
+class AnnouncementInvalid(InvalidInput):
+    code, status = "announcement_invalid", 422
+    hint = "an agent signs what it announces with its own engine key"
+
+
+class EngineHeld(Conflict):
+    """About a name that another key's engine has."""
+
+    code = "engine_held"
+    hint = "stop that engine first (down, or silent for half a minute), or give this one another name"
+
+
 class EngineReplaced(Conflict):
     """About a process that a later boot has replaced, or that claims to have changed while it runs."""
 

@@ -733,8 +733,13 @@ class LocalCatalog:
 
     # Engines and records
 
+    def announce_signed(self, envelope: Envelope, *, actor: str) -> None:
+        """See :func:`registry.catalog.engines.announce_signed`."""
+        with self._change_by(actor) as change:
+            engines.announce_signed(change, envelope)
+
     def announce(self, state: EngineState, *, actor: str) -> None:
-        """Raises BaseNotFound, EngineReplaced."""
+        """Raises BaseNotFound, EngineReplaced, EngineHeld, AnnouncementInvalid."""
         with self._database.read() as rows:  # a heartbeat must not queue with the writers
             if rows.engines.get(state.engine) == state:
                 return

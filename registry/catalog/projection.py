@@ -228,7 +228,12 @@ def _proposal_changed(rows: Transaction, entry: Entry) -> None:
 
 def _engine_announced(rows: Transaction, entry: Entry) -> None:
     """Whatever changed: what was attested was attested about the engine as it was."""
-    state = EngineState.build(entry.body["engine"])
+    if (signed := entry.body.get("envelope")) is None:  # the platform itself, or older than the signatures
+        state = EngineState.build(entry.body["engine"])
+    else:
+        envelope = Envelope.build(signed)
+        payload = signed_payload(rows, envelope, payload_type=types.ANNOUNCEMENT, role="engine")
+        state = EngineState.parse(payload)
     rows.engines.drop_slots(engine=state.engine)
     rows.engines.put(state, entry=entry.index)
 

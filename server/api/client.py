@@ -12,7 +12,7 @@ from registry.digests import Digest
 from registry.errors import BlobCorrupt, InvalidDocument
 from registry.feed import News, Position, parse
 from registry.manifests import Manifest
-from registry.models import Base, EngineState, Withdrawal
+from registry.models import Base, Withdrawal
 from registry.shipping import RecordBatch, Stored
 from registry.signing.envelope import Envelope
 from registry.usage import UsageBatch, UsageCounted
@@ -68,8 +68,8 @@ class ControlClient:
             raise BlobCorrupt(f"the blob received is not {digest.short}")
         return body
 
-    async def announce(self, state: EngineState) -> None:
-        await self._call("PUT", f"/api/v1/engines/{state.engine}", data=state.canonical())
+    async def announce(self, engine: str, envelope: Envelope) -> None:
+        await self._call("PUT", f"/api/v1/engines/{engine}", data=envelope.canonical())
 
     async def alive(self, engine: str, boot: str) -> bool:
         """See ``server.engines.ports.ControlPlane``."""
@@ -78,8 +78,10 @@ class ControlClient:
         )
         return bool(decode(body)["up"])
 
-    async def attest(self, envelope: Envelope) -> None:
-        await self._call("POST", "/api/v1/attestations", data=envelope.canonical())
+    async def attest(self, envelope: Envelope) -> int:
+        """See ``server.engines.ports.ControlPlane``."""
+        body = await self._call("POST", "/api/v1/attestations", data=envelope.canonical())
+        return int(decode(body)["size"])
 
     async def withdraw(self, said: Withdrawal) -> None:
         """Raises ControlRefused (``facts['problem']`` is ``engine_needed``) while nobody else serves it."""

@@ -42,6 +42,9 @@ class Renewed(Document):
 
 class Attested(Document):
     attestation: Digest
+    size: int = 0
+    """Of the log, with the attestation in it: a state of that size or later lists the slot, or it has ended
+    since."""
 
 
 def routes(control: Control) -> APIRouter:
@@ -65,12 +68,13 @@ def routes(control: Control) -> APIRouter:
         return control.expected.shown(control.catalog.fleet())
 
     @engines.put("/engines/{engine}", dependencies=[service], status_code=204)
-    def announce_engine(engine: str, state: Annotated[EngineState, takes(EngineState)]) -> Response:
-        """An agent says what its engine is."""
+    def announce_engine(engine: str, envelope: Annotated[Envelope, takes(Envelope)]) -> Response:
+        """An agent says, signed, what its engine is: the payload is an EngineState."""
+        state = EngineState.parse(envelope.body())
         if state.engine != engine:
             raise InvalidDocument("the engine in the path and in the body differ")
         control.expected.check(state)
-        control.catalog.announce(state, actor=f"engine:{engine}")
+        control.catalog.announce_signed(envelope, actor=f"engine:{engine}")
         return Response(status_code=204)
 
     @engines.post("/engines/{engine}/alive", dependencies=[service])
@@ -81,7 +85,8 @@ def routes(control: Control) -> APIRouter:
     @engines.post("/attestations", dependencies=[service])
     def file_attestation(envelope: Annotated[Envelope, takes(Envelope)]) -> Attested:
         """An agent's signed finding that a slot behaves as its version."""
-        return Attested(attestation=control.catalog.attest(envelope, actor="engine"))
+        digest = control.catalog.attest(envelope, actor="engine")
+        return Attested(attestation=digest, size=control.catalog.log_size())
 
     @engines.post("/engines/{engine}/withdrawals", dependencies=[service], status_code=204)
     def withdraw_versions(engine: str, said: Annotated[Withdrawal, takes(Withdrawal)]) -> Response:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from server.assembly import wall
+from server.assembly import no_network, wall
 from server.errors import ReferenceFailed
 
 _NEW_USER, _NEW_NET = 0x10000000, 0x40000000
@@ -42,7 +42,6 @@ class Walls:
 
     files: bool
     network: bool
-    """All of it, or TCP: what it may read is then nobody's secret that UDP could carry away."""
 
     @property
     def stand(self) -> bool:
@@ -111,9 +110,9 @@ def confine(limits: Limits, *, read: Sequence[Path], change: Path) -> Walls:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    alone: bool = libc.unshare(_NEW_USER | _NEW_NET) == 0
+    alone = libc.unshare(_NEW_USER | _NEW_NET) == 0 or no_network.forbid()
     abi = wall.build(read=[*_libraries(), *read], change=[change, Path(os.devnull)])
-    return Walls(files=abi >= 1, network=alone or abi >= 4)
+    return Walls(files=abi >= 1, network=alone)
 
 
 def _libraries() -> list[Path]:

@@ -109,7 +109,7 @@ def _workspace(root: Path) -> list[Finding]:
             Finding(
                 process.role,
                 process.alive(),
-                process.url if process.alive() else "ended",
+                (process.url or "running") if process.alive() else "ended",
                 f"read {process.log}",
             )
             for process in state.processes

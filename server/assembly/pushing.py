@@ -1,5 +1,7 @@
 """Push an adapter that was trained elsewhere, into a workspace or to a URL."""
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,17 +9,20 @@ from pathlib import Path
 from registry.digests import Digest
 from registry.errors import InvalidInput
 from registry.fingerprint import Fingerprint
-from registry.intake import adapter_files
+from registry.intake import adapter_files, inspect
 from registry.manifests import Provenance
 from registry.models import Base
 from registry.names import AdapterName
 from registry.signing.keys import Signer
 from registry.signing.types import MANIFEST
-from server.assembly import bases, siblings, sources, uploads
+from server.assembly import bases, siblings, sources
 from server.assembly.catalog import signer
 from server.assembly.place import Catalog, Place
 
 ACTOR = "cli"
+_MAX_RANK = 64
+_SECONDS = 900.0
+"""As much as `tenon adapter reference` takes unless it is told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,9 @@ def push(
     key_file: Path | None,
     progress: Callable[[int, int], None],
     note: Callable[[str], None],
+    walled: bool = True,
 ) -> Pushed:
-    """Raises what the catalog's push raises, and what fetching ``source`` raises."""
+    """``walled``: as in :func:`server.assembly.referencing.reference`. Raises what the catalog's push raises, and what fetching ``source`` raises."""
     key = trainer_key(place, key_file)
     with sources.opened(source, note=note) as found:
         digest, document, _ = place.catalog.base(base)
@@ -50,14 +56,7 @@ def push(
             note(f"The files of {document.name} are not here, so it is pushed without a fingerprint")
             fingerprint = None
         else:
-            fingerprint = uploads.fingerprint(
-                found.folder,
-                digest,
-                document,
-                folder,
-                probes,
-                siblings=siblings.of(place.catalog, name),
-            )
+            fingerprint = _measured(place, name, found.folder, document, folder, probes, walled=walled)
         provenance = Provenance(method=found.method)
         if place.remote is not None:
             version = place.remote.push(
@@ -81,6 +80,38 @@ def push(
     if key is not None:
         sign(place.catalog, version, key, actor=ACTOR)
     return Pushed(version, fingerprint, key.public.id if key else None)
+
+
+def _measured(
+    place: Place,
+    name: AdapterName,
+    adapter: Path,
+    base: Base,
+    base_folder: Path,
+    probes: Path | None,
+    *,
+    walled: bool,
+) -> Fingerprint:
+    """Of a copy, in a process that can do little else: whose weights these are, nobody has checked."""
+    from server.assembly.referencing import job_of, measured
+
+    inspect(adapter, base=base, max_rank=_MAX_RANK)  # the whole folder: not all of it is copied
+    with tempfile.TemporaryDirectory(prefix="tenon-push-") as private:
+        copy = Path(private) / "adapter"
+        copy.mkdir()
+        for file, path in adapter_files(adapter).items():
+            shutil.copyfile(path, copy / file)
+        job = job_of(
+            base,
+            base_folder,
+            copy,
+            probes=probes,
+            siblings=dict(siblings.of(place.catalog, name)),
+            max_rank=_MAX_RANK,
+            seconds=_SECONDS,
+            walled=walled,
+        )
+        return measured(job, Path(private))
 
 
 def sign(catalog: Catalog, version: Digest, key: Signer, *, actor: str) -> None:

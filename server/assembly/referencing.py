@@ -8,6 +8,7 @@ from typing import Final
 from registry.digests import Digest
 from registry.errors import AlreadyExists, IntakeRefused, InvalidDocument, InvalidInput, TenonError
 from registry.fingerprint import Fingerprint
+from registry.models import Base
 from registry.names import Ref
 from registry.references import Reference
 from registry.signing.types import REFERENCE
@@ -57,20 +58,17 @@ def reference(
     folder = base_folder_of(place, base, base_folder)
     if folder is None:
         raise ReferenceFailed(f"the files of {base.name} are not here", hint="name them with --base-folder")
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     with tempfile.TemporaryDirectory(prefix="tenon-reference-") as private:
         adapter = Path(private) / "adapter"
         catalog.export(version, adapter)
-        job = Job(
-            base=base,
-            base_folder=str(folder.resolve()),
-            adapter=str(adapter),
-            probes=str(probes.resolve()) if probes else None,
+        job = job_of(
+            base,
+            folder,
+            adapter,
+            probes=probes,
             siblings=siblings.of(catalog, ref.name, beside=version),
             max_rank=manifest.lora.rank,
             seconds=seconds,
-            cpu_seconds=int(seconds * 2) + 1,
-            memory=_MEMORY + 6 * size,
             walled=walled,
         )
         fingerprint = measured(job, Path(private))
@@ -83,6 +81,32 @@ def reference(
     )
     catalog.file_reference(key.sign(REFERENCE, said.canonical()), fingerprint, actor=ACTOR)
     return Referenced(version, fingerprint, key.public.id)
+
+
+def job_of(
+    base: Base,
+    base_folder: Path,
+    adapter: Path,
+    *,
+    probes: Path | None,
+    siblings: dict[Digest, Fingerprint],
+    max_rank: int,
+    seconds: float,
+    walled: bool = True,
+) -> Job:
+    size = sum(path.stat().st_size for path in base_folder.iterdir() if path.is_file())
+    return Job(
+        base=base,
+        base_folder=str(base_folder.resolve()),
+        adapter=str(adapter),
+        probes=str(probes.resolve()) if probes else None,
+        siblings=siblings,
+        max_rank=max_rank,
+        seconds=seconds,
+        cpu_seconds=int(seconds * 2) + 1,
+        memory=_MEMORY + 6 * size,
+        walled=walled,
+    )
 
 
 def measured(job: Job, folder: Path) -> Fingerprint:

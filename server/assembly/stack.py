@@ -1,21 +1,16 @@
 """Control plane, engines and a router on one machine, as the separate processes they are in a cluster."""
 
-import contextlib
 import json
 import os
-import signal
 import socket
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 
 from registry.canonical import Document
+from server.assembly import processes
+from server.assembly.processes import SUPERVISOR, Process, Running, answer_of, reap, save, started, tail
 from server.errors import AlreadyRunning, PortTaken, StartFailed
 from server.settings import StorageSettings, inherited_environment, load
 from server.workspace import Workspace
@@ -27,35 +22,18 @@ _START_LIMITS = {"control": 60.0, "engine": 900.0, "router": 60.0}
 """Seconds until ready. A CPU engine takes half a minute, a large model from a cold disk takes many."""
 
 
-class Process(Document):
-    """One started process; ``born`` (clock ticks since boot) tells it from a later one with the same pid."""
+class Launch(Document):
+    """How a role's process is started, and started again. ``settings`` may hold the storage's secrets: this
+    is never written to a disk."""
 
     role: str
-    pid: int
-    born: int
     url: str
-    log: str
-
-    @property
-    def kind(self) -> str:
-        """``engine`` for ``engine-1``, too."""
-        return self.role.partition("-")[0]
-
-    def alive(self) -> bool:
-        return _born(self.pid) == self.born
+    settings: dict[str, str]
 
 
-class Running(Document):
-    """The content of ``up.json``: what `tenon up` started."""
-
-    processes: tuple[Process, ...]
-
-    def url(self, role: str) -> str:
-        return next(process.url for process in self.processes if process.role == role)
-
-    @property
-    def engines(self) -> tuple[Process, ...]:
-        return tuple(process for process in self.processes if process.kind == "engine")
+class Launches(Document):
+    together: tuple[tuple[Launch, ...], ...]
+    """In the order to start; those of one tuple at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +89,9 @@ def start(
     """Start control, engines and router in this order and wait until each is ready. As many engines as
     ``ports`` has places for, all at once.
 
-    ``tied``: the processes end with this one, however it ends. On any failure everything is stopped again.
+    ``tied``: the processes end with this one, however it ends, and it is this one's to start them again
+    (:mod:`server.assembly.supervision`). Otherwise a process of its own does that from now on. On any failure
+    everything is stopped again.
     Raises AlreadyRunning, PortTaken, StartFailed (with the end of the log that tells why).
     """
     if (before := running(workspace)) is not None:
@@ -119,19 +99,22 @@ def start(
     for name, port in ports.named().items():
         if not _is_free(port):
             raise PortTaken(f"port {port}, meant for the {name}, is taken")
-    started: list[Process] = []
+    so_far: list[Process] = []
+    plan = launches(workspace, engine, ports)
     try:
-        for together in _roles(workspace, engine, ports):
-            for role, url, settings in together:
-                started.append(_spawn(workspace, role, url, settings, tied=tied))
-                _save(workspace, Running(processes=tuple(started)))
-            for process in started[-len(together) :]:
+        for together in plan.together:
+            for launch in together:
+                so_far.append(spawn(workspace, launch, tied=tied))
+                save(workspace, Running(processes=tuple(so_far)))
+            for process in so_far[-len(together) :]:
                 _await_ready(process, progress)
+        if not tied:
+            _supervise(workspace, plan, so_far)
     except BaseException:
-        _stop(started)
+        processes.stop(so_far)
         workspace.stack.unlink(missing_ok=True)
         raise
-    return Running(processes=tuple(started))
+    return Running(processes=tuple(so_far))
 
 
 def running(workspace: Workspace) -> Running | None:
@@ -144,18 +127,23 @@ def running(workspace: Workspace) -> Running | None:
 
 
 def stop(workspace: Workspace) -> bool:
-    """Stop what `start` started, the router first so that no request meets a missing engine."""
+    """Stop what `start` started, the router first so that no request meets a missing engine; before that
+    whoever would start it again, unless it is this process."""
     state = running(workspace)
-    if state is not None:
-        _stop(list(state.processes))
+    if state is None:
+        workspace.stack.unlink(missing_ok=True)
+        return False
+    for process in state.processes:
+        if process.kind == SUPERVISOR and process.pid != os.getpid():
+            # `tenon up` in another terminal stops the others itself.
+            processes.stop([process], patience=processes.PATIENCE * len(state.processes))
+    if (left := running(workspace)) is not None:
+        processes.stop(list(left.supervised))
     workspace.stack.unlink(missing_ok=True)
-    return state is not None
+    return True
 
 
-def _roles(
-    workspace: Workspace, engine: EngineOptions, ports: Ports
-) -> list[list[tuple[str, str, dict[str, object]]]]:
-    """In the order to start; those of one list at the same time."""
+def launches(workspace: Workspace, engine: EngineOptions, ports: Ports) -> Launches:
     common: dict[str, object] = {"service_token_file": workspace.service_token}
     control_url = f"http://127.0.0.1:{ports.control}"
     # Where this command keeps the registry's rows and bytes, the control plane must look for them too.
@@ -198,12 +186,18 @@ def _roles(
         if engine.device == "cpu" and ports.more:
             own["cpu_cores"] = cores_of(number, len(ports.engines()), sorted(os.sched_getaffinity(0)))
         role = f"engine-{number}" if number else "engine"
-        engines.append((role, f"http://127.0.0.1:{agent_port}", common | agent | own))
-    return [
-        [("control", control_url, common | control)],
-        engines,
-        [("router", f"http://127.0.0.1:{ports.router}", common | router)],
-    ]
+        engines.append(_launch(role, f"http://127.0.0.1:{agent_port}", common | agent | own))
+    return Launches(
+        together=(
+            (_launch("control", control_url, common | control),),
+            tuple(engines),
+            (_launch("router", f"http://127.0.0.1:{ports.router}", common | router),),
+        )
+    )
+
+
+def _launch(role: str, url: str, settings: dict[str, object]) -> Launch:
+    return Launch(role=role, url=url, settings={key: str(value) for key, value in settings.items()})
 
 
 def cores_of(number: int, engines: int, cores: Sequence[int]) -> str:
@@ -212,26 +206,27 @@ def cores_of(number: int, engines: int, cores: Sequence[int]) -> str:
     return ",".join(map(str, mine))
 
 
-def _spawn(workspace: Workspace, role: str, url: str, settings: dict[str, object], *, tied: bool) -> Process:
-    log = workspace.logs / f"{role}.log"
-    environment = inherited_environment(storage=role == "control") | {
-        f"TENON_{key.upper()}": str(value) for key, value in settings.items()
+def spawn(workspace: Workspace, launch: Launch, *, tied: bool) -> Process:
+    environment = inherited_environment(storage=launch.role == "control") | {
+        f"TENON_{key.upper()}": value for key, value in launch.settings.items()
     }
-    kind = role.partition("-")[0]
-    command = [sys.executable, "-m", "server.cli.main", "serve", kind, *(["--tied"] if tied else [])]
-    with log.open("ab") as sink:
-        pid = os.posix_spawn(
-            sys.executable,
-            command,
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, sink.fileno(), 1),
-                (os.POSIX_SPAWN_DUP2, sink.fileno(), 2),
-            ],
-            setsid=True,  # a Ctrl-C at the terminal is ours to turn into an orderly stop
-        )
-    return Process(role=role, pid=pid, born=_born(pid) or 0, url=url, log=str(log))
+    kind = launch.role.partition("-")[0]
+    command = ["-m", "server.cli.main", "serve", kind, *(["--tied"] if tied else [])]
+    return started(workspace, launch.role, launch.url, command, environment)
+
+
+def _supervise(workspace: Workspace, plan: Launches, so_far: list[Process]) -> None:
+    """Through a pipe: what is needed to start the control plane again may hold secrets."""
+    reads, writes = os.pipe()
+    with os.fdopen(writes, "wb") as plans:
+        try:
+            command = ["-m", "server.assembly.supervision", str(workspace.root)]
+            environment = inherited_environment(storage=True)
+            so_far.append(started(workspace, SUPERVISOR, "", command, environment, reads=reads))
+        finally:
+            os.close(reads)
+        save(workspace, Running(processes=tuple(so_far)))
+        plans.write(plan.canonical())
 
 
 def _await_ready(process: Process, progress: Progress) -> None:
@@ -239,10 +234,10 @@ def _await_ready(process: Process, progress: Progress) -> None:
     shown = ""
     progress(process.role, "starting")
     while True:
-        _reap(process.pid)
+        reap(process.pid)
         if not process.alive():
-            raise StartFailed(f"{process.role} ended at start, see {process.log}:\n{_tail(process.log)}")
-        status, body = _get(process.url + "/readyz")
+            raise StartFailed(f"{process.role} ended at start, see {process.log}:\n{tail(process.log)}")
+        status, body = answer_of(process)
         if status == 200:
             progress(process.role, "ready")
             return
@@ -251,19 +246,9 @@ def _await_ready(process: Process, progress: Progress) -> None:
             progress(process.role, now)
         if time.monotonic() > deadline:
             raise StartFailed(
-                f"{process.role} was not ready in time, see {process.log}:\n{_tail(process.log)}"
+                f"{process.role} was not ready in time, see {process.log}:\n{tail(process.log)}"
             )
         time.sleep(0.1)
-
-
-def _get(url: str) -> tuple[int, bytes]:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 (our own loopback URL)
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
-    except (OSError, HTTPException):
-        return 0, b""
 
 
 def _doing(body: bytes) -> str:
@@ -272,45 +257,6 @@ def _doing(body: bytes) -> str:
         return str(state.get("doing") or state.get("status") or "")
     except (ValueError, AttributeError):
         return ""
-
-
-def _stop(processes: list[Process]) -> None:
-    for process in reversed(processes):
-        if not process.alive():
-            continue
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + 20
-        while process.alive() and time.monotonic() < deadline:
-            _reap(process.pid)
-            time.sleep(0.05)
-        if process.alive():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            _reap(process.pid)
-
-
-def _reap(pid: int) -> None:
-    with contextlib.suppress(ChildProcessError):  # started by another process: init reaps it
-        os.waitpid(pid, os.WNOHANG)
-
-
-def _born(pid: int) -> int | None:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else int(fields[19])
-
-
-def _save(workspace: Workspace, state: Running) -> None:
-    draft = workspace.stack.with_suffix(".new")
-    draft.write_bytes(state.canonical())
-    draft.replace(workspace.stack)
-
-
-def _tail(log: str, lines: int = 12) -> str:
-    return "\n".join(Path(log).read_text(errors="replace").splitlines()[-lines:])
 
 
 def _is_free(port: int) -> bool:

@@ -22,6 +22,9 @@ def push(
     key_file: Annotated[
         Path | None, typer.Option("--key-file", help="Trainer's signing key [default: the workspace's]")
     ] = None,
+    unwalled: Annotated[
+        bool, typer.Option("--unwalled", help="Fingerprint it also where the kernel cannot confine that")
+    ] = False,
     json: Json = False,
     workspace: At = None,
 ) -> None:
@@ -45,6 +48,7 @@ def push(
             key_file=key_file,
             progress=progress,
             note=render.note,
+            walled=not unwalled,
         )
     distance = done.fingerprint.distance_to_base if done.fingerprint else None
     weak = list(done.fingerprint.weak) if done.fingerprint else None

@@ -1,16 +1,12 @@
 """``tenon up`` and ``tenon down``"""
 
-import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from server.cli import render
 from server.cli.options import At, Json, root
-
-if TYPE_CHECKING:
-    from server.assembly.stack import Running
 
 
 def install(app: typer.Typer) -> None:
@@ -40,7 +36,7 @@ def up(
     workspace: At = None,
 ) -> None:
     """Serve this workspace: control plane, attested engines and the router."""
-    from server.assembly import bases, machine, stack
+    from server.assembly import bases, machine, stack, supervision
     from server.assembly.catalog import open_catalog
     from server.workspace import find
 
@@ -75,28 +71,17 @@ def up(
         sys.stdout.flush()  # whoever waits for it reads a pipe
     if detach:
         return
+    watched = supervision.Supervisor(
+        place,
+        stack.launches(place, options, ports),
+        state,
+        tied=True,
+        tell=lambda role, what: render.note(f"{role}: {what}"),
+    )
     try:
-        _watch(state)
+        watched.run()
     finally:
         stack.stop(place)
-
-
-def _watch(state: "Running") -> None:
-    """Until Ctrl-C or SIGTERM; a process that ended by itself is an error, not something to sit out."""
-    from server.errors import StartFailed
-
-    stops = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    gone: set[str] = set()
-    while signal.sigtimedwait(stops, 1.0) is None:
-        for process in state.processes:
-            if process.alive() or process.role in gone:
-                continue
-            if process.kind == "engine" and any(each.alive() for each in state.engines):
-                gone.add(process.role)
-                render.note(f"{process.role} ended, see {process.log}; the other engines serve on")
-                continue
-            raise StartFailed(f"{process.role} ended, see {process.log}; everything is stopped")
 
 
 def down(json: Json = False, workspace: At = None) -> None:

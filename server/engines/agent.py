@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from registry.clock import Clock
 from registry.digests import Digest
-from registry.errors import TenonError
+from registry.errors import BaseInvalid, TenonError
 from registry.fleet import assigned
 from registry.models import Base
 from registry.signing.keys import Signer
@@ -141,15 +141,19 @@ class Agent:
     async def _supervise(self) -> None:
         pause, longest = self._cadence.backoff
         wait, started_once = pause, False
-        while (found := await self._unless_stopped(self._next())) is not None:
+        while True:
             born = self._now()
-            self._life = Life(self._around, found[0], found[1])
             try:
+                if (found := await self._unless_stopped(self._next())) is None:
+                    return
+                born = self._now()
+                self._life = Life(self._around, found[0], found[1])
                 ending, why = await self._life.run(), "the engine ended"
-            except EngineStartFailed as error:
+            except (EngineStartFailed, BaseInvalid, OSError) as error:
+                # A disk that is full or away for a moment must not take a good engine out for good.
                 if not started_once:
-                    raise
-                ending, why = Ending.FAILED, error.message
+                    raise error if isinstance(error, TenonError) else EngineStartFailed(_why(error)) from None
+                ending, why = Ending.FAILED, _why(error)
             except EngineTaken as error:
                 self._life = None
                 self._tell("taken", f"{error.message}: standing by until it is gone")
@@ -239,3 +243,7 @@ class Agent:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _why(error: TenonError | OSError) -> str:
+    return error.message if isinstance(error, TenonError) else f"{error.strerror or 'a file is gone'}"

@@ -224,7 +224,8 @@ class Boot:
                 self._revoked.add(version)
                 self._findings.ended(version)  # with its slots, everywhere
         slots = state.slots.get(self.witness.engine, {}).items()
-        self._findings.heard({version for version, slot in slots if slot.boot == self.witness.boot})
+        listed = {version for version, slot in slots if slot.boot == self.witness.boot}
+        self._findings.heard(listed, state.size)
         view = outlook(state, self.witness.engine, self._clock.now(), loaded=self._asked)
         self._elsewhere, self._target = view.elsewhere, view.share.merged
         held = Held(

@@ -17,6 +17,7 @@ TenonError
 ├── CacheDamaged                engine_cache_damaged       500  files changed under a running engine
 ├── BaseUnproven                engine_base_unproven       502  the bare base does not answer as itself
 ├── EngineTaken                 engine_taken               409  another agent runs this engine
+├── EngineMisannounced          engine_misannounced        500  the registry lists another process for it
 └── MergeFailed                 engine_merge_failed        500  a version could not be merged into its base
 """
 
@@ -92,6 +93,11 @@ class BaseUnproven(TenonError):
 class EngineTaken(TenonError):
     code, status = "engine_taken", 409
     hint = "two agents have the same TENON_ENGINE: the one that started last goes on"
+
+
+class EngineMisannounced(TenonError):
+    code, status = "engine_misannounced", 500
+    hint = "the engine starts again; find out who else announces engines"
 
 
 class MergeFailed(TenonError):

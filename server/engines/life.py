@@ -12,6 +12,7 @@ from registry.digests import Digest
 from registry.errors import TenonError
 from registry.feed import State
 from registry.models import EngineState
+from registry.signing.types import ANNOUNCEMENT
 from server.engines import guarded
 from server.engines.alive import saying_alive
 from server.engines.boot import Boot
@@ -21,6 +22,8 @@ from server.engines.drain import drained
 from server.engines.errors import (
     BaseUnproven,
     CacheDamaged,
+    EngineMisannounced,
+    EngineStartFailed,
     EngineTaken,
     EngineUnguarded,
     EngineUnreachable,
@@ -132,9 +135,12 @@ class Life:
         spec, around = self._spec, self._around
         if around.guard is None:
             return spec
-        told = guarded.prepare(
-            around.guard / around.new_id(), cache=around.cache.root, isolate_base=spec.device == "cpu"
-        )
+        try:
+            told = guarded.prepare(
+                around.guard / around.new_id(), cache=around.cache.root, isolate_base=spec.device == "cpu"
+            )
+        except OSError as error:
+            raise EngineStartFailed(f"the guard's folder cannot be made: {error.strerror}") from None
         return replace(spec, guard=told)
 
     async def _serve(self, boot: Boot, client: VllmClient) -> Ending:
@@ -174,7 +180,7 @@ class Life:
                 self._tell("failed", f"{error.code}: {error.message}")
                 # What vLLM works with was verified when it was read, and the guard lets it read nothing else.
                 return Ending.FAILED if self._spec.guard is None else Ending.DAMAGED
-            except BaseUnproven as error:
+            except (BaseUnproven, EngineMisannounced) as error:
                 self._tell("failed", f"{error.code}: {error.message}")
                 return Ending.FAILED
             except TenonError as error:
@@ -192,7 +198,7 @@ class Life:
         and is looked at all the same."""
         try:
             return await self._turn(boot)
-        except (EngineUnreachable, CacheDamaged, BaseUnproven):
+        except (EngineUnreachable, CacheDamaged, BaseUnproven, EngineMisannounced):
             raise
         except TenonError as error:
             self._wait(error)
@@ -200,7 +206,7 @@ class Life:
 
     def _wait(self, error: TenonError) -> None:
         """For what the control plane did not take. Raises EngineTaken."""
-        if refusal(error) in ("engine_replaced", EngineTaken.code):
+        if refusal(error) in ("engine_replaced", "engine_held", EngineTaken.code):
             raise EngineTaken("another agent runs this engine") from None
         self._tell("waiting", error.message)
 
@@ -222,7 +228,7 @@ class Life:
             return False
         if self._must_announce(state, self._announced):
             self.doing = "announcing the engine"
-            await self._around.control.announce(self._announced)
+            await self._announce(self._announced)
             self._told, self._seen_up = True, False
             boot.announced_again()
         self.doing = "loading and attesting adapters"
@@ -235,7 +241,7 @@ class Life:
         return await self._may_go(boot, renewal, state)
 
     def _must_announce(self, state: State, announced: EngineState) -> bool:
-        """Raises EngineTaken when a later boot has the engine's name."""
+        """Raises EngineTaken when a later boot has the engine's name, EngineMisannounced."""
         listed = state.engines.get(announced.engine)
         if not self._told:
             return True
@@ -243,6 +249,9 @@ class Life:
             return False  # what we said has not come back yet
         if listed.boot != announced.boot:
             raise EngineTaken("another agent runs this engine")
+        if listed.model_copy(update={"up": True}) != announced:
+            # Slots would stand for what is asked somewhere else. A fresh boot has a fresh name.
+            raise EngineMisannounced("the registry lists this boot as something that it is not")
         if listed.up:
             self._seen_up = True
         return self._seen_up and not listed.up  # taken for dead, while the control plane did not hear us
@@ -293,8 +302,12 @@ class Life:
             return
         with contextlib.suppress(TenonError, TimeoutError):
             async with asyncio.timeout(self._around.cadence.goodbye):
-                await self._around.control.announce(self._announced.model_copy(update={"up": False}))
+                await self._announce(self._announced.model_copy(update={"up": False}))
                 self._told_down = True
+
+    async def _announce(self, state: EngineState) -> None:
+        around = self._around
+        await around.control.announce(state.engine, around.signer.sign(ANNOUNCEMENT, state.canonical()))
 
     async def _first_of(self, serving: Coroutine[Any, Any, Ending], child: EngineProcess) -> Ending:
         """How ``serving`` ends, or FAILED as soon as the child ends, or STOPPED as soon as that is asked."""

@@ -60,6 +60,7 @@ class Opening:
             max_rank=spec.rank,
             merged=spec.merged,
             guarded=spec.guard is not None,
+            key=around.signer.public.id,
         )
         boot = Boot(
             witness=Witness(spec.engine, boot_id, version, spec.dtype, self._base),

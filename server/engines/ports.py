@@ -5,7 +5,7 @@ from typing import Protocol
 from registry.digests import Digest
 from registry.feed import News, Position
 from registry.manifests import Manifest
-from registry.models import EngineState, Withdrawal
+from registry.models import Withdrawal
 from registry.signing.envelope import Envelope
 
 
@@ -24,9 +24,10 @@ class ControlPlane(Protocol):
         """Raises BlobNotFound, BlobCorrupt."""
         ...
 
-    async def announce(self, state: EngineState) -> None:
-        """This engine's current boot. Another boot than before ends every slot of the one before. Refused
-        (``engine_replaced``) for a boot that a later one has replaced."""
+    async def announce(self, engine: str, envelope: Envelope) -> None:
+        """A signed EngineState: this engine's current boot. Another boot than before ends every slot of the
+        one before. Refused for a boot that a later one has replaced or that is not what it was
+        (``engine_replaced``), and while an engine of that name is up with another key (``engine_held``)."""
         ...
 
     async def alive(self, engine: str, boot: str) -> bool:
@@ -34,8 +35,9 @@ class ControlPlane(Protocol):
         the boot for the one that is up: announce it again."""
         ...
 
-    async def attest(self, envelope: Envelope) -> None:
-        """A signed Attestation; one that did not pass ends the slot."""
+    async def attest(self, envelope: Envelope) -> int:
+        """A signed Attestation; one that did not pass ends the slot. Returns a size of the log with it: a
+        state of that size or later lists the slot, unless it has ended since."""
         ...
 
     async def withdraw(self, said: Withdrawal) -> None:

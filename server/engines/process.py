@@ -47,8 +47,12 @@ class EngineProcess:
         """Returns at once; raises EngineStartFailed when the program cannot be started at all."""
         if self._child is not None:
             raise RuntimeError("an EngineProcess is started once")
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as sink:
+        try:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            sink = self._log.open("ab")
+        except OSError as error:
+            raise EngineStartFailed(f"the engine's log cannot be written: {error.strerror}") from None
+        with sink:
             self._log_start = sink.tell()
             try:
                 self._child = subprocess.Popen(

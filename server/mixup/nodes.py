@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from server.assembly.stack import Running
+from server.assembly.processes import Running
 from server.workspace import Workspace
 
 _WEIGHTS: Final = "adapter_model.safetensors"

@@ -26,7 +26,7 @@ from registry.models import (
 )
 from registry.names import LIVE
 from registry.signing.envelope import Envelope, verify
-from registry.signing.types import ATTESTATION
+from registry.signing.types import ANNOUNCEMENT, ATTESTATION
 from server.errors import ControlUnreachable
 from server.testing.fake_model import fake_contract, fake_fingerprint, weights_of
 
@@ -178,10 +178,15 @@ class InMemoryControlPlane:
             raise BlobNotFound(f"no blob {digest.short}")
         return self._blobs[digest]
 
-    async def announce(self, state: EngineState) -> None:
-        """Raises EngineReplaced."""
+    async def announce(self, engine: str, envelope: Envelope) -> None:
+        """Raises SignatureInvalid, EngineReplaced."""
         self._check()
+        body = verify(envelope, payload_type=ANNOUNCEMENT, trusted=self._trust, role="engine")
+        state = EngineState.parse(body)
         known = self._engines.get(state.engine)
+        same = known is not None and known.boot == state.boot
+        if known is not None and same and known.model_copy(update={"up": state.up}) != state:
+            raise EngineReplaced(f"{engine} changed without a new boot")
         if known is not None and known.boot != state.boot and (state.engine, state.boot) in self._boots:
             raise EngineReplaced("this boot was replaced by a later one")
         self.announced.append(state)
@@ -213,7 +218,7 @@ class InMemoryControlPlane:
         self.withdrawn.append(said)
         self._entry()
 
-    async def attest(self, envelope: Envelope) -> None:
+    async def attest(self, envelope: Envelope) -> int:
         """Raises SignatureInvalid, EngineReplaced."""
         self._check()
         body = verify(envelope, payload_type=ATTESTATION, trusted=self._trust, role="engine")
@@ -228,6 +233,7 @@ class InMemoryControlPlane:
         else:
             self._slots.pop(key, None)
         self._entry()
+        return self._size
 
     def snapshot(self) -> Snapshot:
         told = Snapshot(

@@ -14,6 +14,7 @@ from registry.fingerprint import EXACT_F32
 from registry.models import EngineState
 from registry.names import engine_name
 from registry.signing.keys import Signer
+from registry.signing.types import ANNOUNCEMENT
 from server.engines.attest import Witness, check_contract, judge_together, observe
 from server.engines.boot import Boot
 from server.engines.cache import AdapterCache
@@ -79,8 +80,9 @@ async def test_a_boot_loads_and_attests_real_adapters_exactly(
             max_loras=4,
             names=16,
             max_rank=8,
+            key=signer.public.id,
         )
-        await control.announce(announced)
+        await control.announce("engine-0", signer.sign(ANNOUNCEMENT, announced.canonical()))
         boot = Boot(
             witness=witness,
             capacity=Capacity(names=16, rank=8),

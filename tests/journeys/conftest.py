@@ -17,6 +17,7 @@ from registry.names import AdapterName
 from registry.signing.types import REPORT
 from server.assembly import stack
 from server.assembly.catalog import initialise, open_catalog, signer
+from server.assembly.processes import Running
 from server.demo.build_base import SHIPPED_BASE
 from server.testing.fake_model import fake_contract, fake_fingerprint, weights_of
 from server.workspace import Workspace
@@ -35,7 +36,7 @@ class Served:
     keys: dict[str, str] = field(default_factory=dict)
     versions: dict[str, Digest] = field(default_factory=dict)
     weights: dict[str, Digest] = field(default_factory=dict)
-    running: stack.Running | None = None
+    running: Running | None = None
 
 
 def publish(served: Served, tenant: str, folder: Path, *, seed: int) -> Digest:

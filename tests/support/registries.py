@@ -99,6 +99,14 @@ class World:
             up=up,
         )
 
+    def announced(
+        self, name: str = "engine-0", *, boot: str = BOOT, up: bool = True, by: Signer | None = None
+    ) -> Envelope:
+        """Signed by the engine key, or by another one."""
+        key = by or signer("engine")
+        state = self.engine(name, boot=boot, up=up).model_copy(update={"key": key.public.id})
+        return key.sign(types.ANNOUNCEMENT, state.canonical())
+
     def finding(
         self, version: Digest, *, engine: str = "engine-0", boot: str = BOOT, passed: bool = True
     ) -> Attestation:

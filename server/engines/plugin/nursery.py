@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
-from server.settings import replace_environment, whole_environment
+from server.settings import guard_spec_file, replace_environment, whole_environment
 
 _PR_SET_PDEATHSIG: Final = 1
 _PYTHONS: Final = ((3, 11), (3, 12))
@@ -28,6 +28,8 @@ _PYTHONS: Final = ((3, 11), (3, 12))
 _OTHER_OPENMP: Final = re.compile(r"lib(iomp|omp)\d*\.so")
 _CPU_LISTS: Final = ("GOMP_CPU_AFFINITY", "OMP_PLACES")
 """How vLLM says which cores a worker may use: "0 1", or "{0,1}"."""
+_LONGEST: Final = 108
+"""Bytes of a socket's path, with the zero at its end."""
 
 
 class Child(contexts.ForkServerProcess):
@@ -78,9 +80,9 @@ def open_nursery() -> int:
     contexts._concrete_contexts["spawn"] = Context()  # type: ignore[attr-defined]
     alive, keeping = os.pipe()
     listener = socket.socket(socket.AF_UNIX)
-    # In a folder that only this user may enter.
-    address: str = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
+    address = _address()
     listener.bind(address)
+    Path(address).chmod(0o600)
     listener.listen()
     parent = os.getpid()
     pid = os.fork()
@@ -92,6 +94,17 @@ def open_nursery() -> int:
     server._forkserver_address = address
     server._forkserver_alive_fd = keeping
     return pid
+
+
+def _address() -> str:
+    """In the boot's own folder, so that whoever tidies that up also takes what a killed engine leaves there;
+    or, where that path is too long for a socket (unix(7)), in a temporary one. Both
+    only this user may enter."""
+    spec = guard_spec_file()
+    if spec is not None and len(os.fsencode(inside := spec.parent / "nursery.sock")) < _LONGEST:
+        return str(inside)
+    address: str = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
+    return address
 
 
 def cores_of(value: str) -> set[int]:

@@ -1,7 +1,11 @@
+from typing import Any
+
 import pytest
 
 from registry.catalog.errors import (
+    AnnouncementInvalid,
     AttestationInvalid,
+    EngineHeld,
     EngineNotFound,
     EngineReplaced,
     RecordHeadRegressed,
@@ -11,6 +15,8 @@ from registry.errors import BaseNotFound, SignatureInvalid, TenonError, VersionN
 from registry.fingerprint import Nearest
 from registry.models import Slot
 from registry.signing import types
+from registry.signing.envelope import Envelope
+from registry.signing.keys import Signer
 from tests.support.registries import BOOT, World, attested, record_head, signer
 
 
@@ -175,3 +181,116 @@ def test_only_routers_sign_record_heads(world: World) -> None:
         with pytest.raises(TenonError):
             world.catalog.record_head(envelope, actor="x")
     assert world.catalog.record_heads() == ()
+
+
+def _said(world: World, by: Signer | None = None, **changes: object) -> Envelope:
+    """An announcement of engine-0 as ``by`` signs it."""
+    own = by or signer("engine")
+    state = world.engine().model_copy(update={"key": own.public.id, **changes})
+    return own.sign(types.ANNOUNCEMENT, state.canonical())
+
+
+def _trusted(world: World, *, seed: int = 1) -> Signer:
+    other = signer("engine", seed)
+    world.catalog.trust(other.public, actor="test")
+    return other
+
+
+def test_a_signed_announcement_stands_in_the_log_with_its_signature(world: World) -> None:
+    said = _said(world)
+    world.catalog.announce_signed(said, actor="engine-0")
+    size = world.catalog.log_size()
+    world.catalog.announce_signed(said, actor="engine-0")
+    assert world.catalog.log_size() == size, "said again, it changes nothing"
+    assert world.catalog.entries(size - 1)[0].body["envelope"] == said.model_dump(mode="json")
+    version = world.promoted()
+    world.catalog.attest(world.attestation(version), actor="engine-0")
+    assert [slot.version for slot in world.catalog.slots()] == [version]
+    assert world.catalog.verify() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"url": "http://10.6.6.6:1"},
+        {"names": 1},
+        {"max_rank": 8},
+        {"guarded": True},
+        {"merged": Digest.of(b"x")},
+        {"max_loras": 8},
+    ],
+)
+def test_nothing_but_being_up_changes_within_a_boot(world: World, change: dict[str, Any]) -> None:
+    version = world.promoted()
+    world.catalog.announce_signed(_said(world), actor="engine-0")
+    world.catalog.attest(world.attestation(version), actor="engine-0")
+    with pytest.raises(EngineReplaced, match=next(iter(change))):
+        world.catalog.announce_signed(_said(world, **change), actor="engine-0")
+    assert [slot.version for slot in world.catalog.slots()] == [version]
+
+
+def test_nobody_else_speaks_for_an_engine_that_is_up(world: World) -> None:
+    version, other = world.promoted(), _trusted(world)
+    world.catalog.announce_signed(_said(world), actor="engine-0")
+    world.catalog.attest(world.attestation(version), actor="engine-0")
+    size = world.catalog.log_size()
+    for envelope, why in (
+        (_said(world, other, boot="boot-0002"), EngineHeld),
+        (_said(world, other), EngineReplaced),
+        (_said(world, other, up=False), EngineReplaced),
+        (_said(world, signer("engine", 2), boot="boot-0002"), SignatureInvalid),  # trusted by nobody
+        (_said(world, signer("router"), boot="boot-0002"), SignatureInvalid),
+        (_said(world, other, key=signer("engine").public.id, boot="boot-0002"), SignatureInvalid),
+        (_said(world, key=None, boot="boot-0002"), AnnouncementInvalid),
+    ):
+        with pytest.raises(why):
+            world.catalog.announce_signed(envelope, actor="x")
+    held = world.engine().model_copy(update={"key": signer("engine").public.id})
+    for unsigned, why in (
+        (held.model_copy(update={"boot": "boot-0002"}), AnnouncementInvalid),
+        (world.engine(boot="boot-0002"), EngineHeld),
+        (world.engine(), EngineReplaced),
+    ):
+        with pytest.raises(why):
+            world.catalog.announce(unsigned, actor="x")
+    assert world.catalog.log_size() == size
+    assert [slot.version for slot in world.catalog.slots()] == [version]
+
+
+def test_a_boot_is_attested_by_the_key_that_announced_it(world: World) -> None:
+    version, other = world.promoted(), _trusted(world)
+    world.catalog.announce_signed(_said(world), actor="engine-0")
+    with pytest.raises(SignatureInvalid):
+        world.catalog.attest(
+            other.sign(types.ATTESTATION, world.finding(version).canonical()), actor="engine-0"
+        )
+    assert world.catalog.slots() == ()
+    world.catalog.attest(world.attestation(version), actor="engine-0")
+    assert [slot.version for slot in world.catalog.slots()] == [version]
+
+
+@pytest.mark.parametrize("how", ["down", "silent", "distrusted"])
+def test_a_name_is_free_again_when_its_engine_is_gone(world: World, how: str) -> None:
+    other = _trusted(world)
+    world.catalog.announce_signed(_said(world), actor="engine-0")
+    if how == "down":
+        world.catalog.announce_signed(_said(world, up=False), actor="engine-0")
+    elif how == "silent":  # the control plane's own word
+        world.catalog.announce(world.catalog.engines()[0].model_copy(update={"up": False}), actor="control")
+    else:
+        world.catalog.distrust(signer("engine").public.id, reason="lost", actor="test")
+    world.catalog.announce_signed(_said(world, other, boot="boot-0002"), actor="engine-0")
+    assert [(engine.boot, engine.key) for engine in world.catalog.engines()] == [
+        ("boot-0002", other.public.id)
+    ]
+    assert world.catalog.verify() == []
+
+
+def test_an_engine_announced_before_signatures_reads_as_it_was(world: World) -> None:
+    assert b'"key"' not in world.engine().canonical()
+    version, _ = _ready(world)
+    world.catalog.announce(world.engine(up=False), actor="engine-0")
+    world.catalog.announce_signed(_said(world, boot="boot-0002"), actor="engine-0")
+    world.catalog.attest(world.attestation(version, boot="boot-0002"), actor="engine-0")
+    assert [slot.boot for slot in world.catalog.slots()] == ["boot-0002"]
+    assert world.catalog.verify() == []

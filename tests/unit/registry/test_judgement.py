@@ -373,3 +373,14 @@ def test_the_bytes_of_older_fingerprints_and_attestations_stay_what_they_were() 
     with_noise = faint(0.5).model_copy(update={"weak": ("float16",), "alike": {"bfloat16": (OTHER,)}})
     assert Fingerprint.parse(with_noise.canonical()) == with_noise
     assert Fingerprint.parse(OWN.canonical()).noise == {}
+
+
+def test_float32_is_exact_on_all_probes_and_not_only_on_those_that_a_sibling_shares() -> None:
+    """Right where the sibling can be compared, wrong on the tenant's own probe."""
+    wrong = [*seen(OWN, 0.0)[:2], *shifted([OWN.probes[2].own], 0.3)]
+    apart = near(0.5)
+    shares_two = apart.model_copy(update={"probes": apart.probes[:2]})
+    found = judge(fingerprint=OWN, observed=wrong, siblings={SIBLING: shares_two}, dtype="float32")
+    assert (found.strength, found.passed) == ("failed", False)
+    right = judge(fingerprint=OWN, observed=seen(OWN, 0.0), siblings={SIBLING: shares_two}, dtype="float32")
+    assert right.strength == "exact"

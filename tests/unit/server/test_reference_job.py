@@ -173,14 +173,17 @@ def test_landlock_alone_stops_tcp(tmp_path: Path) -> None:
     assert (tmp_path / "seen").read_text() == f"[True, {errno.EACCES}]"
 
 
-def test_without_walls_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("walls", [Walls(files=False, network=True), Walls(files=True, network=False)])
+def test_without_walls_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, walls: Walls
+) -> None:
     base, _ = tiny_base()
     adapter = write_adapter(tmp_path / "adapter", base, seed=1)
     job = Job(
         base=base, base_folder="/nowhere", adapter=str(adapter), probes=None, siblings={}, max_rank=64,
         seconds=60, cpu_seconds=60, memory=16 << 30,
     )  # fmt: skip
-    monkeypatch.setattr(reference_job, "confine", lambda *_, **__: Walls(files=False, network=True))
+    monkeypatch.setattr(reference_job, "confine", lambda *_, **__: walls)
     (tmp_path / reference_job.JOB).write_bytes(job.canonical())
     reference_job.main(tmp_path)
     said = Refusal.parse((tmp_path / reference_job.REFUSED).read_bytes())
@@ -249,3 +252,18 @@ def _lives(pid: int) -> bool:
         return False
     with Path(f"/proc/{pid}/stat").open() as stream:
         return stream.read().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_no_socket_is_opened_where_there_is_no_network_of_its_own(tmp_path: Path) -> None:
+    inside(
+        tmp_path,
+        "import ctypes, os, json, socket, subprocess, sys; from server.assembly import no_network; "
+        "ctypes.CDLL(None).prctl(38, 1, 0, 0, 0); "
+        "forbidden = no_network.forbid(); "
+        "tried = 'import socket\\ntry: socket.socket(); print(0)\\nexcept PermissionError: print(13)'; "
+        "child = subprocess.run([sys.executable, '-c', tried], capture_output=True, text=True).stdout; "
+        "code = ctypes.CDLL(None, use_errno=True).syscall(425, 1, 0); "
+        "open('seen', 'w').write(json.dumps([forbidden, child.strip(), code, ctypes.get_errno()]))",
+    )
+    forbidden, child, ring, _ = json.loads((tmp_path / "seen").read_text())
+    assert (forbidden, child, ring) == (True, "13", -1)

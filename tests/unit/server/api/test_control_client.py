@@ -26,7 +26,7 @@ async def test_an_engine_finds_and_reports_all_it_needs(tmp_path: Path) -> None:
             assert manifest == bench.world.catalog.manifest(version)
             for file in (*manifest.files, manifest.contract):
                 assert Digest.of(await client.blob(file.digest)) == file.digest
-            await client.announce(bench.world.engine())
+            await client.announce("engine-0", bench.world.announced())
             await client.attest(bench.world.attestation(version))
             await client.submit(record_head(0))
         assert [slot.version for slot in bench.world.catalog.slots()] == [version]
@@ -45,12 +45,12 @@ async def test_an_engine_withdraws_what_others_serve(tmp_path: Path) -> None:
         version = world.promoted()
         said = Withdrawal(engine="engine-0", boot=BOOT, versions=(version,))
         async with ControlClient(url, SERVICE_TOKEN) as client:
-            await client.announce(world.engine())
+            await client.announce("engine-0", world.announced())
             await client.attest(world.attestation(version))
             with pytest.raises(ControlRefused) as refused:
                 await client.withdraw(said)
             assert refusal(refused.value) == "engine_needed"
-            await client.announce(world.engine("engine-1"))
+            await client.announce("engine-1", world.announced("engine-1"))
             await client.attest(attested(world.finding(version, engine="engine-1")))
             await client.withdraw(said)
             with pytest.raises(ControlRefused) as refused:

@@ -100,7 +100,7 @@ async def test_an_agent_is_told_over_http_whether_it_counts_as_up(tmp_path: Path
     with control_world(tmp_path) as bench, serving(create_app(bench.control)) as url:
         async with ControlClient(url, SERVICE_TOKEN) as client:
             assert not await client.alive("engine-0", BOOT)
-            await client.announce(bench.world.engine())
+            await client.announce("engine-0", bench.world.announced())
             assert await client.alive("engine-0", BOOT)
             assert not await client.alive("engine-0", "boot-0002")
     assert bench.control.liveness.sweep() == ()

@@ -11,8 +11,8 @@ import pytest
 
 from registry.digests import Digest
 from registry.fingerprint import Fingerprint
-from registry.models import EngineState
 from registry.names import engine_name
+from registry.signing.envelope import Envelope
 from server.engines.errors import EngineBaseUnknown, EngineStartFailed, EngineUnsafeVersion
 from server.errors import ControlUnreachable
 from server.testing.fake_model import fake_contract, fake_fingerprint, signature
@@ -274,7 +274,7 @@ async def test_an_engine_that_hangs_while_the_control_plane_is_away_is_found(
     async with bench.running():
         first = (await bench.until(lambda state: version in state.ready)).boot
 
-        async def away(state: EngineState) -> None:
+        async def away(engine: str, envelope: Envelope) -> None:
             raise ControlUnreachable("no answer")
 
         with monkeypatch.context() as patched:

@@ -1,4 +1,6 @@
+import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ from registry.digests import Digest
 from registry.errors import BlobCorrupt, BlobNotFound
 from registry.manifests import BlobRef, LoraShape, Manifest, Provenance
 from server.engines.cache import AdapterCache
-from server.engines.errors import CacheUnusable
+from server.engines.errors import CacheDamaged, CacheUnusable
 
 FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"weights"}
 
@@ -125,3 +127,33 @@ async def test_a_folder_must_hold_exactly_its_files(cache: AdapterCache, tmp_pat
         weights.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BlobCorrupt):
         cache.verify(VERSION, manifest())
+
+
+async def _all_read(cache: AdapterCache, pinned: Iterable[Digest]) -> None:
+    for _ in pinned:
+        await cache.still(pinned)
+
+
+async def test_a_file_that_was_written_without_a_trace_is_read_and_found(cache: AdapterCache) -> None:
+    """Same inode, size and time: only its content tells, and that is read in turn."""
+    other = manifest().model_copy(update={"tenant": "retail_b"})
+    pinned = {VERSION: manifest(), other.identity(): other}
+    for version, document in pinned.items():
+        await cache.ensure(version, document, Source())
+        cache.pin(version, document)
+    for version in pinned:
+        file = cache.folder(version) / "adapter_model.safetensors"
+        before = file.stat()
+        overwrite(file, b"others!")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        after = file.stat()
+        assert (after.st_ino, after.st_size, after.st_mtime_ns) == (
+            before.st_ino,
+            before.st_size,
+            before.st_mtime_ns,
+        )
+        with pytest.raises(CacheDamaged):
+            await _all_read(cache, pinned)
+        overwrite(file, b"weights")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        await _all_read(cache, pinned)

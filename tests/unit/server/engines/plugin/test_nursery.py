@@ -217,3 +217,39 @@ def test_what_vllm_preloads_into_workers_is_there_from_the_start() -> None:
 def test_an_openmp_that_was_chosen_stays_the_only_one() -> None:
     chosen = "/opt/intel/lib/libiomp5.so"
     assert launcher.prepared({"LD_PRELOAD": chosen})["LD_PRELOAD"] == chosen
+
+
+def test_what_a_killed_engine_leaves_behind_lies_in_its_boots_folder(tmp_path: Path) -> None:
+    """Nobody tidies up temporary folders; the boot's own goes with the boot."""
+    boot, temporary = tmp_path / "b", tmp_path / "t"
+    for folder in (boot, temporary):
+        folder.mkdir()
+    code = (
+        "import os, signal; from server.engines.plugin import nursery; nursery.open_nursery(); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    told = {"TENON_GUARD": str(boot / "guard.json"), "TMPDIR": str(temporary)}
+    subprocess.run([sys.executable, "-c", code], env=environment() | told, check=False, timeout=60)
+    assert list(temporary.iterdir()) == []
+    (left,) = boot.iterdir()
+    assert left.is_socket()
+    assert left.stat().st_mode & 0o077 == 0
+
+
+def test_a_boots_folder_with_too_long_a_path_is_not_used(tmp_path: Path) -> None:
+    boot = tmp_path / ("b" * 100)
+    boot.mkdir()
+    code = (
+        "from server.engines.plugin import nursery; from multiprocessing import forkserver; "
+        "nursery.open_nursery(); print(forkserver._forkserver._forkserver_address)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment() | {"TENON_GUARD": str(boot / "guard.json"), "TMPDIR": "/tmp"},
+        check=True,
+        capture_output=True,
+        timeout=60,
+        text=True,
+    )
+    assert done.stdout.startswith("/tmp/")
+    assert list(boot.iterdir()) == []

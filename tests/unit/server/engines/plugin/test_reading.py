@@ -145,3 +145,20 @@ def test_the_null_adapter_needs_no_manifest(cache: Path, scratch: Path) -> None:
     with sealed(NULL, str(folder), cache=cache, scratch=scratch) as (reading, private):
         assert reading.digest is None
         assert {path.name for path in private.iterdir()} == set(FILES)
+
+
+def test_what_is_handed_over_cannot_be_written_in_place(cache: Path, scratch: Path) -> None:
+    """Without a change of its size, through a descriptor or a mapping: that is what would reach the slots."""
+    import mmap
+
+    version = version_in(cache, FILES)
+    with sealed(engine_name(version), str(cache / version.hex), cache=cache, scratch=scratch) as (_, folder):
+        descriptor = os.open(folder / "adapter_model.safetensors", os.O_RDWR)
+        try:
+            with pytest.raises(PermissionError):
+                os.pwrite(descriptor, b"others!", 0)
+            with pytest.raises(PermissionError):
+                mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_WRITE)
+        finally:
+            os.close(descriptor)
+        assert (folder / "adapter_model.safetensors").read_bytes() == b"weights"
