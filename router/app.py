@@ -109,11 +109,11 @@ class RouterApp:
             stack.push_async_callback(self._pipeline.retainer.close)
             await self._pipeline.engines.start()
             stack.push_async_callback(self._pipeline.engines.stop)
-            await self._heads.start()
-            stack.push_async_callback(self._heads.stop)
-            if self.usage is not None:
+            if self.usage is not None:  # stopped after the last head, for it counts what a head covers
                 await self.usage.start()
                 stack.push_async_callback(self.usage.stop)
+            await self._heads.start()
+            stack.push_async_callback(self._heads.stop)
             if self._access is not None:
                 stack.push_async_callback(self._access.close)
             if self._spans is not None:
@@ -344,7 +344,11 @@ def create_app(
         ),
     )
     sender = Heads(log=log, sink=heads, signer=signer, writer=writer, clock=clock, cadence=cadence)
-    reports = UsageReports(usage, log, records_dir / writer, writer=writer) if usage is not None else None
+    reports = (
+        UsageReports(usage, log, records_dir / writer, writer=writer, sealed=lambda: sender.sealed)
+        if usage is not None
+        else None
+    )
     reach = Reach(pipeline.feed.engine_urls, takes_connections if engines is None else always)
     observation.watch(measured, pipeline, sender, reports, reach, spans, access)
     app = RouterApp(
