@@ -109,15 +109,12 @@ class RouterApp:
             stack.push_async_callback(self._pipeline.retainer.close)
             await self._pipeline.engines.start()
             stack.push_async_callback(self._pipeline.engines.stop)
-            if self.usage is not None:  # stopped after the last head, for it counts what a head covers
-                await self.usage.start()
-                stack.push_async_callback(self.usage.stop)
+            stack.push_async_callback(self._farewell)
             await self._heads.start()
-            stack.push_async_callback(self._heads.stop)
+            if self.usage is not None:
+                await self.usage.start()
             if self._access is not None:
                 stack.push_async_callback(self._access.close)
-            if self._spans is not None:
-                stack.push_async_callback(asyncio.to_thread, self._spans.close)
             await self._pipeline.placement.leases.start()
             stack.push_async_callback(self._pipeline.placement.leases.stop)
             await self._pipeline.shadows.start()
@@ -136,6 +133,20 @@ class RouterApp:
     async def stop(self) -> None:
         await self.drain.quiet(_CUT_SECONDS)
         await self._stack.aclose()
+
+    async def _farewell(self) -> None:
+        """Last words to others, who may be gone: at the same time, so that a stop waits for one of them."""
+
+        async def reports() -> None:
+            await self._heads.stop()
+            if self.usage is not None:  # it counts what a head covers
+                await self.usage.stop()
+
+        async def spans() -> None:
+            if self._spans is not None:
+                await asyncio.to_thread(self._spans.close)
+
+        await asyncio.gather(reports(), spans())
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

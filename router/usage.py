@@ -30,7 +30,7 @@ MOST_RECORDS = 100_000
 MOST_LINES = 9_000
 """Different versions and days in one batch, so that it fits into what a ``UsageBatch`` may hold."""
 _PATIENCE = 30.0
-_FAREWELL_SECONDS = 5.0
+_FAREWELL_SECONDS = 2.0
 _ANSWERED = 200
 
 

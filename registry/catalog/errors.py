@@ -60,6 +60,11 @@ class UsageInvalid(InvalidInput):
     hint = "nothing of the batch was counted"
 
 
+class PeriodInvalid(InvalidInput):
+    code, status = "period_invalid", 422
+    hint = "ask from an earlier day to a later one, both like 2026-01-31"
+
+
 class RecordsInvalid(InvalidInput):
     code, status = "records_invalid", 422
     hint = "nothing of the batch was kept: tenon log verify tells what is wrong with the router's chain"

@@ -27,7 +27,7 @@ _LOOK_SECONDS = 0.5
 _SUBMIT_SECONDS = 30.0
 _FIRST_SECONDS = 2.0
 """A start waits so long for the registry's first word. Without it the router runs, and is not ready."""
-_FAREWELL_SECONDS = 5.0
+_FAREWELL_SECONDS = 2.0
 
 
 class Heads:

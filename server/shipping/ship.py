@@ -33,7 +33,7 @@ _NAME = re.compile(r"(?P<first>[0-9]{15})-(?P<last>[0-9]{15})\.parquet", re.ASCI
 class Begun(NamedTuple):
     """How many records of a writer are at a place, without a gap."""
 
-    count: int
+    records: int
     newest: Digest | None
     """Of the last of them; None when there is none, or when the place cannot tell."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 import orjson
@@ -10,7 +11,7 @@ import pytest
 from registry.clock import ManualClock
 from registry.errors import RecordCorrupt
 from registry.models import RecordHead
-from registry.shipping import KnownHead
+from registry.shipping import KnownHead, genesis
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from router.errors import RecordUnavailable
@@ -249,6 +250,52 @@ async def test_readiness_metrics_and_requests_tell_of_it(tmp_path: Path) -> None
     finally:
         await house.app.stop()
     assert house.heads.envelopes == [other]
+
+
+class Deaf:
+    """A registry, and a collector of spans, that never answer."""
+
+    dropped = 0
+
+    def __init__(self) -> None:
+        self.deaf = False
+
+    async def known(self, writer: str) -> KnownHead:
+        if self.deaf:
+            await asyncio.sleep(3600)
+        return KnownHead(writer=writer, seq=-1, digest=genesis(writer))
+
+    async def submit(self, _envelope: Envelope) -> None:
+        await asyncio.sleep(3600)
+
+    async def counted(self, _writer: str) -> int:
+        await asyncio.sleep(3600)
+        return 0
+
+    async def count(self, _batch: object) -> bool:
+        await asyncio.sleep(3600)
+        return True
+
+    def begin(self, _sent: object) -> None: ...
+    def finished(self, *_: object) -> None: ...
+    def close(self) -> None:
+        time.sleep(0.5)
+
+
+async def test_a_stop_waits_for_deaf_listeners_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("router.records.heads", "router.usage"):
+        monkeypatch.setattr(f"{module}._FAREWELL_SECONDS", 0.3)
+    deaf = Deaf()
+    house = House(tmp_path, usage=deaf, spans=deaf)
+    house.app._heads._sink = deaf
+    await house.app.start()
+    await durable(house.app.records.append("outcome", Trace(id="rec", tenant="bank_a", status=200)))
+    deaf.deaf = True
+    at = time.monotonic()
+    await house.app.stop()
+    assert 0.5 <= time.monotonic() - at < 0.5 + 0.3 + 0.3
 
 
 def _head_of_another(writer: str) -> Envelope:
