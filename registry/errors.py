@@ -288,6 +288,13 @@ class RecordCorrupt(Corrupt):
     code = "record_corrupt"
 
 
+class RecordChainForked(Corrupt):
+    """Two chains under one writer name: its records were lost or put back, or two routers have the name."""
+
+    code = "record_chain_forked"
+    hint = "bring back the folder with the writer's newest records, or give this router a new TENON_WRITER"
+
+
 class ReceiptInvalid(Corrupt):
     code = "receipt_invalid"
     hint = "do not rely on this receipt: ask for it again and compare"

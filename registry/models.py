@@ -384,9 +384,14 @@ class RecordHead(Document):
     root: Digest | None = later(None)
     """Merkle root (RFC 6962) over the digests of the records ``first`` to ``seq``: a record's place under the
     head can be proved without showing any other record. Older heads have none, and the bytes without."""
+    after: Digest | None = later(None)
+    """Of the record before ``first``, or the writer's genesis: what makes this head one chain with the head
+    before it. Older heads have none."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.first is None) != (self.root is None) or (self.first or 0) > self.seq:
             raise ValueError("a root covers the records from first to seq")
+        if self.after is not None and self.first is None:
+            raise ValueError("what comes after a record needs a first one")
         return self

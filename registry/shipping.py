@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from registry import canonical
-from registry.canonical import Document
+from registry.canonical import Document, later
 from registry.digests import Digest
 
 MOST_LINES = 1000
@@ -25,6 +25,18 @@ class Stored(Document):
     writer: str
     next: int = Field(ge=0)
     """Seq of the first that is not."""
+    digest: Digest | None = later(None)
+    """Of the newest that is."""
+
+
+class KnownHead(Document):
+    """The newest signed head of a writer in the log: the next one continues it."""
+
+    writer: str
+    seq: int = Field(ge=-1)
+    """-1 before any head."""
+    digest: Digest
+    """Of that record; of the writer's genesis before any."""
 
 
 class StoredRecord(Document):

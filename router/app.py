@@ -102,17 +102,14 @@ class RouterApp:
             stack.push_async_callback(self._pipeline.retainer.close)
             await self._pipeline.attempts.engines.start()
             stack.push_async_callback(self._pipeline.attempts.engines.stop)
+            stack.push_async_callback(self._farewell)
             await self._heads.start()
-            stack.push_async_callback(self._heads.stop)
             if self.usage is not None:
                 await self.usage.start()
-                stack.push_async_callback(self.usage.stop)
             if self._peers is not None:
                 stack.push_async_callback(self._peers.close)
             if self._access is not None:
                 stack.push_async_callback(self._access.close)
-            if self._spans is not None:
-                stack.push_async_callback(asyncio.to_thread, self._spans.close)
             await self._pipeline.attempts.placement.leases.start()
             stack.push_async_callback(self._pipeline.attempts.placement.leases.stop)
             await self._pipeline.shadows.start()
@@ -131,6 +128,20 @@ class RouterApp:
     async def stop(self) -> None:
         await self.drain.quiet(_CUT_SECONDS)
         await self._stack.aclose()
+
+    async def _farewell(self) -> None:
+        """Last words to others, who may be gone: at the same time, so that a stop waits for one of them."""
+
+        async def reports() -> None:
+            await self._heads.stop()
+            if self.usage is not None:  # it counts what a head covers
+                await self.usage.stop()
+
+        async def spans() -> None:
+            if self._spans is not None:
+                await asyncio.to_thread(self._spans.close)
+
+        await asyncio.gather(reports(), spans())
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -291,7 +302,11 @@ def create_app(
         ),
     )
     sender = Heads(log=log, sink=heads, signer=signer, writer=writer, clock=clock, cadence=cadence)
-    reports = UsageReports(usage, log, records_dir / writer, writer=writer) if usage is not None else None
+    reports = (
+        UsageReports(usage, log, records_dir / writer, writer=writer, sealed=lambda: sender.sealed)
+        if usage is not None
+        else None
+    )
     reach = Reach(pipeline.feed.engine_urls, takes_connections if engines is None else always)
     observation.watch(measured, pipeline, sender, reports, reach, spans, access)
     malformed = Malformed(log, clock, entropy)

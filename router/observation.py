@@ -79,6 +79,11 @@ def watch(
             "Durable lines not known to be reported",
             lambda: usage.waiting,
         )
+    one(
+        "tenon_record_chain_refused",
+        "1 while the registry knows another chain of this writer",
+        lambda: heads.refused,
+    )
     one("tenon_record_heads_unsent", "Durable lines no accepted head covers", lambda: heads.unsent)
     one(
         "tenon_records_total",

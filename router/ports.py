@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from registry.counting import CountAnswer, CountReport
 from registry.feed import News, Position
+from registry.shipping import KnownHead
 from registry.signing.envelope import Envelope
 from registry.usage import UsageBatch
 from router.moments import Moments
@@ -30,8 +31,13 @@ class FeedSource(Protocol):
 class HeadSink(Protocol):
     """Where signed heads of the record chain go (the registry's log)."""
 
+    async def known(self, writer: str) -> KnownHead:
+        """What the writer's next head must continue. May raise anything: it is asked again."""
+        ...
+
     async def submit(self, envelope: Envelope) -> None:
-        """Returns once the head is stored for good; raises otherwise, and the head is sent again."""
+        """Returns once the head is stored for good. Raises RecordHeadRegressed for one that does not continue
+        what ``known`` says; may raise anything else: then nobody knows, and ``known`` is asked."""
         ...
 
 

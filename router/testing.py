@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from registry import counting, keys
-from registry.catalog.errors import UsageRegressed
+from registry.catalog.errors import RecordHeadRegressed, UsageRegressed
 from registry.counting import Count, CountAnswer, CountReport
 from registry.digests import Digest
 from registry.feed import News, Position, Snapshot, difference
@@ -21,6 +21,7 @@ from registry.models import (
     EngineState,
     Key,
     Policy,
+    RecordHead,
     Role,
     Route,
     Routing,
@@ -30,6 +31,7 @@ from registry.models import (
     VersionState,
 )
 from registry.names import LIVE
+from registry.shipping import KnownHead, genesis
 from registry.signing.envelope import Envelope
 from registry.usage import UsageBatch
 from router.errors import EngineInterrupted, NothingSent, ReceiptUnavailable
@@ -78,16 +80,37 @@ class FakeFeed:
 
 
 class FakeHeads:
-    """Keeps what it is given, or refuses."""
+    """Keeps what continues what it has, as the registry does; or fails."""
 
     def __init__(self) -> None:
         self.envelopes: list[Envelope] = []
         self.failure: Exception | None = None
 
+        self.answers_lost = 0
+        """So many answers get lost on their way, though their heads were kept."""
+
+    async def known(self, writer: str) -> KnownHead:
+        if self.failure is not None:
+            raise self.failure
+        for envelope in reversed(self.envelopes):
+            head = RecordHead.parse(envelope.body())
+            if head.writer == writer:
+                return KnownHead(writer=writer, seq=head.seq, digest=head.digest)
+        return KnownHead(writer=writer, seq=-1, digest=genesis(writer))
+
     async def submit(self, envelope: Envelope) -> None:
         if self.failure is not None:
             raise self.failure
+        head = RecordHead.parse(envelope.body())
+        before = await self.known(head.writer)
+        if (head.seq, head.digest) == (before.seq, before.digest):
+            return
+        if (head.first, head.after) != (before.seq + 1, before.digest):
+            raise RecordHeadRegressed(f"{head.writer} is known up to {before.seq}")
         self.envelopes.append(envelope)
+        if self.answers_lost:
+            self.answers_lost -= 1
+            raise ConnectionError("the answer was lost")
 
 
 class FakeUsage:

@@ -4,6 +4,7 @@ while a request waits: neither a provider that is slow nor tokens with made-up k
 import asyncio
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,9 @@ from router.tables import Principal
 _log = logging.getLogger(__name__)
 MOST = 10_000
 """Verified tokens that are remembered: about 5 MB. Verifying one again costs 50 to 100 µs."""
+
+_FIRST_PAUSE = 1.0
+"""Seconds; doubled until the provider was heard once, for until then every token is refused."""
 
 
 class Bearer(NamedTuple):
@@ -52,6 +56,8 @@ class Tokens:
         self._data = b""
         self._keys: dict[str, ProviderKey] = {}
         self._heard: float | None = None
+        self._next = self._ticks()
+        """When the provider is asked again."""
         self._wanted = asyncio.Event()
         self._known: dict[bytes, Bearer] = {}
         self._task: asyncio.Task[None] | None = None
@@ -59,7 +65,9 @@ class Tokens:
     def find(self, token: str, now: float) -> Bearer:
         """Raises InvalidApiKey, RouterNotReady (the provider was not heard for too long)."""
         if self._heard is None or self._ticks() - self._heard > self._stale:
-            raise RouterNotReady("the identity provider's keys are not known")
+            refusal = RouterNotReady("the identity provider's keys are not known")
+            refusal.headers = [(b"retry-after", b"%d" % max(1, math.ceil(self._next - self._ticks())))]
+            raise refusal
         try:
             # By its digest: a token is a secret, and a dump of memory should hold few of them.
             digest = hashlib.sha256(token.encode("ascii")).digest()
@@ -103,11 +111,18 @@ class Tokens:
         return found
 
     async def _follow(self) -> None:
+        pause = min(_FIRST_PAUSE, self._between)
         while True:
+            self._wanted.clear()  # a key that is missed from here on is asked for right after the pause
             heard = await self._refresh()
+            if self._heard is None:
+                self._next = self._ticks() + pause
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, self._between)
+                continue
+            self._next = self._ticks() + self._between
             await asyncio.sleep(self._between)
             if heard:
-                self._wanted.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, self._fresh - self._between)):
                         await self._wanted.wait()

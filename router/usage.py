@@ -7,7 +7,7 @@ lost and a request that arrives late lose nothing and count nothing twice, and n
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ MOST_RECORDS = 100_000
 MOST_LINES = 9_000
 """Different versions and days in one batch, so that it fits into what a ``UsageBatch`` may hold."""
 _PATIENCE = 30.0
-_FAREWELL_SECONDS = 5.0
+_FAREWELL_SECONDS = 2.0
 _ANSWERED = 200
 
 
@@ -96,14 +96,17 @@ class UsageReports:
         writer: str,
         every: float = EVERY,
         most: int = MOST_RECORDS,
+        sealed: Callable[[], int] | None = None,
     ) -> None:
-        """``folder``: of the writer's chain."""
+        """``folder``: of the writer's chain. ``sealed``: how many of its records the registry knows by a
+        signed head; no other is counted, because it may be of another chain under the same name."""
         self._sink = sink
         self._log = log
         self._folder = folder
         self._writer = writer
         self._every = every
         self._most = most
+        self._sealed = sealed
         self._next: _Position | None = None
         """None: the registry must be asked."""
         self._task: asyncio.Task[None] | None = None
@@ -118,6 +121,10 @@ class UsageReports:
     @property
     def _end(self) -> int:
         return self._log.durable.seq if self._log.durable is not None else 0
+
+    @property
+    def _countable(self) -> int:
+        return min(self._end, self._sealed()) if self._sealed is not None else self._end
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -134,12 +141,16 @@ class UsageReports:
 
     async def once(self) -> None:
         """Report what is on disk now. Raises what the sink raises, and RecordCorrupt."""
+        end = self._countable
+        if end == 0:
+            return
         at, self._next = self._next, None  # until all went well, only the registry knows where it stands
-        end = self._end
         if at is None:
             seq = await self._sink.counted(self._writer) + 1
-            if seq > end:
-                raise RecordCorrupt(f"the registry has counted {seq} records of this chain of {end}")
+            if seq > self._end:
+                raise RecordCorrupt(f"the registry has counted {seq} records of this chain of {self._end}")
+            if seq > end:  # a head that was taken is not heard of yet
+                return
             at = _Position(seq, await self._found(seq))
         while at.seq < end:
             after = at.seq - 1

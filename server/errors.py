@@ -23,6 +23,16 @@ class RecordNotFound(NotFound):
     hint = "the id is in the header X-Tenon-Record; a record is in the folder of the router that wrote it"
 
 
+class ShippingBusy(Conflict):
+    code = "shipping_busy"
+    hint = "one process a target is enough; it goes on where the other one is"
+
+
+class ShippingTargetInvalid(InvalidInput):
+    code = "shipping_target_invalid"
+    hint = "give a folder like ./records, s3:PREFIX/ within the bucket of TENON_S3_BUCKET, or registry"
+
+
 class StartFailed(TenonError):
     code, status = "start_failed", 500
     hint = "the log file named above has the reason; tenon doctor checks the machine"

@@ -29,6 +29,7 @@ class AttestationInvalid(InvalidInput):
 
 class RecordHeadInvalid(InvalidInput):
     code, status = "record_head_invalid", 422
+    hint = "the router is older than the control plane: bring it to the same version"
 
 
 class SignerInvalid(InvalidInput):
@@ -57,6 +58,11 @@ class ShadowInvalid(InvalidInput):
 class UsageInvalid(InvalidInput):
     code, status = "usage_invalid", 422
     hint = "nothing of the batch was counted"
+
+
+class PeriodInvalid(InvalidInput):
+    code, status = "period_invalid", 422
+    hint = "ask from an earlier day to a later one, both like 2026-01-31"
 
 
 class RecordsInvalid(InvalidInput):
@@ -174,10 +180,13 @@ class NothingToRollBack(Conflict):
 
 
 class RecordHeadRegressed(Conflict):
-    """A writer signed a position that it had already left behind, or the same position twice differently."""
+    """A writer signed what does not continue the records that the log knows of it."""
 
     code = "record_head_regressed"
-    hint = "the writer's records were cut off or restored: look at them with tenon log verify"
+    hint = (
+        "the writer's records were lost or put back, or two routers have one TENON_WRITER: "
+        "give one of them a new name"
+    )
 
 
 class ApprovalRefused(Refused):

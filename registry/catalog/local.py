@@ -80,7 +80,7 @@ from registry.ports import Blobs, BlobStore
 from registry.promotions import Preparation, Proposal, Protection, Readiness
 from registry.routing.errors import RoutingChanged
 from registry.routing.proof import Proof
-from registry.shipping import RecordBatch, Stored
+from registry.shipping import KnownHead, RecordBatch, Stored
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from registry.store.port import Store
@@ -779,9 +779,14 @@ class LocalCatalog:
             engines.withdraw(change, said)
 
     def record_head(self, envelope: Envelope, *, actor: str) -> None:
-        """Raises SignatureInvalid, RecordHeadRegressed."""
+        """Raises SignatureInvalid, RecordHeadInvalid, RecordHeadRegressed."""
         with self._change_by(actor) as change:
             records.record(change, envelope)
+
+    def record_head_known(self, writer: str) -> KnownHead:
+        """What the writer's next head must continue."""
+        with self._database.read() as rows:
+            return records.known(rows, writer)
 
     def record_heads(self) -> tuple[Envelope, ...]:
         """All that were accepted, oldest first."""

@@ -12,7 +12,11 @@ from registry.store.transaction import Transaction
 
 def stored(rows: Transaction, writer: str) -> Stored:
     tail = rows.shipped.tail(writer)
-    return Stored(writer=writer, next=0 if tail is None else tail[0] + 1)
+    return Stored(writer=writer, next=0) if tail is None else _stored(writer, *tail)
+
+
+def _stored(writer: str, seq: int, digest: Digest) -> Stored:
+    return Stored(writer=writer, next=seq + 1, digest=digest)
 
 
 def ship(rows: Transaction, batch: RecordBatch) -> Stored:
@@ -44,7 +48,9 @@ def ship(rows: Transaction, batch: RecordBatch) -> Stored:
         elif known.get(record.seq) != record.digest:
             raise RecordsInvalid(f"record {record.seq} of {writer} is there already, and is another")
     rows.shipped.add(fresh)
-    return Stored(writer=writer, next=max(after, last + 1))
+    if tail is not None and tail[0] > last:
+        return _stored(writer, *tail)
+    return _stored(writer, last, found[-1][0].digest)
 
 
 def _read(writer: str, seq: int, line: str) -> tuple[StoredRecord, str]:

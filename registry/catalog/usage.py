@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from registry.catalog.errors import UsageInvalid, UsageRegressed
+from registry.catalog.errors import PeriodInvalid, UsageInvalid, UsageRegressed
 from registry.names import AdapterName
 from registry.store.tables.usage import KEYS
 from registry.store.transaction import Transaction
@@ -78,8 +78,10 @@ def _sum(one: UsageLine, other: UsageLine) -> UsageLine:
 
 
 def _check_days(first_day: str, last_day: str) -> None:
-    for day, what in ((first_day, "first_day"), (last_day, "last_day")):
+    for day, what in ((first_day, "the first day"), (last_day, "the last day")):
         _check_day(day, what)
+    if first_day > last_day:
+        raise PeriodInvalid(f"the first day, {first_day}, is after the last one, {last_day}")
 
 
 def _check_day(text: str, what: str) -> None:
@@ -88,4 +90,5 @@ def _check_day(text: str, what: str) -> None:
             return
     except ValueError:
         pass
-    raise UsageInvalid(f"{what}: {text[:20]!r} is no day like 2026-01-31")
+    fault = UsageInvalid if what.startswith("line") else PeriodInvalid
+    raise fault(f"{what}: {text[:20]!r} is no day like 2026-01-31")

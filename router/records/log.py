@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from registry.clock import Clock
@@ -79,7 +80,10 @@ class RecordLog:
         self._durable: Tail | None = None
         self._unsealed = bytearray()
         self._unsealed_from = 0
-        self.fault: str | None = "not open"
+        self._broken: str | None = "not open"
+        """Why the disk cannot be written."""
+        self._held: str | None = None
+        self.fault: str | None = self._broken
         """Why nothing can be written now; None while all is well."""
 
     async def open(self) -> None:
@@ -91,7 +95,7 @@ class RecordLog:
             self._thread.shutdown()
             raise
         self._seq, self._prev = self._durable
-        self.fault = None
+        self._breaks(None)
         self._loop = asyncio.get_running_loop()
         self._scribe = Scribe(self._write, self._wrote)
 
@@ -104,6 +108,15 @@ class RecordLog:
     def waiting(self) -> int:
         """Lines not yet on disk."""
         return len(self._queue.lines)
+
+    @property
+    def folder(self) -> Path:
+        return self._segments.folder
+
+    def hold(self, why: str | None) -> None:
+        """Take no line for as long as ``why`` is so: this may not be the writer's chain."""
+        self._held = why
+        self.fault = self._broken or self._held
 
     def check(self) -> None:
         """Raises RecordUnavailable while nothing can be written: no engine is asked for what would leave
@@ -171,7 +184,7 @@ class RecordLog:
         await self._in_thread(self._segments.close)
         self._thread.shutdown()
         self._thread = None
-        self.fault = "closed"
+        self._breaks("closed")
 
     async def _in_thread(self, call: Any, *values: Any) -> Any:
         if self._thread is None:
@@ -258,7 +271,7 @@ class RecordLog:
 
     def _lose(self, batch: _Batch, error: Exception) -> None:
         """The chain goes back to what is on disk; everybody who waited fails closed."""
-        self.fault = _why(error)
+        self._breaks(_why(error))
         lost = [*batch.durable, *self._queue.durable]
         _log.error("records: %d lines could not be written: %s", len(lost), self.fault)
         for durable in lost:
@@ -268,6 +281,10 @@ class RecordLog:
         if self._durable is not None:
             self._seq, self._prev = self._durable
 
+    def _breaks(self, why: str | None) -> None:
+        self._broken = why
+        self.fault = self._broken or self._held
+
     async def _recover(self) -> None:
         while not self._closing.is_set():
             try:
@@ -276,9 +293,9 @@ class RecordLog:
                 try:
                     await self._in_thread(self._segments.rewind)
                 except Exception as error:
-                    self.fault = _why(error)
+                    self._breaks(_why(error))
                     continue
-                self.fault = None
+                self._breaks(None)
                 _log.warning("records: the disk accepts writes again")
                 return
 

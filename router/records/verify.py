@@ -102,6 +102,7 @@ def _chain(folder: Path, writer: str, heads: list[RecordHead]) -> list[RecordFau
     faults.extend(_head_faults(writer, heads, digests, last))
     if not faults:  # else the same damage would be told again for every head over it
         faults.extend(_root_faults(writer, heads, digests))
+        faults.extend(_after_faults(writer, heads, digests))
     return _once(faults)
 
 
@@ -160,6 +161,17 @@ def _root_faults(
         RecordFault(writer, None, head.seq, f"the root of a signed head is not that of seq {head.first} on")
         for head in heads
         if head.root is not None and _root(head.first or 0, head.seq, digests) != head.root
+    ]
+
+
+def _after_faults(
+    writer: str, heads: list[RecordHead], digests: dict[int, tuple[Digest, str, int]]
+) -> list[RecordFault]:
+    return [
+        RecordFault(writer, None, head.seq, f"a signed head has seq {head.first} follow another record")
+        for head in heads
+        if head.after is not None
+        and head.after != (digests[head.first - 1][0] if head.first else genesis(writer))
     ]
 
 

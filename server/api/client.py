@@ -7,13 +7,14 @@ from typing import Any, Self
 import aiohttp
 
 from registry.canonical import decode, encode
+from registry.catalog.errors import RecordHeadRegressed
 from registry.counting import CountAnswer, CountReport
 from registry.digests import Digest
 from registry.errors import BlobCorrupt, InvalidDocument
 from registry.feed import News, Position, parse
 from registry.manifests import Manifest
 from registry.models import Base, Withdrawal
-from registry.shipping import RecordBatch, Stored
+from registry.shipping import KnownHead, RecordBatch, Stored
 from registry.signing.envelope import Envelope
 from registry.usage import UsageBatch, UsageCounted
 from server.errors import ControlRefused, ControlUnreachable
@@ -88,7 +89,16 @@ class ControlClient:
         await self._call("POST", f"/api/v1/engines/{said.engine}/withdrawals", data=said.canonical())
 
     async def submit(self, envelope: Envelope) -> None:
-        await self._call("POST", "/api/v1/record-heads", data=envelope.canonical())
+        """See ``router.ports.HeadSink``."""
+        try:
+            await self._call("POST", "/api/v1/record-heads", data=envelope.canonical())
+        except ControlRefused as refusal:
+            if refusal.facts.get("problem") == RecordHeadRegressed.code:
+                raise RecordHeadRegressed(refusal.message) from None
+            raise
+
+    async def known(self, writer: str) -> KnownHead:
+        return KnownHead.parse(await self._call("GET", f"/api/v1/record-heads/{writer}"))
 
     async def exchange(self, report: CountReport) -> CountAnswer:
         """See ``router.ports.Counters``."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 from pydantic import Field
 
 from registry.canonical import Document
@@ -10,6 +10,7 @@ from registry.catalog.fleet import Fleet
 from registry.digests import Digest
 from registry.errors import InvalidDocument
 from registry.models import EngineState, Slot, Withdrawal
+from registry.shipping import KnownHead
 from registry.signing.envelope import Envelope
 from server.api.access import requires
 from server.api.bodies import takes
@@ -101,5 +102,12 @@ def routes(control: Control) -> APIRouter:
         """A router's signed position in its chain of records."""
         control.catalog.record_head(envelope, actor="router")
         return Response(status_code=204)
+
+    @engines.get("/record-heads/{writer}", dependencies=[service])
+    def read_record_head(
+        writer: Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="A router's chain")],
+    ) -> KnownHead:
+        """The record that a writer's next head must follow; seq -1 before any head."""
+        return control.catalog.record_head_known(writer)
 
     return engines

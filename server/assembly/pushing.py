@@ -46,7 +46,8 @@ def push(
     note: Callable[[str], None],
     walled: bool = True,
 ) -> Pushed:
-    """``walled``: as in :func:`server.assembly.referencing.reference`. Raises what the catalog's push raises, and what fetching ``source`` raises."""
+    """``walled``: as in :func:`server.assembly.referencing.reference`. Raises what the catalog's push
+    raises, and what fetching ``source`` raises."""
     key = trainer_key(place, key_file)
     with sources.opened(source, note=note) as found:
         digest, document, _ = place.catalog.base(base)

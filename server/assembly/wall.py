@@ -2,8 +2,7 @@
 no TCP. For whoever is behind it there is no way back, nor for what it starts.
 
 https://docs.kernel.org/userspace-api/landlock.html has the numbers; no privilege is needed. What it does not
-stop: UDP, and looking whether a path exists. :func:`server.assembly.confinement.confine` stops the one; the other
-tells nobody.
+stop: UDP, which :func:`server.assembly.confinement.confine` does, and looking whether a path exists.
 """
 
 import ctypes

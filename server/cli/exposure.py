@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server.cli import render
-from server.cli.options import At, Json, root
+from server.cli.options import At, Json, place
 
 if TYPE_CHECKING:
     from server.exposure.judge import Exposure
@@ -41,7 +41,6 @@ def exposure(
     from server.assembly.exposure import exposure as asked
     from server.exposure.events import event_of, versions
     from server.exposure.judge import Question
-    from server.workspace import find
 
     found_event = event_of(event)
     until = restamp(until, "--until") if until else stamp(SystemClock().now())
@@ -53,7 +52,7 @@ def exposure(
         tenant=tenant,
         slack=timedelta(seconds=clock_slack),
     )
-    found = asked(find(root(workspace)), question, records=records)
+    found = asked(place(workspace), question, records=records)
     if json:
         render.data(_data(found_event.id, found))
     else:

@@ -14,6 +14,7 @@ from server.cli.options import At, Json, place, root, where
 if TYPE_CHECKING:
     from registry.models import PublicKey
     from registry.signing.envelope import Envelope
+    from router.records.record import Record
     from server.assembly.log_checks import Log
     from server.assembly.place import Place
 
@@ -32,12 +33,26 @@ def verify(
     ] = None,
     state: Annotated[bool, typer.Option(help="Also compare the tables with a replay of all entries")] = True,
     blobs: Annotated[bool, typer.Option(help="Also read every stored blob")] = True,
-    records: Annotated[bool, typer.Option(help="Also check the request records")] = True,
+    no_records: Annotated[bool, typer.Option("--no-records", help="Leave out the request records")] = False,
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            "--records", help="Check only the request records in this folder, such as a router's own volume"
+        ),
+    ] = None,
     json: Json = False,
     workspace: At = None,
 ) -> None:
     """Check the whole history: entries, signed heads, state, blobs and request records."""
-    left_out = [name for name, on in {"state": state, "blobs": blobs, "records": records}.items() if not on]
+    kept = {"state": state, "blobs": blobs, "records": not no_records}
+    left_out = [name for name, on in kept.items() if not on]
+    if records is not None:
+        _refuse("--records reads records alone", left_out, file=file, since=since)
+        found = _records(place(workspace), records, trust, json=json)
+        if json:
+            render.data(found)
+        _raise(found, "record")
+        return
     if file is not None:
         _refuse("--file reads one file alone", left_out, since=since, workspace=workspace)
         _file(file, trust, json=json)
@@ -90,6 +105,43 @@ def _file(file: Path, trust: Path | None, *, json: bool) -> None:
             render.note(f"not proven: {line}")
 
 
+def _records(at: "Place", folder: Path, trust: Path | None, *, json: bool) -> dict[str, Any]:
+    from registry.log.entries import Entry
+    from server.assembly.proved_log import check_folder, proved_entries, record_heads, writers
+    from server.assembly.trust import read_keys
+
+    writers(folder)  # a folder that is not there is told before a long log is read
+    given = {} if trust is None else read_keys(trust)
+    routers = {name: key for name, key in given.items() if key.role == "router"} or at.catalog.trusted()
+    heads: list[Envelope] = []
+
+    def take(entry: Entry) -> None:
+        heads.extend(record_heads((entry,)))
+
+    log_keys = {name: key for name, key in given.items() if key.role == "log"}
+    size = proved_entries(at.catalog, log_keys, take)
+    checked = check_folder(folder, routers, heads)
+    if not json and not checked.faults:
+        render.note(f"ok: {checked.records} request records verified against a log of {size} entries")
+        if checked.unsealed:
+            render.note(f"the newest {checked.unsealed} records are not under a signed head yet")
+        if checked.elsewhere:
+            render.note(f"not here, and not looked at: the records of {', '.join(checked.elsewhere)}")
+        if not log_keys:
+            render.note("not proven: who signed: give the log key, got on another way, with --trust")
+    _unfinished(checked.unfinished, json=json)
+    return {
+        "ok": not checked.faults,
+        "trusted": bool(log_keys),
+        "entries": size,
+        "records": checked.records,
+        "unsealed": checked.unsealed,
+        "elsewhere": list(checked.elsewhere),
+        "unfinished": _shown(checked.unfinished),
+        "faults": [{"where": f"records {fault.file}", "what": str(fault)} for fault in checked.faults],
+    }
+
+
 def _remote(at: "Place", since: Path, trust: Path | None, *, json: bool) -> dict[str, Any]:
     from server.assembly.log_checks import read_head
     from server.assembly.trust import read_log_keys
@@ -126,23 +178,30 @@ def _folder(
             render.note(f"the newest {result.unsealed} records are not under a signed head yet")
         if trust is None:
             render.note("against the log key in this folder: --trust takes one got on another way")
-    if not json and result.unfinished:
-        ids = [record.id for record in result.unfinished]
-        shown = ", ".join([*ids[:_SHOWN], *(["…"] if len(ids) > _SHOWN else [])])
-        render.note(f"{len(ids)} requests have an intent and no outcome ({shown})")
-        render.note("their router was killed, or is still at work on them")
+    _unfinished(result.unfinished, json=json)
     return found | {
         "ok": not result.faults,
         "trusted": trust is not None,
         "entries": result.entries,
         "blobs": result.blobs,
         "records": result.records,
-        "unfinished": [
-            {name: getattr(record, name) for name in ("id", "at", "writer", "tenant", "version", "engine")}
-            for record in result.unfinished
-        ],
+        "unfinished": _shown(result.unfinished),
         "faults": [{"where": fault.where, "what": fault.what} for fault in result.faults],
     }
+
+
+def _unfinished(records: "Sequence[Record]", *, json: bool) -> None:
+    if not records or json:
+        return
+    ids = [record.id for record in records]
+    shown = ", ".join([*ids[:_SHOWN], *(["…"] if len(ids) > _SHOWN else [])])
+    render.note(f"{len(ids)} requests have an intent and no outcome ({shown})")
+    render.note("their router was killed, or is still at work on them")
+
+
+def _shown(records: "Sequence[Record]") -> list[dict[str, Any]]:
+    names = ("id", "at", "writer", "tenant", "version", "engine")
+    return [{name: getattr(record, name) for name in names} for record in records]
 
 
 def _since(log: "Log", kept: "Envelope", trusted: "Mapping[str, PublicKey]", *, json: bool) -> dict[str, Any]:
@@ -154,12 +213,14 @@ def _since(log: "Log", kept: "Envelope", trusted: "Mapping[str, PublicKey]", *, 
     return {"ok": True, "faults": [], "since": proof.model_dump(mode="json")}
 
 
-def _raise(found: Mapping[str, Any]) -> None:
-    from registry.errors import LogCorrupt
+def _raise(found: Mapping[str, Any], what: str = "log") -> None:
+    from registry.errors import LogCorrupt, RecordCorrupt
 
     if found["faults"]:
         lines = [f"{fault['where']}: {fault['what']}" for fault in found["faults"]]
-        raise LogCorrupt(f"{len(lines)} fault(s) found", faults=lines)
+        raise (RecordCorrupt if what == "record" else LogCorrupt)(
+            f"{len(lines)} fault(s) found", faults=lines
+        )
 
 
 @contextmanager

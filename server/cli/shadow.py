@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server.cli import render
-from server.cli.options import At, Json, root
+from server.cli.options import At, Json, place
 
 if TYPE_CHECKING:
     from server.shadows.compare import Compared, Side
@@ -33,14 +33,21 @@ def compare(
 
     from registry.clock import restamp
     from registry.names import AdapterName, parse_name
+    from server.assembly.proved_log import writers
     from server.shadows.compare import compare as compared
-    from server.workspace import find
 
     path, colon, alias = name.partition(":")
+    at, adapter = place(workspace), AdapterName.parse(path)
+    if colon:
+        at.catalog.alias(adapter, parse_name(alias, "alias"))
+    else:  # of an adapter that is not there, "no shadow" would be a wrong answer
+        at.catalog.aliases(adapter)
+    if records is not None:
+        writers(records)
     found = compared(
-        records or find(root(workspace)).records,
-        AdapterName.parse(path),
-        alias=parse_name(alias, "alias") if colon else None,
+        records or at.folder().records,
+        adapter,
+        alias=alias if colon else None,
         since=datetime.fromisoformat(restamp(since, "--since")) if since else None,
     )
     if json:

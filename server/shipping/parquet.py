@@ -33,6 +33,12 @@ def encoded(lines: Sequence[bytes]) -> bytes:
     return out.getvalue()
 
 
+def newest(data: bytes) -> Digest:
+    """Of the last record in an encoded batch."""
+    column = pq.ParquetFile(io.BytesIO(data)).read(columns=["digest"])["digest"]
+    return Digest(column[len(column) - 1].as_py())
+
+
 def _type(name: str, annotation: Any) -> pa.DataType:
     if name in _MOMENTS:
         return pa.timestamp("us", tz="UTC")

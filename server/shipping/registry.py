@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 from registry.shipping import MOST_LINES, RecordBatch, Stored
 from server.api.client import ControlClient
+from server.shipping.ship import Begun
 
 
 class Catalog(Protocol):
@@ -21,8 +22,13 @@ class Registry:
 
     catalog: Catalog
 
-    def begin(self, writer: str) -> int:
-        return self.catalog.records_stored(writer).next
+    @property
+    def name(self) -> str:
+        return "registry"
+
+    def begin(self, writer: str) -> Begun:
+        stored = self.catalog.records_stored(writer)
+        return Begun(stored.next, stored.digest)
 
     def add(self, writer: str, first: int, lines: Sequence[bytes]) -> None:
         for at in range(0, len(lines), MOST_LINES):

@@ -10,31 +10,44 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from registry.digests import Digest
-from registry.errors import InvalidDocument, RecordCorrupt
+from registry.errors import InvalidDocument, RecordChainForked, RecordCorrupt
 from registry.models import RecordHead
 from registry.ports import Shelf
 from registry.shipping import genesis
 from registry.signing.envelope import Envelope
-from router.errors import RecordsBusy
 from router.records.record import Record
 from router.records.segments import continues, read_lines, segments_of
+from server.errors import ShippingBusy
 
 BATCH: Final = 50_000
 """Records; about 15 MB of Parquet, of which a query reads the columns it names."""
 _NAME = re.compile(r"(?P<first>[0-9]{15})-(?P<last>[0-9]{15})\.parquet", re.ASCII)
 
 
+class Begun(NamedTuple):
+    """How many records of a writer are at a place, without a gap."""
+
+    records: int
+    newest: Digest | None
+    """Of the last of them; None when there is none, or when the place cannot tell."""
+
+
 class Place(Protocol):
     """Where records go. A batch is there whole, or not at all."""
 
-    def begin(self, writer: str) -> int:
-        """How many records of the writer are there, without a gap. Raises RecordCorrupt."""
+    @property
+    def name(self) -> str:
+        """Tells it from other places that the same records go to."""
+        ...
+
+    def begin(self, writer: str) -> Begun:
+        """Raises RecordCorrupt."""
         ...
 
     def add(self, writer: str, first: int, lines: Sequence[bytes]) -> None: ...
@@ -46,9 +59,20 @@ class Files:
 
     shelf: Shelf
     encoded: Callable[[Sequence[bytes]], bytes]
+    newest: Callable[[bytes], Digest]
+    """Of the last record in what ``encoded`` gave."""
+    name: str = "files"
+    _seen: dict[str, tuple[str, Digest]] = field(default_factory=dict)
+    """Writer -> its last file and what that ends with: a file never changes."""
 
-    def begin(self, writer: str) -> int:
-        return shipped(self.shelf, writer)
+    def begin(self, writer: str) -> Begun:
+        count, last = shipped(self.shelf, writer)
+        if last is None:
+            return Begun(count, None)
+        known = self._seen.get(writer)
+        if known is None or known[0] != last:
+            known = self._seen[writer] = (last, self.newest(self.shelf.get(last)))
+        return Begun(count, known[1])
 
     def add(self, writer: str, first: int, lines: Sequence[bytes]) -> None:
         last = first + len(lines) - 1
@@ -59,11 +83,13 @@ class Files:
 def ship(folder: Path, place: Place, *, batch: int = BATCH) -> int:
     """How many records of the writer in ``folder`` were shipped now.
 
-    Raises RecordCorrupt when the chain, or what was shipped before, has a gap; RecordsBusy when another
-    process ships this writer; what ``place`` raises.
+    Raises RecordChainForked when what was shipped before is of another chain, RecordCorrupt when it or the
+    chain has a gap; ShippingBusy when another process ships this writer there; what ``place`` raises.
     """
-    with _alone(folder):
-        start, sealed = place.begin(folder.name), _sealed(folder)
+    with _alone(folder, place.name):
+        (start, newest), sealed = place.begin(folder.name), _sealed(folder)
+        if start and newest is not None:
+            _require_one_chain(folder, start, newest)
         lines = islice(_lines(folder, start), max(0, sealed + 1 - start))
         count = 0
         while chosen := list(islice(lines, batch)):
@@ -74,17 +100,32 @@ def ship(folder: Path, place: Place, *, batch: int = BATCH) -> int:
     return count
 
 
-def shipped(shelf: Shelf, writer: str) -> int:
-    """How many records of a writer are there, without a gap. Raises RecordCorrupt."""
-    count = 0
-    ranges = [_NAME.fullmatch(piece.name.rpartition("/")[2]) for piece in shelf.list(writer)]
-    for found in sorted((int(each["first"]), int(each["last"])) for each in ranges if each):
-        if found[0] != count:
+def shipped(shelf: Shelf, writer: str) -> tuple[int, str | None]:
+    """(how many records of a writer are there without a gap, the name of the last file).
+
+    Raises RecordCorrupt.
+    """
+    count, end = 0, None
+    names = [(piece.name, _NAME.fullmatch(piece.name.rpartition("/")[2])) for piece in shelf.list(writer)]
+    for first, last, name in sorted(
+        (int(each["first"]), int(each["last"]), name) for name, each in names if each
+    ):
+        if first != count:
             raise RecordCorrupt(
                 f"of {writer}, the records from {count} on are not where they were shipped to"
             )
-        count = found[1] + 1
-    return count
+        count, end = last + 1, name
+    return count, end
+
+
+def _require_one_chain(folder: Path, count: int, newest: Digest) -> None:
+    """Raises RecordChainForked unless the chain in ``folder`` goes on behind ``count`` shipped records."""
+    found = next(_lines(folder, count - 1), None)
+    if found is None or Digest.of(found) != newest:
+        raise RecordChainForked(
+            f"of {folder.name}, {count} records were shipped, and the chain here is another one",
+            writer=folder.name,
+        )
 
 
 def _lines(folder: Path, start: int) -> Iterator[bytes]:
@@ -123,12 +164,14 @@ def _sealed(folder: Path) -> int:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    lock = os.open(folder / "ship.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _alone(folder: Path, place: str) -> Iterator[None]:
+    """The file is named by a digest: a place's own name may be long, and is nobody's business."""
+    name = f"ship-{Digest.of(place.encode()).hex[:12]}.lock"
+    lock = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise RecordsBusy from None
+        raise ShippingBusy(f"another process ships the records of {folder.name} to the same place") from None
     finally:
         os.close(lock)

@@ -2,11 +2,12 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from registry.catalog.local import LocalCatalog
 from registry.clock import ManualClock
-from registry.shipping import RecordBatch
+from registry.shipping import KnownHead, RecordBatch
 from registry.signing.envelope import Envelope
 from router.limits import Cadence
 from router.records import Heads, RecordLog, Trace
@@ -18,16 +19,17 @@ from tests.support.registries import World, signer
 class Sink:
     """A registry that is asked without HTTP."""
 
-    def __init__(self, accept: Callable[[Envelope], None]) -> None:
-        self._accept = accept
+    def __init__(self, catalog: LocalCatalog) -> None:
+        self._catalog = catalog
+
+    async def known(self, writer: str) -> KnownHead:
+        return self._catalog.record_head_known(writer)
 
     async def submit(self, envelope: Envelope) -> None:
-        self._accept(envelope)
+        self._catalog.record_head(envelope, actor="test")
 
 
-def grow(
-    folder: Path, tenants: Sequence[str | None], accept: Callable[[Envelope], None], *, more: int = 0
-) -> list[bytes]:
+def grow(folder: Path, tenants: Sequence[str | None], catalog: LocalCatalog, *, more: int = 0) -> list[bytes]:
     """A record for each of ``tenants`` in the chain of writer ``folder.name``, a head over them, and ``more``
     that no head covers. All lines of the chain."""
 
@@ -37,7 +39,7 @@ def grow(
         log = RecordLog(segments, writer=folder.name, clock=clock, cadence=cadence, key=key.public)
         await log.open()
         heads = Heads(
-            log=log, sink=Sink(accept), signer=key, writer=folder.name, clock=clock, cadence=cadence
+            log=log, sink=Sink(catalog), signer=key, writer=folder.name, clock=clock, cadence=cadence
         )
         for number, tenant in enumerate(tenants):
             await durable(log.append("outcome", Trace(id=f"rec-{number}", tenant=tenant, status=200)))
@@ -55,6 +57,5 @@ def grow(
 def ship_one(world: World, writer: str, tenant: str) -> None:
     """One record of ``tenant``, in the registry's database."""
     with tempfile.TemporaryDirectory() as folder:
-        accept = lambda head: world.catalog.record_head(head, actor=writer)  # noqa: E731
-        (line,) = grow(Path(folder) / writer, [tenant], accept)
+        (line,) = grow(Path(folder) / writer, [tenant], world.catalog)
     world.catalog.ship_records(RecordBatch(writer=writer, first=0, lines=(line.decode(),)))

@@ -10,6 +10,8 @@ import socket
 import sys
 from pathlib import Path
 
+from registry.models import RecordHead
+from registry.shipping import KnownHead, genesis
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from router import serving
@@ -25,6 +27,13 @@ class HeadFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    async def known(self, writer: str) -> KnownHead:
+        stored = self._path.read_bytes().splitlines() if self._path.exists() else []
+        if not stored:
+            return KnownHead(writer=writer, seq=-1, digest=genesis(writer))
+        head = RecordHead.parse(Envelope.parse(stored[-1]).body())
+        return KnownHead(writer=writer, seq=head.seq, digest=head.digest)
 
     async def submit(self, envelope: Envelope) -> None:
         with self._path.open("ab") as stream:

@@ -15,6 +15,7 @@ from registry.manifests import Provenance
 from registry.models import EngineState, Policy, RecordHead, Route, Tenant
 from registry.names import AdapterName
 from registry.ports import BlobStore
+from registry.shipping import genesis
 from registry.signing import types
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer, SignerRole
@@ -144,12 +145,18 @@ def attested(finding: Attestation) -> Envelope:
     return signer("engine").sign(types.ATTESTATION, finding.canonical())
 
 
-def record_head(seq: int, *, writer: str = "router-0", digest: Digest | None = None) -> Envelope:
+def record_head(
+    seq: int, *, first: int = 0, writer: str = "router-0", digest: Digest | None = None, chain: str = "record"
+) -> Envelope:
+    """Over the records ``first`` to ``seq`` of a made-up chain."""
     head = RecordHead(
         writer=writer,
         seq=seq,
-        digest=digest or Digest.of(f"record {seq}".encode()),
+        digest=digest or Digest.of(f"{chain} {seq}".encode()),
         at="2026-01-01T00:00:00.000000Z",
+        first=first,
+        root=Digest.of(b"their root"),
+        after=Digest.of(f"{chain} {first - 1}".encode()) if first else genesis(writer),
     )
     return signer("router").sign(types.RECORD_HEAD, head.canonical())
 

@@ -8,12 +8,14 @@ from registry.catalog.errors import (
     EngineHeld,
     EngineNotFound,
     EngineReplaced,
+    RecordHeadInvalid,
     RecordHeadRegressed,
 )
 from registry.digests import Digest
 from registry.errors import BaseNotFound, SignatureInvalid, TenonError, VersionNotFound
 from registry.fingerprint import Nearest
-from registry.models import Slot
+from registry.models import RecordHead, Slot
+from registry.shipping import genesis
 from registry.signing import types
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
@@ -155,19 +157,41 @@ def test_an_unfingerprinted_version_gets_no_slot(world: World) -> None:
 
 
 def test_record_heads_only_go_forward(world: World) -> None:
-    first, later = record_head(3), record_head(7)
+    first, later = record_head(3), record_head(7, first=4)
     world.catalog.record_head(first, actor="router-0")
     world.catalog.record_head(later, actor="router-0")
     size = world.catalog.snapshot().size
     world.catalog.record_head(later, actor="router-0")
     assert world.catalog.snapshot().size == size
-    for wrong in (record_head(3), record_head(6), record_head(7, digest=Digest.of(b"fork"))):
+    fork = record_head(7, first=4, digest=Digest.of(b"fork"))
+    for wrong in (record_head(3), record_head(6, first=4), fork):
         with pytest.raises(RecordHeadRegressed):
             world.catalog.record_head(wrong, actor="router-0")
+    beyond = (
+        record_head(20),  # a chain that begins anew
+        record_head(20, first=8, chain="other"),
+        record_head(20, first=5),
+        record_head(20, first=12),
+    )
+    for wrong in beyond:
+        with pytest.raises(RecordHeadRegressed, match="knows router-0 up to record 7"):
+            world.catalog.record_head(wrong, actor="router-0")
+    assert world.catalog.record_head_known("router-0").seq == 7
     other = record_head(0, writer="router-1")
     world.catalog.record_head(other, actor="router-1")
     assert world.catalog.record_heads() == (first, later, other)
     assert world.catalog.verify() == []
+
+
+def test_a_head_that_names_nothing_before_it_is_refused(world: World) -> None:
+    fields = RecordHead.parse(record_head(3).body()).model_dump() | {"after": None}
+    old = signer("router").sign(types.RECORD_HEAD, RecordHead.build(fields).canonical())
+    with pytest.raises(RecordHeadInvalid):
+        world.catalog.record_head(old, actor="router-0")
+    with pytest.raises(RecordHeadRegressed):  # nor does a chain begin in its middle
+        world.catalog.record_head(record_head(9, first=4), actor="router-0")
+    assert world.catalog.record_heads() == ()
+    assert world.catalog.record_head_known("router-0").digest == genesis("router-0")
 
 
 def test_only_routers_sign_record_heads(world: World) -> None:

@@ -375,11 +375,11 @@ async def test_heads_are_sent_after_so_many_records_and_again_after_a_refusal(
     tmp_path: Path, signer: Signer
 ) -> None:
     sink = FakeHeads()
-    sink.failure = OSError("gone")
     cadence = Cadence(head_records=2, head_seconds=0.01)
     async with opened(tmp_path) as log:
         heads = Heads(log=log, sink=sink, signer=signer, writer="w", clock=ManualClock(), cadence=cadence)
         await heads.start()
+        sink.failure = OSError("gone")
         await put(log, "rec-0")
         await put(log, "rec-1")
         assert heads.unsent == 2
@@ -485,9 +485,9 @@ async def test_a_chain_rewritten_behind_its_head_is_not_continued(tmp_path: Path
 async def test_heads_cover_every_record_once_over_restarts_and_refusals(
     tmp_path: Path, signer: Signer
 ) -> None:
-    found: list[RecordHead] = []
+    sink = FakeHeads()
     for turn in range(3):
-        log, sink = signed_log(tmp_path, signer), FakeHeads()
+        log = signed_log(tmp_path, signer)
         await log.open()
         cadence = Cadence(head_seconds=3600)
         heads = Heads(log=log, sink=sink, signer=signer, writer="w", clock=ManualClock(), cadence=cadence)
@@ -496,9 +496,9 @@ async def test_heads_cover_every_record_once_over_restarts_and_refusals(
             sink.failure = OSError("gone") if i in (0, 2) else None
             await heads.submit()
         await put(log, f"rec-{turn}-unsealed")  # and then it is killed
-        found += [RecordHead.parse(envelope.body()) for envelope in sink.envelopes]
         await log.close()
         assert verify_records(tmp_path, {signer.public.id: signer.public}, sink.envelopes) == []
+    found = [RecordHead.parse(envelope.body()) for envelope in sink.envelopes]
     assert [(head.first, head.seq) for head in found] == [(0, 1), (2, 3), (4, 6), (7, 8), (9, 11), (12, 13)]
 
 

@@ -161,6 +161,37 @@ async def test_before_the_provider_was_heard_nobody_is_known() -> None:
         tokens.find("a.b.c", 0.0)
 
 
+async def test_a_provider_that_failed_first_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    with provider(clock) as made:
+        monkeypatch.setattr("router.tokens._FIRST_PAUSE", 0.01)
+        bench = Bench(made, clock, between=30.0, fresh=3600.0)
+        made.body = b"not a key set"
+        await bench.tokens.start()
+        await until(lambda: made.asked >= 2)
+        with pytest.raises(RouterNotReady) as refused:
+            bench.find(made.token())
+        assert (b"retry-after", b"1") in refused.value.headers
+        made.body = None
+        await until(lambda: _taken(bench, made.token()))  # long before the 30 s between two questions
+        await bench.tokens.stop()
+
+
+async def test_a_key_that_is_missed_in_the_pause_is_asked_for_right_after_it() -> None:
+    clock = ManualClock()
+    with provider(clock) as made:
+        bench = Bench(made, clock, between=0.2, fresh=3600.0)
+        await bench.tokens.start()
+        await until(lambda: _taken(bench, made.token()))
+        made.keys.append(jwk("ed-2"))
+        new = made.token("ed-2")
+        assert not _taken(bench, new)  # in the pause, and never again until the provider was asked
+        await until(lambda: made.asked >= 2)
+        await until(lambda: "ed-2" in bench.tokens._keys)
+        assert _taken(bench, new)
+        await bench.tokens.stop()
+
+
 async def test_what_is_remembered_is_bounded_and_cheap(bench: Bench) -> None:
     await bench.tokens.stop()
     bench.tokens._most = 10

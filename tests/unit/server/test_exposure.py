@@ -29,6 +29,7 @@ from server.cli import exposure as command
 from server.exposure.boots import NEVER, Load, told
 from server.exposure.events import EngineEvent, event_of, known, versions, within
 from server.exposure.judge import Exposure, Question, judge
+from tests.journeys.commands import tenon_here
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BASE, KEY = Digest.of(b"base"), Signer("engine", b"e" * 32)
@@ -274,6 +275,24 @@ def test_events_and_versions() -> None:
     assert within("0.32.0rc1", [versions("<0.32.0rc2")])
     assert not within("0.32.0", [versions("<0.32"), versions("")])
     assert within("nightly-abc", [versions("<0.32")])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--tenant", "bank_o"),
+        ("--until", "2025-12-31T00:00:00Z"),
+        ("--records", "/nowhere/at/all"),
+    ],
+)
+def test_a_question_about_nothing_is_an_error_and_no_comfort(tmp_path: Path, wrong: tuple[str, str]) -> None:
+    workspace = initialise(tmp_path / "workspace")
+    asked = ("exposure", "--event", "vllm-47724", "--since", "2026-01-01T00:00:00Z")
+    done = tenon_here(*asked, *wrong, "-w", str(workspace.root))
+    assert done.code == 1
+    assert "0 of 0" not in done.err + done.out
+    assert "hint:" in done.err or "there is no" in done.err or "cannot be read" in done.err
+    assert tenon_here(*asked, "-w", str(workspace.root)).code == 0
 
 
 def test_the_command_says_what_it_cannot_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

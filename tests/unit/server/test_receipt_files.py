@@ -19,6 +19,7 @@ from registry.clock import ManualClock
 from registry.digests import Digest
 from registry.errors import ReceiptInvalid, TenonError
 from registry.models import PublicKey
+from registry.shipping import KnownHead
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
 from router.limits import Cadence
@@ -40,6 +41,9 @@ class Registry:
 
     def __init__(self, workspace: Workspace) -> None:
         self._catalog = open_catalog(workspace)
+
+    async def known(self, writer: str) -> KnownHead:
+        return self._catalog.record_head_known(writer)
 
     async def submit(self, envelope: Envelope) -> None:
         self._catalog.record_head(envelope, actor="router-0")

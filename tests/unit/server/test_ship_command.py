@@ -18,8 +18,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     found = initialise(tmp_path / "w")
     key = Signer.load(found.key("router"))
     monkeypatch.setattr(chains, "signer", lambda _: key)
-    accept = lambda head: open_catalog(found).record_head(head, actor="test")  # noqa: E731
-    chains.grow(found.records / "router-0", ["bank_a"] * 5, accept, more=1)
+    chains.grow(found.records / "router-0", ["bank_a"] * 5, open_catalog(found), more=1)
     return found
 
 
@@ -55,3 +54,39 @@ def test_somewhere_must_be_named(workspace: Workspace) -> None:
     done = tenon_here("record", "ship", "-w", str(workspace.root))
     assert done.code == 2
     assert "TENON_SHIP_TO" in done.err
+
+
+@pytest.mark.parametrize(
+    "to",
+    ["postgresql://me:hunter2@db/tenon", "Registry", "REGISTRY", "s3", "s3://b/x", "file:/srv", " "],
+)
+def test_what_is_no_target_is_refused_and_nothing_is_made(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    done = tenon_here("record", "ship", "--to", to, "-w", str(workspace.root))
+    assert done.code != 0
+    assert "hint:" in done.err
+    assert "hunter2" not in done.err + done.out
+    assert list(here.iterdir()) == []
+
+
+def test_records_that_are_not_there_are_an_error(workspace: Workspace, tmp_path: Path) -> None:
+    for wrong in (tmp_path / "nope", workspace.records / "router-0"):
+        done = tenon_here("record", "ship", "--to", str(tmp_path / "out"), "--records", str(wrong))
+        assert done.code == 1
+        assert str(wrong) in done.err
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+def test_a_second_chain_is_refused_by_the_registry(workspace: Workspace, tmp_path: Path) -> None:
+    at = ("-w", str(workspace.root))
+    assert shipped("--to", "registry", *at) == {"router-0": 5}
+    lost = initialise(tmp_path / "lost")
+    chains.grow(lost.records / "router-0", ["bank_b"] * 8, open_catalog(lost))
+    done = tenon_here("record", "ship", "--to", "registry", "--records", str(lost.records), *at)
+    assert done.code == 1
+    assert "another one" in done.err
+    assert "TENON_WRITER" in done.err
