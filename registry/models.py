@@ -66,6 +66,8 @@ class Isolation(Document):
             raise ValueError("a tenant has engines of its own when it is dedicated or merged, and only then")
         if len(set(self.engines)) != len(self.engines):
             raise ValueError("an engine is named twice")
+        if self.unclean and not self.engines:
+            raise ValueError("boots are unclean of engines that were given")
         return self
 
 

@@ -96,6 +96,13 @@ class EngineNeeded(Conflict):
     hint = "wait until other engines are attested for the same versions"
 
 
+class SlotsTaken(Conflict):
+    """Every engine keeps one device slot for those that are not pinned."""
+
+    code = "slots_taken"
+    hint = "add an engine, start engines with more slots (--max-loras), or give the tenant one of its own"
+
+
 class EngineReplaced(Conflict):
     """About a process that a later boot has replaced, or that claims to have changed while it runs."""
 

@@ -1,16 +1,24 @@
 """All engines at a look: what each is, whom it is for, and what it is to hold and holds."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 from pydantic import Field
 
 from registry.canonical import Document
 from registry.digests import Digest
 from registry.feed import State
+from registry.fingerprint import Attestation, Strength
 from registry.fleet import assigned
 from registry.models import EngineState
 from registry.names import Name
+from registry.signing.envelope import Envelope
+from registry.store.transaction import Transaction
 from registry.wants import Why, wants
+
+_AT_ONCE: Final = 500
+"""Entries in one query: SQLite takes 999 variables where it is old."""
 
 
 class Held(Document):
@@ -25,6 +33,9 @@ class Held(Document):
     leaving: bool = False
     """Until it is attested where it belongs."""
     attested: bool = False
+    strength: Strength | None = None
+    """How surely the engine was seen to behave as it. ``weak``: as far as rounding shows it could be another;
+    only the digest of what was loaded says which (docs/concepts/attestation.md)."""
 
 
 class FleetEngine(Document):
@@ -53,7 +64,22 @@ class Fleet(Document):
     """Addresses that discovery lists and no engine has announced."""
 
 
-def fleet(state: State, now: datetime) -> Fleet:
+def strengths(rows: Transaction) -> dict[tuple[str, Digest], Strength]:
+    """(engine, version) -> what the attestation of its slot says."""
+    entries = sorted((index, pair) for pair, index in rows.engines.entries().items())
+    found: dict[tuple[str, Digest], Strength] = {}
+    for start in range(0, len(entries), _AT_ONCE):
+        for entry in rows.log.at([index for index, _ in entries[start : start + _AT_ONCE]]):
+            said = Attestation.parse(Envelope.build(entry.body["envelope"]).body())
+            found[said.engine, said.version] = said.strength
+    return found
+
+
+def fleet(
+    state: State, now: datetime, strength: Mapping[tuple[str, Digest], Strength] | None = None
+) -> Fleet:
+    """``strength``: of :func:`strengths`."""
+    known = strength or {}
     shares = assigned(state, now)
     engines = []
     placed: set[Digest] = set()
@@ -71,6 +97,7 @@ def fleet(state: State, now: datetime) -> Fleet:
                 pinned=each.pinned,
                 leaving=each.leaving,
                 attested=each.version in slots,
+                strength=known.get((name, each.version)) if each.version in slots else None,
             )
             for each in share.versions
         ]
@@ -83,6 +110,7 @@ def fleet(state: State, now: datetime) -> Fleet:
                 adapter=state.versions[version].adapter,
                 why=None,
                 attested=True,
+                strength=known.get((name, version)),
             )
             for version in sorted(slots)
             if version not in listed and version in state.versions

@@ -2,28 +2,31 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from registry.catalog import tenants
 from registry.catalog.change import Change
-from registry.catalog.errors import EngineGiven, EngineNeeded, EngineNotFound
+from registry.catalog.errors import EngineGiven, EngineNeeded, EngineNotFound, SlotsTaken
 from registry.catalog.projection import TENANT_ISOLATED
 from registry.digests import Digest
 from registry.errors import InvalidInput
 from registry.feed import Snapshot, State, uncollected
+from registry.fleet import assigned
 from registry.homes import Homes, given, merged_with, own
 from registry.models import EngineState, Isolation, Level, Tenant
 from registry.names import Name
 from registry.store.transaction import Transaction
-from registry.wants import Want, wants
+from registry.wants import ANSWERING, Want, wants
 
 
 def isolate(change: Change, tenant: str, isolation: Isolation, *, force: bool, now: datetime) -> Isolation:
     """What holds now: of a tenant that is to have an engine and was given none, with one chosen.
 
     Raises TenantNotFound; InvalidInput; EngineNotFound; EngineGiven; EngineNeeded for the last engine that
-    others need, unless ``force``.
+    others need and SlotsTaken where none is left to keep free, unless ``force``.
     """
+    isolation = isolation.model_copy(update={"unclean": ()})
     known = tenants.get(change.rows, tenant)
     state = state_of(change.rows)
     needed = wants(state, now).values()
@@ -34,11 +37,14 @@ def isolate(change: Change, tenant: str, isolation: Isolation, *, force: bool, n
         _check(state, known, isolation, mine)
         if not force:
             _spare(state, known, isolation, needed)
+        isolation = isolation.model_copy(update={"unclean": _unclean(state, known, isolation)})
     elif isolation.engines:
         raise InvalidInput(f"a tenant on the level {isolation.level} has no engines of its own")
     if known.isolation == isolation:
         return isolation
     changed = known.model_copy(update={"isolation": isolation})
+    if isolation.level is Level.PINNED and not force:
+        _check_pins(state, changed, now)
     body = {
         "tenant": tenant,
         "isolation": isolation.model_dump(mode="json"),
@@ -142,6 +148,45 @@ def _spare(state: State, tenant: Tenant, isolation: Isolation, needed: Iterable[
         merging = isolation.level is Level.MERGED and any(want.tenant.id == tenant.id for want in needed)
         if left[base] == 0 and merging and not _merged(state, isolation.engines):
             raise EngineNeeded("nobody could serve the tenant while its engine loads merged weights")
+
+
+def _unclean(state: State, tenant: Tenant, isolation: Isolation) -> tuple[str, ...]:
+    """Boots that may hold what others had there. Not where nobody else could serve the tenant while its
+    engine starts again, nor where the weights change: that takes a fresh boot anyway."""
+    if isolation.level is not Level.DEDICATED:
+        return ()
+    taken = given(state.tenants.values())
+    spare = {
+        engine.base
+        for name, engine in state.engines.items()
+        if engine.up and name not in taken and name not in isolation.engines
+    }
+    others = {version.base for version in state.versions.values() if version.tenant != tenant.id}
+    found = []
+    for engine in (state.engines[name] for name in isolation.engines):
+        if engine.engine in tenant.isolation.engines:
+            if engine.boot in tenant.isolation.unclean:
+                found.append(engine.boot)
+        elif engine.up and engine.merged is None and engine.base in spare & others:
+            found.append(engine.boot)
+    return tuple(sorted(found))
+
+
+def _check_pins(state: State, changed: Tenant, now: datetime) -> None:
+    after = replace(state, tenants={**state.tenants, changed.id: changed})
+    if short := _unpinned(after, now) - _unpinned(state, now):
+        raise SlotsTaken(f"{len(short)} versions would have no device slot of their own on any engine")
+
+
+def _unpinned(state: State, now: datetime) -> set[Digest]:
+    """Of pinned tenants: versions that are placed and answer somebody, and no slot is kept for."""
+    placed: dict[Digest, bool] = {}
+    for share in assigned(state, now).values():
+        for each in share.versions:
+            tenant = state.tenants[state.versions[each.version].tenant]
+            if each.why in ANSWERING and tenant.isolation.level is Level.PINNED:
+                placed[each.version] = placed.get(each.version, False) or each.pinned
+    return {version for version, pinned in placed.items() if not pinned}
 
 
 def _merged(state: State, engines: Iterable[Name]) -> bool:

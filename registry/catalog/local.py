@@ -37,7 +37,7 @@ from registry.catalog.answers import Answers
 from registry.catalog.audit import Progress, audit, no_progress
 from registry.catalog.change import Change, changing
 from registry.catalog.export import export
-from registry.catalog.fleet import Fleet, fleet
+from registry.catalog.fleet import Fleet, fleet, strengths
 from registry.catalog.garbage import GRACE, Collection, collect
 from registry.catalog.intake import Intake
 from registry.catalog.isolation import isolate, state_of
@@ -759,8 +759,8 @@ class LocalCatalog:
         """All engines, what they hold, and for whom."""
         now = self._clock.now()
         with self._database.read() as rows:
-            state = state_of(rows)
-        return fleet(state, now)
+            state, strength = state_of(rows), strengths(rows)
+        return fleet(state, now, strength)
 
     def attest(self, envelope: Envelope, *, actor: str) -> Digest:
         """Raises SignatureInvalid, EngineNotFound, EngineReplaced, VersionNotFound, VersionRevoked,

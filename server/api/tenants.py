@@ -118,4 +118,5 @@ def _as_seen_by(caller: Caller, tenant: Tenant) -> Tenant:
     """A tenant is told its level, and not on which engines."""
     if caller.tenant is None:
         return tenant
-    return tenant.model_copy(update={"isolation": tenant.isolation.model_copy(update={"engines": ()})})
+    shown = tenant.isolation.model_copy(update={"engines": (), "unclean": ()})
+    return tenant.model_copy(update={"isolation": shown})

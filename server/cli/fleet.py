@@ -29,6 +29,11 @@ def fleet(json: Json = False, workspace: At = None) -> None:
     rows = [[each.state.engine, *_held(one)] for each in found.engines for one in each.held]
     if rows:
         render.table("", ["engine", "adapter", "version", "why", "attested"], rows)
+    weak = {one.version for each in found.engines for one in each.held if one.strength == "weak"}
+    if weak:
+        render.note(
+            f"Weakly attestable: {len(weak)} of the versions cannot be told from another by behaviour"
+        )
     for unplaced in found.unplaced:
         name = f"{unplaced.tenant}/{unplaced.adapter}@{unplaced.version.short}"
         render.note(f"No engine has room for {name} ({unplaced.why})")
@@ -64,4 +69,7 @@ def _held(held: "Held") -> list[str]:
         why += ", pinned"
     if held.leaving:
         why += ", leaving"
-    return [f"{held.tenant}/{held.adapter}", held.version.short, why, "yes" if held.attested else "not yet"]
+    attested = "yes" if held.attested else "not yet"
+    if held.strength == "weak":
+        attested = "weakly"
+    return [f"{held.tenant}/{held.adapter}", held.version.short, why, attested]

@@ -142,12 +142,15 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool) -> Ren
     share = view.share
     if share.merged != held.merged:
         return Renewal("other weights belong on this engine", ())  # the fleet already waited for the others
+    alone = "it was given to one tenant and holds adapters of others"
+    if share.afresh:
+        return Renewal(alone, ())
     strangers = share.exclusive is not None and any(
         view.tenants.get(version) != share.exclusive for version in held.loaded - kept
     )
     if strangers and held.slots <= view.elsewhere:
         # Not while it is the only one: strangers in memory serve nobody, and its tenant would be without.
-        why = "it was given to one tenant and holds adapters of others"
+        why = alone
     elif full and held.loaded - kept:
         why = "all names of this boot are used up"
     else:

@@ -132,7 +132,7 @@ class World:
             home = self.state.engines[name]
             if not home.up:
                 continue
-            if share.merged != home.merged:
+            if share.merged != home.merged or share.afresh:
                 found.append((name, None))
                 continue
             held, loaded = self.state.slots.get(name, {}), self.loaded.get(name, set())
@@ -180,6 +180,14 @@ class World:
             pass
 
     def change(self, changed: Tenant) -> None:
+        before, isolation = self.state.tenants[changed.id].isolation, changed.isolation
+        if isolation.level is Level.DEDICATED:  # registry.catalog.isolation
+            boots = {name: self.state.engines[name].boot for name in isolation.engines}
+            unclean = tuple(
+                boot for name, boot in boots.items() if name not in before.engines or boot in before.unclean
+            )
+            isolation = isolation.model_copy(update={"unclean": unclean})
+            changed = changed.model_copy(update={"isolation": isolation})
         self.state = replace(self.state, tenants={**self.state.tenants, changed.id: changed})
         for held in {each for slots in self.state.slots.values() for each in slots}:
             self._end(held)

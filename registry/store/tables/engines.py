@@ -44,6 +44,11 @@ class EngineTable:
             for row in rows
         )
 
+    def entries(self) -> dict[tuple[str, str], int]:
+        """(engine, version) of each slot -> index of the entry with its attestation."""
+        rows = self.session.exec(select(SlotRow.engine, SlotRow.version, SlotRow.entry)).all()
+        return {(engine, version): entry for engine, version, entry in rows}
+
     def put_slot(self, slot: Slot, *, entry: int) -> None:
         self.session.merge(
             SlotRow(

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from registry.catalog.errors import EngineGiven, EngineNeeded, EngineNotFound
+from registry.catalog.errors import EngineGiven, EngineNeeded, EngineNotFound, SlotsTaken
 from registry.digests import Digest
 from registry.errors import InvalidInput
 from registry.feed import Delta, Snapshot, State
@@ -153,3 +153,51 @@ def test_the_fleet_at_a_look(world: World) -> None:
     assert world.catalog.fleet().unplaced == ()
     world.catalog.announce(world.engine("engine-0", up=False), actor="engine-0")
     assert [one.attested for one in world.catalog.fleet().engines[1].held] == [True]
+
+
+def test_a_shared_engine_that_is_given_away_starts_again_before_it_is_its_tenants(world: World) -> None:
+    version, other = world.promoted(), world.promoted(AdapterName("retail_b", "assistant"))
+    _up(world, "engine-0", "engine-1")
+    _attest(world, version, "engine-0", "engine-1")
+    _attest(world, other, "engine-0", "engine-1")
+    now = world.catalog.isolate_tenant("bank_a", DEDICATED, actor="t")
+    assert now.unclean == (world.engine("engine-0").boot,)
+    assert _on(world, version) == {"engine-0", "engine-1"}, "nothing ends before it is where it belongs"
+    assert _on(world, other) == {"engine-1"}
+    assert world.catalog.isolate_tenant("bank_a", DEDICATED, actor="t") == now
+    share = assigned(State.of(world.catalog.snapshot()), NOW)["engine-0"]
+    assert (share.afresh, share.versions) == (True, ())
+    world.catalog.announce(
+        world.engine("engine-0").model_copy(update={"boot": "another-boot-0001"}), actor="engine-0"
+    )
+    share = assigned(State.of(world.catalog.snapshot()), NOW)["engine-0"]
+    assert not share.afresh
+    assert [each.version for each in share.versions] == [version]
+    assert world.catalog.verify() == []
+
+
+def test_a_tenant_is_not_pinned_where_no_slot_is_left_to_keep(world: World) -> None:
+    version = world.promoted()
+    small = world.engine("engine-0").model_copy(update={"max_loras": 1})
+    world.catalog.announce(small, actor="engine-0")
+    _attest(world, version, "engine-0")
+    with pytest.raises(SlotsTaken, match="1 versions"):
+        world.catalog.isolate_tenant("bank_a", Isolation(level=Level.PINNED), actor="t")
+    assert world.catalog.tenant("bank_a").isolation == Isolation()
+    world.catalog.isolate_tenant("bank_a", Isolation(level=Level.PINNED), force=True, actor="t")
+    (each,) = assigned(State.of(world.catalog.snapshot()), NOW)["engine-0"].versions
+    assert not each.pinned, "it is served, as before"
+
+
+def test_what_a_caller_says_of_unclean_boots_counts_for_nothing(world: World) -> None:
+    world.promoted()
+    _up(world, "engine-0", "engine-1")
+    said = DEDICATED.model_copy(update={"unclean": ("made-up-boot",)})
+    assert world.catalog.isolate_tenant("bank_a", said, actor="t") == DEDICATED
+
+
+def test_documents_of_before_keep_their_bytes() -> None:
+    assert b"unclean" not in DEDICATED.canonical()
+    assert Isolation.parse(DEDICATED.canonical()) == DEDICATED
+    marked = DEDICATED.model_copy(update={"unclean": ("engine-0-boot",)})
+    assert Isolation.parse(marked.canonical()) == marked

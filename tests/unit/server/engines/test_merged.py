@@ -119,6 +119,34 @@ async def test_it_serves_on_as_it_is_while_the_merge_is_made(tmp_path: Path) -> 
     assert first.kinds().count("failed") == 0
 
 
+async def test_an_engine_that_is_given_away_holds_only_its_tenants_after_that(tmp_path: Path) -> None:
+    """It starts again without what others had in its memory, and nobody is without an engine meanwhile."""
+    first = bench_of(tmp_path / "one")
+    second = bench_of(tmp_path / "two", engine="engine-1")
+    second.share(first)
+    mine, other = first.adapter("bank_a", seed=1), first.adapter("retail_b", seed=2)
+    nowhere: list[Digest] = []
+    first.control.watch(lambda: nowhere.extend({mine, other} - first.control.slots))
+    async with AsyncExitStack() as stack:
+        for bench in (first, second):
+            await stack.enter_async_context(bench.running())
+        for bench in (first, second):
+            await bench.until(lambda state: {mine, other} <= set(state.ready))
+        nowhere.clear()
+        boot = first.agent.state.boot
+        assert boot is not None
+        first.control.isolate(
+            "bank_a", Isolation(level=Level.DEDICATED, engines=("engine-0",), unclean=(boot,))
+        )
+        state = await first.until(lambda state: state.boot not in (None, boot) and mine in state.ready)
+        assert (set(state.ready), state.retired) == ({mine}, ())
+        assert await first.said({"model": engine_name(mine)}) == {signature(first.weights("bank_a"))}
+        await second.until(lambda state: set(state.ready) == {other})
+        assert nowhere == []
+    assert first.kinds().count("recycling") == 1
+    assert second.kinds().count("recycling") == 0
+
+
 async def test_a_merge_is_made_once_and_verified_before_each_use(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
 

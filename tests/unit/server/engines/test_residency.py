@@ -111,6 +111,15 @@ def test_an_engine_that_is_given_to_a_tenant_starts_again_without_the_others() -
     assert plan(leaving, held(mine, other), ROOM).renewal is None, "not before it is served elsewhere"
 
 
+def test_a_boot_that_holds_what_others_had_ends_when_the_fleet_needs_it_no_longer() -> None:
+    mine = VERSIONS[0]
+    given = view(exclusive="bank_a")
+    given = replace(given, share=replace(given.share, afresh=True))
+    renewal = plan(given, held(mine), ROOM).renewal
+    assert renewal is not None
+    assert renewal.needed == ()
+
+
 def test_other_weights_need_a_fresh_boot_and_a_merged_engine_serves_nothing_else() -> None:
     version, other = VERSIONS[:2]
     to_merge = plan(view(version, merged=version), held(version), ROOM).renewal
