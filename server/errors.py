@@ -109,6 +109,11 @@ class NotLoggedIn(Refused):
     code, status = "not_logged_in", 401
 
 
+class EngineNotExpected(Refused):
+    code = "engine_not_expected"
+    hint = "tenon fleet says which engines are expected; docs/concepts/fleet.md says how they are listed"
+
+
 class SourceNotFound(InvalidInput):
     code = "source_not_found"
     hint = "give a PEFT folder, a .zip or .tar.gz of one, or a hub name: org/name or org/name@revision"
@@ -117,3 +122,8 @@ class SourceNotFound(InvalidInput):
 class ReferenceFailed(InvalidInput):
     code, status = "reference_failed", 422
     hint = "try again with more time (--limit) on a machine with more memory, or look at the adapter"
+
+
+class Unconfined(InvalidInput):
+    code, status = "unconfined", 422
+    hint = "run it on a Linux with Landlock (5.13 or later), or trust the adapter and give --unwalled"

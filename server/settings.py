@@ -72,7 +72,32 @@ class IdentitySettings(BaseSettings):
     oidc_tenant_claim: str = Field("tenon_tenant", min_length=1, description="Claim that names the tenant")
 
 
-class ControlSettings(RoleSettings, StorageSettings, IdentitySettings):
+class DiscoverySettings(BaseSettings):
+    """Which engines there should be; ``tenon fleet`` beside the control plane reads these too."""
+
+    model_config = SettingsConfigDict(env_prefix="TENON_", extra="ignore", frozen=True)
+
+    engines_file: Path | None = Field(
+        None, description="List of the engines that there should be, YAML; default: none is expected"
+    )
+    unlisted_engines: Literal["refuse", "flag"] = Field(
+        "refuse", description="What becomes of an engine that is not listed, where anything lists engines"
+    )
+    kubernetes_services: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(,[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$",
+        description="Services whose EndpointSlices list the engines; default: Kubernetes is not asked",
+    )
+    kubernetes_url: str = Field(
+        "https://kubernetes.default.svc", pattern=r"^https?://[^/?#@]+/?$", description="The API server"
+    )
+    kubernetes_account: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount"),
+        description="Folder with the service account's `token`, `ca.crt` and `namespace`",
+    )
+
+
+class ControlSettings(RoleSettings, StorageSettings, IdentitySettings, DiscoverySettings):
     """``tenon serve control``: the registry over HTTP."""
 
     control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")

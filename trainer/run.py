@@ -1,13 +1,14 @@
 """One execution of a plan, stage after stage, into a run folder that can be picked up again after a crash."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from registry.digests import Digest
 from registry.errors import InvalidDocument
+from registry.fingerprint import Fingerprint
 from registry.intake import inspect
 from trainer.datasets.audit import audit
 from trainer.datasets.messages import read_messages
@@ -61,18 +62,20 @@ def train(
     fresh: bool = False,
     snapshot_every: float = 60.0,
     trackers: tuple[Tracker, ...] = (),
+    siblings: Callable[[], Mapping[Digest, Fingerprint]] = dict,
     timer: Callable[[], float] = time.monotonic,
 ) -> TrainedRun:
     """Compute whatever of the plan ``run_folder`` does not hold yet, and return the finished run.
 
     A stage is reused when its marker names this plan and its files are unchanged; ``fresh`` reuses nothing.
     Learning is picked up at its last snapshot, of which there is one every ``snapshot_every`` seconds.
+    ``siblings``: other versions of the adapter, asked for once it is trained, to be told from.
     Raises RunBusy, BaseDiffers, the leaves of TrainingRefused and IntakeRefused, and TrainingDiverged.
     """
     folder = RunFolder(run_folder)
     with named_shortages(planned.plan.method), folder.locked():
         watching = _Watching(sink, timer, snapshot_every, trackers)
-        return _Execution(planned, folder, base_folder, watching).run(fresh=fresh)
+        return _Execution(planned, folder, base_folder, watching, siblings).run(fresh=fresh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class _Execution:
         folder: RunFolder,
         base_folder: Path,
         watching: _Watching,
+        siblings: Callable[[], Mapping[Digest, Fingerprint]],
     ) -> None:
         self._planned = planned
         self._plan = planned.plan
@@ -101,6 +105,7 @@ class _Execution:
         self._folder = folder
         self._base_folder = base_folder
         self._watching = watching
+        self._siblings = siblings
         self._sink = watching.sink
         self._timer = watching.timer
 
@@ -289,7 +294,11 @@ class _Execution:
         ]
         with explained(self._plan.method, self._folder.read_json(PROOF)):
             fingerprint = make_fingerprint(
-                self._plan.base, self._base_folder, self._folder.path / ADAPTER, prompts
+                self._plan.base,
+                self._base_folder,
+                self._folder.path / ADAPTER,
+                prompts,
+                siblings=self._siblings(),
             )
         self._folder.write(FINGERPRINT, fingerprint.canonical())
 

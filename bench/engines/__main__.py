@@ -1,8 +1,9 @@
-"""``python -m bench.engines [promotions] [adapters] [--write]``: whole stacks with real vLLMs on a CPU.
+"""``python -m bench.engines [PART ...] [--write]``: whole stacks with real vLLMs on a CPU.
 
 ``promotions``: two engines, clients that ask, promotions meanwhile. ``adapters``: one engine behind the
-router beside a plain vLLM, asked for more and more adapters. Engines, router, control plane and clients share
-the machine; everything that is compared was measured in one run.
+router beside a plain vLLM, asked for more and more adapters. ``saturation``: one engine with cores of its
+own, busy through the router and directly. Otherwise engines, router, control plane and clients share the
+machine; everything that is compared was measured in one run.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.engines import adapters, page, promotions
+from bench.engines import adapters, page, promotions, saturation
 from bench.engines.clients import connected
 from bench.engines.scene import Scene, Served, scene, served
 from registry.names import engine_name
@@ -25,7 +26,7 @@ from server.mixup.ours import MODEL
 from tests.engine.guarding import Guarded, started
 
 RESULTS = Path(__file__).parents[1] / "results"
-PARTS = ("promotions", "adapters")
+PARTS = ("promotions", "adapters", "saturation")
 _PROMOTIONS = 50
 _COLD = 5
 _SLOTS = 16
@@ -36,14 +37,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: {' '.join(PARTS)}")
     parser.add_argument("--promotions", type=int, default=_PROMOTIONS)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each load of adapters")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
     parser.add_argument("--write", action="store_true", help="keep the result in bench/results")
     given = parser.parse_args(argv)
     kept = RESULTS / "engines.json"
     result: dict[str, Any] = json.loads(kept.read_text()) if given.parts and kept.exists() else {}
     for part in given.parts or PARTS:
         machine = {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}
-        found = _promotions(given.promotions) if part == "promotions" else _adapters(given.seconds)
+        match part:
+            case "promotions":
+                found = _promotions(given.promotions)
+            case "adapters":
+                found = _adapters(given.seconds)
+            case _:
+                found = _saturation(given.seconds)
         result[part] = found | {"machine": machine | {"load_after": round(os.getloadavg()[0], 2)}}
     render.table("Engines on a CPU, demo base", page.COLUMNS, page.figures(result))
     if "adapters" in result:
@@ -77,6 +84,22 @@ def _adapters(seconds: float) -> dict[str, Any]:
         started(Path(folder), guard=False, slots=adapters.SLOTS, names=most) as plain,
     ):
         return asyncio.run(_compared(found, running, plain, seconds))
+
+
+def _saturation(seconds: float) -> dict[str, Any]:
+    before = os.sched_getaffinity(0)
+    engine, others = saturation.halves()
+    os.sched_setaffinity(0, engine)  # vLLM counts the cores that it may use when it starts
+    try:
+        with (
+            scene(saturation.TENANTS) as found,
+            served(found, engines=1, slots=saturation.TENANTS) as running,
+        ):
+            for pid in (*running.processes.values(), os.getpid()):
+                saturation.move(pid, others)
+            return asyncio.run(saturation.measure(found, running, seconds))
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 async def _compared(found: Scene, running: Served, plain: Guarded, seconds: float) -> dict[str, Any]:

@@ -79,7 +79,7 @@ async def _load(
     waits = sorted(answer.first - answer.asked for _, answer in answers)
     served = {adapter for adapter, answer in answers if answer.first <= until}
     return {
-        "tokens_per_second": round(sum(_within(each, began, until) for _, each in answers) / seconds, 1),
+        "tokens_per_second": round(sum(within(each, began, until) for _, each in answers) / seconds, 1),
         "requests": len(answers),
         "first_ms_p50": round(1000 * statistics.median(waits), 1),
         "first_ms_most": round(1000 * waits[-1], 1),
@@ -87,7 +87,7 @@ async def _load(
     }
 
 
-def _within(answer: Answer, began: float, until: float) -> float:
+def within(answer: Answer, began: float, until: float) -> float:
     """Its tokens that came in that time, as if they came evenly."""
     spent = max(answer.ended - answer.first, 1e-9)
     share = (min(answer.ended, until) - max(answer.first, began)) / spent

@@ -24,7 +24,7 @@ def figures(result: dict[str, Any]) -> list[list[str]]:
             ["roll forward until answered, ms: median / p95", "", _two(part["forward_ms"])],
             ["cold adapter's first token, ms: median / p95", "1,000", _two(part["cold_first_token_ms"])],
             *(
-                [f"attestation of {count}, ms", "200" if count == "1" else "", f"{taken:,.0f}"]
+                [f"attestation of {count}, ms in all", "200" if count == "1" else "", f"{taken:,.0f}"]
                 for count, taken in part["attestation_ms"].items()
             ),
             ["requests during all promotions", "", f"{load['requests']:,} ({load['streams']:,} streams)"],
@@ -41,6 +41,27 @@ def figures(result: dict[str, Any]) -> list[list[str]]:
             [f"cliff beyond the slots, {kind}: {side}", "1.3" if side == _SIDES[0] else "", f"{times:.2f}"]
             for kind, sides in part["cliffs"].items()
             for side, times in sides.items()
+        ]
+    if part := result.get("saturation"):
+        for kind, name in (("stream", "streams"), ("whole", "whole answers")):
+            found = part[kind]
+            rates = found["tokens_per_second"]
+            rows += [
+                [f"router / direct, tokens/s, {name}", "0.98", f"{found['ratio']:.3f}"],
+                [
+                    f"router / direct, tokens for a second of the engine's processor, {name}",
+                    "0.98",
+                    f"{found['ratio_engine']:.3f}",
+                ],
+                [
+                    f"router, direct: tokens/s, {name}",
+                    "",
+                    f"{rates['router']:,.0f}, {rates['direct']:,.0f}",
+                ],
+            ]
+        rows += [
+            ["router's processor, µs a streamed token", "", f"{part['stream']['router_us_per_token']:.0f}"],
+            ["router's processor, µs a whole answer", "", f"{part['whole']['router_us_per_request']:.0f}"],
         ]
     return rows
 

@@ -16,9 +16,10 @@ from bench.engines.truth import TOP, Truth
 from registry.digests import Digest
 from registry.promotions import Readiness
 from server.cli import render
-from server.engines.attest import judge_together, observe
+from server.engines.attest import Observation, judge_together, observe
 from server.engines.client import VllmClient
-from server.mixup.ours import MODEL, Known
+from server.mixup.ours import MODEL
+from server.mixup.versions import Known
 
 TENANTS = 4
 CLIENTS = 6
@@ -180,31 +181,29 @@ async def _cold(
 
 
 async def _attestation(found: Scene, served: Served) -> dict[str, float]:
-    """One look as the agent takes it, of one slot and of eight, while nobody asks."""
+    """One look as the agent takes it, of one slot, of eight in turn and at once, while nobody asks."""
     live = [found.stack.live(tenant) for tenant in sorted(found.keys)]
     others = [known for known in reversed(found.stack.known.values()) if known not in live]
     versions = [known.version for known in (*live, *others)][:8]
-    result = {}
+    ways = {"1": (1, 1), f"{len(versions)}": (1, 8), f"{len(versions)} at once": (8, 8)}
+    taken: dict[str, list[float]] = {way: [] for way in ways}
     async with VllmClient(served.engines[0]) as engine:
-        for count in (1, len(versions)):
-            taken = []
-            for turn in range(_CHECKS):
+
+        async def look(version: Digest, salt: str) -> Observation:
+            fingerprint = found.fingerprints[version]
+            return await observe(engine, version=version, fingerprint=fingerprint, files=(), salt=salt)
+
+        for turn in range(_CHECKS):
+            for way, (together, count) in ways.items():
                 began = time.perf_counter()
-                seen = [
-                    await observe(
-                        engine,
-                        version=version,
-                        fingerprint=found.fingerprints[version],
-                        files=(),
-                        salt=f"bench-{count}-{turn}-{version.hex}",
-                    )
-                    for version in versions[:count]
-                ]
+                seen: list[Observation] = []
+                for first in range(0, count, together):
+                    some = versions[first : first + together][:count]
+                    seen += await asyncio.gather(*(look(each, f"{way}-{turn}-{each.hex}") for each in some))
                 judged = judge_together(seen, dtype="float32")
-                taken.append(1000 * (time.perf_counter() - began))
+                taken[way].append(1000 * (time.perf_counter() - began))
                 assert all(finding.passed for finding in judged.values()), judged
-            result[str(count)] = round(statistics.median(taken), 1)
-    return result
+    return {way: round(statistics.median(times), 1) for way, times in taken.items()}
 
 
 def _judged(found: Scene, asked: Asked, lives: Lives, truth: Truth) -> dict[str, Any]:

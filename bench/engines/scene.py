@@ -1,7 +1,7 @@
 """Tenants with an adapter each, and more versions than one: the demo base, whole stacks, real vLLMs."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from server.cli import render
 from server.demo.build_base import SHIPPED_BASE
 from server.mixup import lora, ours
 from server.mixup.starting import free_port
+from server.mixup.versions import Known
 
 RANK = 8
 
@@ -29,7 +30,7 @@ class Scene:
     fingerprints: dict[Digest, Fingerprint] = field(default_factory=dict)
     pushed: int = 0
 
-    def push(self, tenant: str) -> ours.Known:
+    def push(self, tenant: str) -> Known:
         """A version that nobody has seen before."""
         self.pushed += 1
         folder = lora.write(
@@ -71,6 +72,8 @@ class Served:
     """Of the router."""
     engines: tuple[str, ...]
     """URLs of the vLLMs."""
+    processes: Mapping[str, int]
+    """Role -> process id; of an engine, its agent's."""
 
 
 @contextmanager
@@ -91,6 +94,10 @@ def served(found: Scene, *, engines: int, slots: int) -> Iterator[Served]:
         progress=lambda role, doing: render.note(f"{role}: {doing}"),
     )
     try:
-        yield Served(running.url("router"), tuple(f"http://127.0.0.1:{vllm}" for _, vllm in pairs))
+        yield Served(
+            running.url("router"),
+            tuple(f"http://127.0.0.1:{vllm}" for _, vllm in pairs),
+            {process.role: process.pid for process in running.processes},
+        )
     finally:
         stack.stop(found.stack.workspace)

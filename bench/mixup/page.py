@@ -34,10 +34,29 @@ _OURS: Final = """## What Tenon goes through
 Two engines behind one router, with half as many slots each as bare vLLM has. Versions are promoted as
 canaries and in full, rolled back, pushed and revoked while all tenants are answered, and one vLLM is killed
 (`kill -9`) in the middle of it; later the cache of one node is swapped file by file, and the cache of the
-other is deleted. Handled means: no answer is another's, no request fails (but for answers that the killed
-engine had begun, which end with an error and never go on from elsewhere), the agent notices by itself and
-the engine comes back without a human. With a single engine the same makes Tenon refuse to answer until it
-is back.
+other is deleted. With a single engine the same makes Tenon refuse to answer until it is back.
+
+The rules are stricter than for others. *Handled* means:
+
+* **Q1, D5, D7**: no answer is another's, and no request failed or was refused.
+* **D2**: no answer is another's, and no request failed that the other engine could have answered. What is
+  left are streams that had brought their first words when their engine was killed: what another engine says
+  would be the rest of another answer, so they end with an error. They are counted and shown below, and there
+  may be no more of them than were open. The killed engine is back, attested, without a human.
+* **D3, D4**: no request failed while a node's cache was damaged, nor afterwards; the agent noticed by itself,
+  and the engine is back without a human.
+* **D1, D6, D8, D9, D10, D14**: what leads past an adapter's name is closed, with a tenant's key or without.
+* **D12, D16**: the registry refuses the adapter, so no engine ever sees it.
+* **D11, D13, D15, S1**: as for every server.
+"""
+
+_BARE: Final = """## What bare vLLM does
+
+vLLM as its documentation shows it for many adapters (`--max-loras 4 --max-cpu-loras 6`, loading at run time,
+the filesystem resolver), started again after everything that can end it. On a CPU its processes are forked
+from one that has imported vLLM, which starts it in half the time and changes nothing that it does. *Handled*
+there says that it was looked for and did not happen: Q1, because nothing but the right adapters is in a batch
+of adapters, and D2, because 0.32 has the fix of #47724 (without it: the first control).
 """
 
 _YOURS: Final = """## Your own server
@@ -46,6 +65,7 @@ _YOURS: Final = """## Your own server
 tenon mixup run --url http://127.0.0.1:8000 --base path/to/the/base --key-file key  # vLLM
 tenon mixup run --url http://127.0.0.1:30000 --base path/to/the/base --loading sglang
 tenon mixup run --url https://gateway.example --adapters one,two,three --loading none  # only what is there
+tenon mixup run --url https://tenon.example --tenant acme=acme.key --tenant globex=globex.key  # a Tenon
 tenon mixup run --start bare          # stock vLLM, started here
 tenon mixup run --start ours          # Tenon's whole stack, started here
 tenon mixup control fix-47724-removed # has to be caught
@@ -57,6 +77,24 @@ here. `--salts` and `--update` say what stands before your engines: whether a ga
 for each tenant, and whether new weights get new names. `--only D2,D7` looks for some, `--report FILE`
 writes the report, `--expect FILE` compares with one of before. The exit status is 0 only without any
 mix-up and with nothing present.
+
+A Tenon that is up is asked with the keys of two or more of its tenants, over its public API and nothing else:
+every model that they list (`--adapters` for some), each as its policy allows: completions where that
+can be, chats where a policy has a system prompt, whole answers where it asks for JSON. It is told apart what
+they have now, so they should be adapters that differ. The requests are theirs: they count towards their
+quotas, their usage and the audit trail. What a tenant cannot do is *not tested*, and says why:
+
+```sh
+tenon mixup run --url https://tenon.example --tenant acme=acme.key --tenant globex=globex.key \\
+  --control https://control.example --admin-key-file admin.key --base path/to/the/base
+```
+
+With `--control` (a workspace folder, or a control plane: the key is that of `tenon login` unless there is
+`--admin-key-file`) D2, D5 and D7 move the live aliases of these tenants under load, between what answers now
+and the last version that was live before, and back at the end. An alias that needs approval stays where it
+is, and so do those with a canary. With `--base`, D12 and D16 bring adapters to the registry that it must
+refuse. `--twins acme,globex` names two tenants with the same weights, for S1. D3 and D4 need the disk below
+an engine: `--start ours` does that.
 
 **handled**: looked for, and not so. **present**: it happened. **not applicable**: the server has no such
 way in. **not tested**: says why, and counts for nothing. An answer that cannot be told from another
@@ -132,7 +170,11 @@ def _figures(reports: Mapping[str, Any]) -> str:
     if "ours" not in reports:
         return ""
     shown = [f"* {danger}: {_why(reports['ours'], danger)}." for danger in ("D2", "D3", "D4", "D13")]
-    return _OURS + "\n" + "\n".join(shown) + "\n"
+    told = _OURS + "\nIn this run:\n\n" + "\n".join(shown) + "\n"
+    if "bare" not in reports:
+        return told
+    seen = [f"* {danger}: {_why(reports['bare'], danger)}." for danger in DANGERS]
+    return told + "\n" + _BARE + "\n" + "\n".join(seen) + "\n"
 
 
 def _meanings() -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
 from pydantic import Field
@@ -57,11 +58,42 @@ class Unplaced(Document):
     why: Why
 
 
+class Missing(Document):
+    """An engine that discovery lists and that is not up."""
+
+    engine: Name
+    base: Name | None = None
+    """The name of its base, where the list has one."""
+    announced: bool = False
+    """Whether it was ever there."""
+    seconds: float | None = Field(default=None, ge=0)
+    """Since when, as long as this control plane has looked; None: looked at only now."""
+
+
+class Doubt(StrEnum):
+    """What discovery has against an engine's announcement."""
+
+    UNHEARD = "discovery has not answered yet"
+    NOT_LISTED = "not listed"
+    ENDING = "ending"
+    ELSEWHERE = "listed at another address"
+    OTHER_BASE = "listed with another base"
+    OTHER_TENANT = "listed for another tenant than it was given to"
+
+
+class Doubted(Document):
+    """An engine that is up, and that discovery does not know so."""
+
+    engine: Name
+    why: Doubt
+    seconds: float | None = Field(default=None, ge=0)
+
+
 class Fleet(Document):
     engines: tuple[FleetEngine, ...]
     unplaced: tuple[Unplaced, ...] = ()
-    missing: tuple[str, ...] = Field(default=())
-    """Addresses that discovery lists and no engine has announced."""
+    missing: tuple[Missing, ...] = ()
+    doubted: tuple[Doubted, ...] = ()
 
 
 def strengths(rows: Transaction) -> dict[tuple[str, Digest], Strength]:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from registry.digests import Digest
 from router.places import Place
 
+_REMEMBERED = 64
+"""Requests whose time in the engine is remembered at least; of more, half are forgotten."""
+
 
 class Entry:
     __slots__ = ("granted", "places", "since", "tenant", "timers", "version", "weight")
@@ -30,6 +33,7 @@ class Lane:
         "active",
         "capacity",
         "closing",
+        "ended",
         "flows",
         "loras",
         "of_tenant",
@@ -37,9 +41,11 @@ class Lane:
         "pins",
         "running",
         "slots",
+        "spent",
         "tags",
         "turned",
         "turns",
+        "until",
         "virtual",
     )
 
@@ -63,6 +69,11 @@ class Lane:
         self.turned = 0
         self.turns: dict[tuple[str, Digest], int] = {}
         """Flow -> number of its last turn."""
+        self.spent = 0.0
+        """Seconds that requests were in the engine until ``until``, all together: those under way, and
+        ``ended`` others."""
+        self.until = 0.0
+        self.ended = 0
 
     def fits(self, version: Digest) -> bool:
         if self.running >= self.slots:
@@ -80,7 +91,21 @@ class Lane:
         """Slots that versions without one of their own have now."""
         return sum(version not in self.pins for version in self.active) if self.pins else len(self.active)
 
+    @property
+    def stay(self) -> float:
+        """Seconds that a request was in the engine lately, on average (Little's law; before many have ended,
+        that those under way have been there)."""
+        known = max(self.ended, self.running)
+        return self.spent / known if known else 0.0
+
+    def _clock(self, now: float) -> None:
+        self.spent += self.running * (now - self.until)
+        self.until = now
+        if self.ended >= max(_REMEMBERED, 4 * self.running):
+            self.spent, self.ended = self.spent / 2, self.ended // 2
+
     def take(self, tenant: str, version: Digest, now: float) -> None:
+        self._clock(now)
         self.running += 1
         self.opened.setdefault(version, now)
         self.active[version] = self.active.get(version, 0) + 1
@@ -100,7 +125,9 @@ class Lane:
         self.turns.clear()
         self.virtual = 0.0
 
-    def give(self, tenant: str, version: Digest) -> None:
+    def give(self, tenant: str, version: Digest, now: float) -> None:
+        self._clock(now)
+        self.ended += 1
         self.running -= 1
         left = self.active[version] - 1
         if left:

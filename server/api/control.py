@@ -9,6 +9,7 @@ from registry.catalog.answers import Answers
 from registry.catalog.local import LocalCatalog
 from registry.clock import Clock, SystemClock
 from registry.ports import BlobStore
+from server.api.expected import Discovery, Expected
 from server.api.liveness import SILENCE, Liveness
 from server.api.oidc import Oidc
 
@@ -29,10 +30,17 @@ class Control:
     ticks: Callable[[], float] = time.monotonic
     """Monotonic seconds, for that."""
 
+    discoveries: tuple[Discovery, ...] = ()
+    """What says which engines there should be; none: whoever announces itself."""
+    refuse_unlisted: bool = True
+
     liveness: Liveness = field(init=False)
+    expected: Expected = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "liveness", Liveness(self.catalog, silence=self.silence, ticks=self.ticks))
+        expected = Expected(self.catalog, self.discoveries, refuse=self.refuse_unlisted, ticks=self.ticks)
+        object.__setattr__(self, "expected", expected)
 
     @property
     def answers(self) -> Answers:

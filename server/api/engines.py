@@ -61,14 +61,15 @@ def routes(control: Control) -> APIRouter:
 
     @engines.get("/fleet", dependencies=[requires(control, {Who.PLATFORM_ADMIN})])
     def show_fleet() -> Fleet:
-        """All engines, whom they are for, what each is to hold, and what was attested there."""
-        return control.catalog.fleet()
+        """All engines, whom they are for, what each is to hold and was attested, and which are missing."""
+        return control.expected.shown(control.catalog.fleet())
 
     @engines.put("/engines/{engine}", dependencies=[service], status_code=204)
     def announce_engine(engine: str, state: Annotated[EngineState, takes(EngineState)]) -> Response:
         """An agent says what its engine is."""
         if state.engine != engine:
             raise InvalidDocument("the engine in the path and in the body differ")
+        control.expected.check(state)
         control.catalog.announce(state, actor=f"engine:{engine}")
         return Response(status_code=204)
 

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from registry.catalog.errors import EngineReplaced
 from registry.catalog.local import LocalCatalog
 from registry.errors import TenonError
 from registry.models import EngineState
+from server.api.expected import Expected
 
 SILENCE = 30.0
 """Six renewals missed. Requests find out earlier: the router's circuits open with the first failures."""
@@ -69,16 +70,26 @@ class Liveness:
         return True
 
 
+class Sweeper(Protocol):
+    def sweep(self) -> tuple[str, ...]: ...
+
+
 class Watch:
     """Looks now and then, in a thread of its own."""
 
-    def __init__(self, liveness: Liveness) -> None:
-        self._liveness = liveness
+    def __init__(self, liveness: Liveness, expected: Expected | None = None) -> None:
+        self._sweepers: list[Sweeper] = []
+        self._every = 1.0
+        if expected is not None and expected.watching:
+            self._sweepers.append(expected)
+        if liveness.silence > 0:
+            self._sweepers.append(liveness)
+            self._every = min(self._every, liveness.silence / 4)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tenon-liveness", daemon=True)
 
     def __enter__(self) -> Self:
-        if self._liveness.silence > 0:
+        if self._sweepers:
             self._thread.start()
         return self
 
@@ -90,11 +101,12 @@ class Watch:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(min(1.0, self._liveness.silence / 4)):
-            try:
-                self._liveness.sweep()
-            except TenonError as error:
-                _log.warning("engines could not be looked after: %s", error.message)
-            except Exception:
-                # A database that is away for a moment must not end the looking for good.
-                _log.exception("engines could not be looked after")
+        while not self._stop.wait(self._every):
+            for each in self._sweepers:
+                try:
+                    each.sweep()
+                except TenonError as error:
+                    _log.warning("engines could not be looked after: %s", error.message)
+                except Exception:
+                    # A database that is away for a moment must not end the looking for good.
+                    _log.exception("engines could not be looked after")

@@ -10,6 +10,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.api.control import Control
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_FLEET = {
+    "engines_expected": "Engines that discovery lists",
+    "engines_missing": "Engines that discovery lists and that are not up",
+    "engines_missing_seconds": "How long the longest missing one is",
+    "engines_doubted": "Engines that are up and not listed so",
+    "discovery_age_seconds": "Since the last word of the source that was silent longest",
+}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -44,6 +51,11 @@ class Timed:
 def install(app: FastAPI, control: Control) -> None:
     metrics = CollectorRegistry()
     size = Gauge("tenon_log_size", "Entries in the log", registry=metrics)
+    fleet = {
+        name: Gauge(f"tenon_{name}", said, registry=metrics)
+        for name, said in _FLEET.items()
+        if control.expected.watching
+    }
     seconds = Histogram(
         "tenon_control_request_seconds",
         "Time of a request to the control API",
@@ -64,4 +76,6 @@ def install(app: FastAPI, control: Control) -> None:
     @app.get("/metrics", include_in_schema=False)
     def scrape() -> Response:
         size.set(control.catalog.position().size)
+        for name, figure in control.expected.figures().items() if fleet else ():
+            fleet[name].set(figure)
         return Response(generate_latest(metrics), media_type="text/plain; version=0.0.4")

@@ -46,13 +46,14 @@ class Place:
             self.remote.close()
 
 
-def open_place(where: str) -> Place:
-    """Raises WorkspaceNotFound; UrlInvalid, NotLoggedIn. A registry is not asked anything yet."""
+def open_place(where: str, *, key: str | None = None) -> Place:
+    """``key``: instead of the one that ``tenon login`` has kept for the URL. A registry is not asked anything
+    yet. Raises WorkspaceNotFound; UrlInvalid, NotLoggedIn."""
     if is_url(where):
         from registry.catalog.remote.catalog import RemoteCatalog
 
         url = normal(where)
-        return Place(url, RemoteCatalog(wire(url, key_for(url))), None)
+        return Place(url, RemoteCatalog(wire(url, key or key_for(url))), None)
     from server.assembly.catalog import open_catalog
 
     workspace = find(Path(where))

@@ -13,6 +13,7 @@ from registry.errors import TenonError
 from registry.fingerprint import Fingerprint
 from registry.models import Base
 from server.assembly.confinement import Limits, confine
+from server.errors import Unconfined
 
 JOB: Final = "job.json"
 FINGERPRINT: Final = "fingerprint.json"
@@ -29,6 +30,8 @@ class Job(Document):
     seconds: float
     cpu_seconds: int
     memory: int
+    walled: bool = True
+    """Refuse to go on where the kernel has no walls."""
 
 
 class Refusal(Document):
@@ -38,7 +41,11 @@ class Refusal(Document):
 
 def main(folder: Path) -> None:
     job = Job.parse((folder / JOB).read_bytes())
-    confine(Limits(job.seconds, job.cpu_seconds, job.memory))
+    read = [Path(path) for path in (job.base_folder, job.adapter, job.probes) if path is not None]
+    walls = confine(Limits(job.seconds, job.cpu_seconds, job.memory), read=read, change=folder)
+    if job.walled and not walls.stand:
+        _refuse(folder, Unconfined("the kernel lets nothing keep the job from files and the network"))
+        return
 
     from server.assembly.uploads import fingerprint
 
@@ -53,10 +60,13 @@ def main(folder: Path) -> None:
             max_rank=job.max_rank,
         )
     except TenonError as error:
-        refusal = Refusal(code=error.code, message=error.message)
-        (folder / REFUSED).write_bytes(refusal.canonical())
+        _refuse(folder, error)
     else:
         (folder / FINGERPRINT).write_bytes(made.canonical())
+
+
+def _refuse(folder: Path, error: TenonError) -> None:
+    (folder / REFUSED).write_bytes(Refusal(code=error.code, message=error.message).canonical())
 
 
 if __name__ == "__main__":

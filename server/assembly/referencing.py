@@ -16,7 +16,7 @@ from server.assembly.confinement import Limits
 from server.assembly.place import Place
 from server.assembly.pushing import ACTOR, base_folder_of, trainer_key
 from server.assembly.reference_job import FINGERPRINT, JOB, REFUSED, Job, Refusal
-from server.errors import ReferenceFailed
+from server.errors import ReferenceFailed, Unconfined
 
 _LARGEST: Final = 4 << 20
 """Bytes of a fingerprint that is believed to be one."""
@@ -39,9 +39,12 @@ def reference(
     probes: Path | None,
     key_file: Path | None,
     seconds: float,
+    walled: bool = True,
 ) -> Referenced:
-    """Raises AlreadyExists for a version that has a fingerprint; IntakeRefused and the trainer's ZeroEffect
-    for one that shall not get any; ReferenceFailed; and what the catalog's ``file_reference`` raises."""
+    """``walled`` off: also where the kernel has nothing to keep the job from other files and the network.
+
+    Raises AlreadyExists for a version that has a fingerprint; IntakeRefused and the trainer's ZeroEffect for
+    one that shall not get any; Unconfined, ReferenceFailed; and what the catalog raises when it is filed."""
     key = trainer_key(place, key_file)
     if key is None:
         raise InvalidInput("a reference is signed by a trainer's key", hint="name one with --key-file")
@@ -68,6 +71,7 @@ def reference(
             seconds=seconds,
             cpu_seconds=int(seconds * 2) + 1,
             memory=_MEMORY + 6 * size,
+            walled=walled,
         )
         fingerprint = measured(job, Path(private))
     said = Reference(
@@ -113,7 +117,7 @@ def _read(path: Path) -> bytes | None:
 def _refusal(said: Refusal) -> TenonError:
     from trainer.errors import LibrariesMissing, ZeroEffect
 
-    known: tuple[type[TenonError], ...] = (*_leaves(IntakeRefused), ZeroEffect, LibrariesMissing)
+    known: tuple[type[TenonError], ...] = (*_leaves(IntakeRefused), ZeroEffect, LibrariesMissing, Unconfined)
     for kind in known:
         if kind.code == said.code:
             return kind(said.message)

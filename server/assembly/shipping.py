@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from registry.blobs.shelf import FilesystemShelf
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, TenonError
 from registry.ports import Shelf
 from server.assembly.blobs import s3_place
 from server.assembly.catalog import open_catalog
@@ -61,9 +61,14 @@ def ship_every(
     records: Path,
     place: Place,
     *,
+    failed: Callable[[TenonError], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[dict[str, int]]:
-    """For ever; what went wrong is raised, and the next start goes on where this one stopped."""
+    """For ever. What went wrong is told to ``failed``, and the next time goes on where that one stopped: in a
+    cluster this runs beside a router, which a container that ends would take out of service."""
     while True:
-        yield ship_all(records, place)
+        try:
+            yield ship_all(records, place)
+        except TenonError as error:
+            failed(error)
         sleep(seconds)

@@ -13,7 +13,7 @@ from registry.errors import AliasNotFound, InvalidDocument
 from registry.evidence import GatePolicy, Metric, Report, Verdict
 from registry.manifests import Manifest
 from registry.names import LIVE, AdapterName, Ref
-from server.assembly import bases
+from server.assembly import bases, siblings
 from server.assembly.catalog import signer
 from server.assembly.data import columns_of
 from server.assembly.endpoint_key import endpoint_key
@@ -154,8 +154,11 @@ def run(
     fresh: bool,
     snapshot_every: float = 60.0,
     trackers: Sequence[Tracker] = (),
+    catalog: "Catalog | None" = None,
 ) -> TrainedRun:
-    """Train, or pick up the run of an equal plan: a run folder is named by its plan."""
+    """Train, or pick up the run of an equal plan: a run folder is named by its plan. ``catalog``: where to
+    look for versions that this one is to be told from."""
+    name = ready.planned.name
     folder = run_folder(workspace, ready)
     return train(
         ready.planned,
@@ -165,6 +168,7 @@ def run(
         fresh=fresh,
         snapshot_every=snapshot_every,
         trackers=tuple(trackers),
+        siblings=lambda: siblings.known(catalog, name) if catalog is not None else {},
     )
 
 

@@ -19,6 +19,9 @@ def reference(
         Path | None, typer.Option("--key-file", help="Trainer's signing key [default: the workspace's]")
     ] = None,
     limit: Annotated[float, typer.Option("--limit", min=1, help="Seconds that it may take")] = 900,
+    unwalled: Annotated[
+        bool, typer.Option("--unwalled", help="Also where the kernel cannot confine it (no Landlock)")
+    ] = False,
     json: Json = False,
     workspace: At = None,
 ) -> None:
@@ -34,6 +37,7 @@ def reference(
         probes=probes,
         key_file=key_file,
         seconds=limit,
+        walled=not unwalled,
     )
     found = done.fingerprint
     if json:

@@ -8,7 +8,8 @@ from server.cli import render
 from server.cli.options import At, Json, place
 
 if TYPE_CHECKING:
-    from registry.catalog.fleet import FleetEngine, Held
+    from registry.catalog.fleet import Fleet, FleetEngine, Held
+    from server.assembly.place import Place
 
 
 def install(app: typer.Typer) -> None:
@@ -17,7 +18,7 @@ def install(app: typer.Typer) -> None:
 
 def fleet(json: Json = False, workspace: At = None) -> None:
     """Show all engines: what each is, whom it is for, and what it holds."""
-    found = place(workspace).catalog.fleet()
+    found = _found(place(workspace))
     if json:
         render.data(found.model_dump(mode="json"))
         return
@@ -37,8 +38,41 @@ def fleet(json: Json = False, workspace: At = None) -> None:
     for unplaced in found.unplaced:
         name = f"{unplaced.tenant}/{unplaced.adapter}@{unplaced.version.short}"
         render.note(f"No engine has room for {name} ({unplaced.why})")
-    for address in found.missing:
-        render.note(f"Expected and never announced: {address}")
+    if found.missing:
+        rows = [
+            [
+                each.engine,
+                each.base or "",
+                "down" if each.announced else "never announced",
+                _long(each.seconds),
+            ]
+            for each in found.missing
+        ]
+        render.table("", ["missing", "base", "state", "for"], rows)
+    for doubted in found.doubted:
+        render.note(f"{doubted.engine}: {doubted.why} {_long(doubted.seconds)}".rstrip())
+
+
+def _found(at: "Place") -> "Fleet":
+    """A control plane says who is missing; beside one, the same is worked out from its settings."""
+    found = at.catalog.fleet()
+    if at.workspace is None:
+        return found
+    from registry.catalog.local import LocalCatalog
+    from server.assembly.discovery import with_expected
+    from server.settings import DiscoverySettings, load
+
+    assert isinstance(at.catalog, LocalCatalog)
+    return with_expected(found, at.catalog, load(DiscoverySettings))
+
+
+def _long(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    whole = int(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    return f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h"
 
 
 def _engine(engine: "FleetEngine") -> list[str]:

@@ -49,8 +49,31 @@ def run(
         Path | None, typer.Option("--shared-folder", help="Where the server reads what is written here")
     ] = None,
     adapters: Annotated[
-        str, typer.Option("--adapters", metavar="NAME,…", help="Adapters that the server has already")
+        str, typer.Option("--adapters", metavar="NAME,…", help="Adapters (or models) that the server has")
     ] = "",
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tenant",
+            metavar="NAME=KEY_FILE",
+            help="Of a running Tenon, and the file with its key; give two or more",
+        ),
+    ] = None,
+    twins: Annotated[
+        str, typer.Option("--twins", metavar="NAME,NAME", help="Two tenants with the same weights (S1)")
+    ] = "",
+    control: Annotated[
+        str | None,
+        typer.Option(
+            "--control",
+            metavar="DIR|URL",
+            help="Workspace or control plane of that Tenon: their aliases are moved meanwhile, and back",
+        ),
+    ] = None,
+    admin_key_file: Annotated[
+        Path | None,
+        typer.Option("--admin-key-file", help="File with the key for --control [default: tenon login's]"),
+    ] = None,
     requests: Annotated[int, typer.Option("--requests", min=1, help="How many answers are judged")] = 2000,
     seconds: Annotated[
         float | None, typer.Option("--seconds", help="At most this long for each storm of requests")
@@ -95,7 +118,13 @@ def run(
         only=_only(only),
         destructive=destructive or start is not None,
     )
-    if start is not None:
+    if tenant:
+        if url is None or key_file is not None:
+            raise InvalidInput("--tenant goes with --url, and brings its own key")
+        found = _asked(url, tenant, plan, adapters, twins, control, admin_key_file, base)
+    elif control is not None or admin_key_file is not None or twins:
+        raise InvalidInput("--control, --admin-key-file and --twins go with --tenant")
+    elif start is not None:
         found = asyncio.run(_started(start, _recipe(base, slots), plan))
     else:
         where = targets.Where(
@@ -105,7 +134,7 @@ def run(
             base=base.resolve() if base else None,
             base_model=base_model,
             folder=shared_folder.resolve() if shared_folder else None,
-            adapters=tuple(name for name in adapters.split(",") if name),
+            adapters=_names(adapters),
         )
         found = asyncio.run(targets.of_url(where, plan, say=render.note))
     _show(found, report, json=json)
@@ -148,6 +177,55 @@ def control(
     if faults := targets.caught(chosen, found):
         raise ControlPassed(f"{name} was not caught: {'; '.join(faults)}")
     render.note(f"Caught: {chosen.caught_by} is present, as it has to be")
+
+
+def _asked(
+    url: str,
+    tenants: list[str],
+    plan: "Plan",
+    models: str,
+    twins: str,
+    control: str | None,
+    admin_key_file: Path | None,
+    base: Path | None,
+) -> "Report":
+    import asyncio
+
+    from registry.errors import InvalidInput
+    from server.assembly.place import open_place, read_key
+    from server.mixup import afar
+
+    keys = {}
+    for each in tenants:
+        name, _, file = each.partition("=")
+        if not name or not file or name in keys:
+            raise InvalidInput(f"--tenant takes NAME=KEY_FILE, each name once: {each!r}")
+        keys[name] = read_key(Path(file))
+    pair = _names(twins)
+    if pair and (len(pair) != 2 or not set(pair) <= set(keys)):
+        raise InvalidInput("--twins takes two of the tenants: NAME,NAME")
+    if admin_key_file is not None and control is None:
+        raise InvalidInput("--admin-key-file goes with --control")
+    place = None
+    if control is not None:
+        place = open_place(control, key=None if admin_key_file is None else read_key(admin_key_file))
+    door = afar.Door(
+        url=url,
+        keys=keys,
+        models=_names(models),
+        twins=(pair[0], pair[1]) if pair else None,
+        catalog=place.catalog if place else None,
+        base=base.resolve() if base else None,
+    )
+    try:
+        return asyncio.run(afar.of_tenon(door, plan, say=render.note))
+    finally:
+        if place is not None:
+            place.close()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
 
 
 def _started(kind: str, recipe: "Recipe", plan: "Plan") -> Any:

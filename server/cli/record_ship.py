@@ -39,7 +39,8 @@ def ship(
     at = find(root(workspace)) if local or folder is None else None
     folder = folder or find(root(workspace)).records
     with opened(to, settings, at) as place:
-        for shipped in [ship_all(folder, place)] if every is None else ship_every(every, folder, place):
+        rounds = ship_every(every, folder, place, failed=render.error) if every is not None else None
+        for shipped in rounds or [ship_all(folder, place)]:
             if json:
                 render.data({"shipped": shipped})
             else:

@@ -108,8 +108,9 @@ def train(
     def execute(ready: training.Ready) -> TrainedRun:
         with bars(str(ready.planned.name)) as sink:
             return training.run(
-                place, ready, sink, fresh=fresh, snapshot_every=snapshot_every, trackers=track or ()
-            )
+                place, ready, sink, fresh=fresh, snapshot_every=snapshot_every, trackers=track or (),
+                catalog=catalog,
+            )  # fmt: skip
 
     if sweep:
         sweep_over(place, catalog, sweep, ready=prepared, execute=execute, push_best=push_best, json=json)

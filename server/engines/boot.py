@@ -23,6 +23,7 @@ from server.engines.errors import (
     refusal,
 )
 from server.engines.findings import Findings
+from server.engines.looks import Looks
 from server.engines.packages import NotServable, Package
 from server.engines.ports import ControlPlane
 from server.engines.residency import Capacity, Held, Plan, Renewal, outlook, plan
@@ -87,8 +88,7 @@ class Boot:
             self._base = BaseProof(engine=engine, model=asked, dtype=witness.dtype, new_salt=new_salt)
         self._asked: set[Digest] = set()
         self._resident: dict[Digest, Package] = {}
-        self._owed: set[Digest] = set()
-        """Resident versions that were not looked at since something else was loaded."""
+        self._looks = Looks()
         self._unfit: dict[Digest, str] = {}
         """For good: no fingerprint, refused by vLLM …"""
         self._failed: dict[Digest, str] = {}
@@ -117,29 +117,37 @@ class Boot:
             # While others are in service, one load at a time: each is followed by a look.
             for version in found.load[:1] if self._findings.passed else found.load:
                 if await self._bring(state, version):
-                    self._owed |= self._resident.keys()
+                    self._looks.owe(self._resident)
         await self._withdraw(found)
         return found
 
     async def look(self) -> bool:
-        """See to one version that is in service and was not looked at since the last load; False when there
-        is none. One at a time, because something new to load should not have to wait for all of them."""
-        serve = self._plan.serve if self._plan else ()
-        for version in serve:
-            if version in self._owed and self._serves(version):
-                await self._examine([version])
-                return True
-        return False
+        """See to one version that was not looked at since the last load or heartbeat; False when there is
+        none."""
+        version = self._looks.next(self._plan.serve if self._plan else (), self._serves)
+        if version is None:
+            return False
+        await self._examine([version])
+        return True
+
+    @property
+    def owing(self) -> bool:
+        """Whether something was loaded since all that are in service were looked at."""
+        return self._looks.owing(self._plan.serve if self._plan else ())
 
     async def attest(self) -> None:
-        """Look at everything that is loaded, and whether the base and the files are still what they were.
+        """Whether the base and the files are still what they were. Every version is due for another look
+        (:meth:`look`), and those that had none since the last call get it here.
 
         Raises EngineUnreachable at the first probe that stays without any answer, BaseUnproven, CacheDamaged.
         """
         await self._cache.still(self._resident)
         if self._base is not None:
             await self._base.again()
-        await self._examine([version for version in self._resident if self._serves(version)])
+        serving = [version for version in self._resident if self._serves(version)]
+        late = self._looks.beat(serving)
+        # With merged weights there is no base to ask, and this is all that tells a hung engine.
+        await self._examine(late if self._base is not None else serving)
 
     def announced_again(self) -> None:
         """The registry had taken this boot for dead: all that it knew of it has to be said again."""
@@ -250,7 +258,7 @@ class Boot:
         ]
         judged = judge_together(observations, dtype=self.witness.dtype, recognised=rivals)
         for version, finding in judged.items():
-            self._owed.discard(version)
+            self._looks.seen(version)
             if not finding.passed:
                 self._fail(version, f"{AttestationFailed.code}: {finding.reason}")
             self._findings.add(self._resident[version], finding)

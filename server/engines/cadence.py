@@ -28,6 +28,10 @@ class Cadence:
     answer: float = 30.0
     """For an answer of an engine that has answered before; the first ones of a boot may compile kernels. An
     engine that makes tokens for others meanwhile is busy and not hung, however long a probe has to wait."""
+    settle: float = 0.3
+    """Without news, after a load, until the others are looked at again, four times that at most: whoever
+    promoted what was loaded gets its first answer without probes beside it (on a CPU, a probe's step is
+    longer than the answer)."""
     goodbye: float = 5.0
     """For telling the control plane that the engine is down."""
     drain: float = 30.0

@@ -67,6 +67,8 @@ class Life:
         self._seen_up = False
         self._made: float | None = None
         """Tokens that vLLM said it had made."""
+        self._owing_since: float | None = None
+        """When the first load was after which not all were looked at again."""
         self._since: float | None = None
         """When a fresh boot was first found to be needed."""
 
@@ -154,6 +156,7 @@ class Life:
                 elif boot.unsent:
                     await boot.flush()
                 client.limit(cadence.answer)
+                await self._let_settle(boot)
                 while not news.is_set() and await boot.look():
                     pass
                 misses = 0
@@ -200,6 +203,17 @@ class Life:
         if refusal(error) in ("engine_replaced", EngineTaken.code):
             raise EngineTaken("another agent runs this engine") from None
         self._tell("waiting", error.message)
+
+    async def _let_settle(self, boot: Boot) -> None:
+        if not boot.owing:
+            self._owing_since = None
+            return
+        now, settle = self._now(), self._around.cadence.settle
+        if self._owing_since is None:
+            self._owing_since = now
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, min(settle, self._owing_since + 4 * settle - now))):
+                await self._around.following.news.wait()
 
     async def _turn(self, boot: Boot) -> bool:
         """Act on the newest state; True when the boot may end for a fresh one."""

@@ -39,8 +39,8 @@ async def sagemaker(ground: Ground) -> Finding:
     one, other = ground.weights()[:2]
     prompt = ground.prompts[0]
     for headers in ({}, {"X-Amzn-SageMaker-Adapter-Identifier": ground.name_of(other)}):
-        for path in ("/invocations", "/v1/completions"):
-            reply = await ground.ask(ground.name_of(one), prompt, path=path, headers=headers)
+        for elsewhere in ({"path": "/invocations"}, {}):
+            reply = await ground.ask(ground.name_of(one), prompt, headers=headers, **elsewhere)
             tally.count(reply, weights=one, prompt=prompt)
     if tally.mixups:
         return tally.finding("present", "the body's model was not the one that answered")

@@ -5,7 +5,7 @@ from registry.errors import InvalidInput, TenonError
 
 class NothingToTest(InvalidInput):
     code = "mixup_nothing_to_test"
-    hint = "give --base and --loading, or --adapters with names that the server knows"
+    hint = "give --base and --loading, --adapters that the server knows, or the keys of a Tenon's tenants"
 
 
 class ReferenceRefused(TenonError):

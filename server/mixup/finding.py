@@ -9,6 +9,7 @@ from server.mixup.judging import Judgement, References
 from server.mixup.wire import Reply
 
 _EXAMPLES: Final = 5
+_TOO_MANY: Final = 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,16 @@ class Tally:
         if not reply.answered:
             if 400 <= reply.status < 500:
                 self.refused += 1
+                if reply.status == _TOO_MANY:
+                    self.add("limited")
             else:
                 self.failed += 1
-                said = f"failed: {reply.status} {reply.code}".strip()
-                self.figures[said] = self.figures.get(said, 0) + 1
+                begun = " begun" if reply.first_seconds else ""
+                self.add(f"failed: {reply.status} {reply.code}".strip() + begun)
+            return None
+        if reply.moved:
+            self.unclear += 1
+            self.add("of a version that came meanwhile")
             return None
         found = [self.references.judge(seen, weights=weights, prompt=prompt) for seen in reply.traces]
         worst = max(found, key=lambda each: (each.wrong, each.kind == "unclear", each.own))
@@ -80,6 +87,9 @@ class Tally:
         else:
             self.own += 1
         return worst
+
+    def add(self, figure: str, by: float = 1) -> None:
+        self.figures[figure] = self.figures.get(figure, 0) + by
 
     def note(self, status: int) -> None:
         """A request that is about its status alone."""

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ from server.mixup.finding import Tally
 from server.mixup.judging import BASE, References
 from server.mixup.loading import Loader
 from server.mixup.trace import Trace
-from server.mixup.wire import Ask, Reply, Wire
+from server.mixup.wire import COMPLETIONS, Ask, Reply, Wire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,9 @@ class Voice:
 
     model: str
     key: str
+    path: str = COMPLETIONS
+    whole: bool = False
+    """Its answers must not be cut short: a policy asks for a complete document."""
 
 
 @dataclass
@@ -74,6 +77,8 @@ class Ground:
     """Names that are asked for with a key of their own."""
     twins: tuple[str, str] | None = None
     """Two names for the same weights that belong to different tenants."""
+    versions: set[str] = field(default_factory=set)
+    """What an answer may say that it comes from, of a server whose names others can move; empty: unasked."""
     references: References = field(default_factory=References)
     live: dict[str, str] = field(default_factory=dict)
     """Names that the server knows -> weights."""
@@ -133,9 +138,13 @@ class Ground:
     async def ask(self, name: str | None, prompt: str, **options: object) -> Reply:
         voice = self.voices.get(name or "")
         if voice is not None:
-            options = {"key": voice.key} | options
+            options = {"key": voice.key, "path": voice.path} | options
+            if voice.whole:
+                options["max_tokens"] = None
         model = voice.model if voice else name
-        return await self.wire.ask(Ask(model=model, prompt=prompt, **options))  # type: ignore[arg-type]
+        reply = await self.wire.ask(Ask(model=model, prompt=prompt, **options))  # type: ignore[arg-type]
+        moved = bool(self.versions) and reply.answered and reply.version not in self.versions
+        return replace(reply, moved=True) if moved else reply
 
     async def call(self, name: str, path: str, body: dict[str, object]) -> tuple[int, str]:
         """POST, for the adapter of this name."""

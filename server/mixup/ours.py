@@ -24,14 +24,15 @@ from server.assembly import bases, stack, uploads
 from server.assembly.awaiting import Patience
 from server.assembly.catalog import initialise, open_catalog, signer
 from server.assembly.promoting import Move, promote_or_propose
-from server.mixup import lora, ours_checks, suite
+from server.mixup import lora, moving, ours_checks, suite
 from server.mixup import report as reports
 from server.mixup.ground import Ground, Plan, Voice
 from server.mixup.loading import Loader
 from server.mixup.nodes import Node, nodes_of
 from server.mixup.starting import Recipe, free_port
 from server.mixup.suite import Say
-from server.mixup.wire import Reply, Wire
+from server.mixup.versions import Known, others
+from server.mixup.wire import Wire
 from server.testing.fake_model import fake_contract, fake_fingerprint, weights_of
 from server.workspace import Workspace
 
@@ -40,16 +41,6 @@ TWINS: Final = ("twin-a", "twin-b")
 _ACTOR: Final = "mixup"
 _GATE: Final = GatePolicy(rules=(Rule(metric="told_apart", at_least=0.5),))
 _VERSIONS: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A version, and the weights that it was made of."""
-
-    version: Digest
-    tenant: str
-    weights: str
-    folder: Path
 
 
 @dataclass
@@ -120,14 +111,11 @@ class Stack:
     def live(self, tenant: str) -> Known:
         return self.known[str(self.catalog.alias(AdapterName(tenant, MODEL)).version)]
 
-    def others_of(self, tenant: str) -> list[Known]:
-        now = self.live(tenant).version
-        return [each for each in self.known.values() if each.tenant == tenant and each.version != now]
-
-    def said(self, reply: Reply) -> Known | None:
-        """Which version the router says has answered."""
-        found = {name.lower(): value for name, value in reply.headers.items()}
-        return self.known.get(found.get("x-tenon-version", ""))
+    def come_and_go(self, ground: Ground, tenant: str, number: int) -> None:
+        folder = lora.write(self.folder / "spare" / str(number), self.shapes, seed=5000 + number)
+        spare = self.push(tenant, f"spare-{number}", folder)
+        del self.known[str(spare.version)]
+        self.revoke(spare)
 
 
 async def started(recipe: Recipe, plan: Plan, *, say: Say) -> reports.Report:
@@ -256,13 +244,13 @@ async def _running(ours: Stack, recipe: Recipe, say: Say) -> AsyncIterator[str]:
 async def _record(ground: Ground, ours: Stack) -> None:
     """Every version, one after another as it is promoted; at the end the first of each tenant is live."""
     for tenant in ground.voices:
-        for known in (*ours.others_of(tenant), ours.live(tenant)):
+        for known in (*others(ours, tenant), ours.live(tenant)):
             if known.weights in ground.references.weights():
                 ground.live[tenant] = known.weights
-                await ours_checks.shown(ground, ours, known)
+                await moving.shown(ground, known)
                 continue
             await asyncio.to_thread(ours.promote, known)
-            await ours_checks.shown(ground, ours, known)
+            await moving.shown(ground, known)
             ground.live[tenant] = known.weights
             await ground.record(tenant, known.weights)
             await ground.record_long(tenant, known.weights)

@@ -45,8 +45,10 @@ async def run(
     say: Say,
     storms: Mapping[str, tuple[Storm, float]] = STORMS,
     checks: Mapping[str, Check] = CHECKS,
+    harmless: frozenset[str] = frozenset(),
 ) -> list[Finding]:
-    """One finding for each danger, in the order of the table. Raises ServerSilent and as preparing does."""
+    """One finding for each danger, in the order of the table. ``harmless``: what ends no server the way that
+    it is asked here. Raises ServerSilent and as preparing does."""
     if not await ground.wire.alive():
         raise ServerSilent(f"no answer at {ground.wire.url}")
     found: dict[str, Finding] = {}
@@ -61,12 +63,13 @@ async def run(
             found[danger] = await load(ground, round(share * ground.plan.requests))
     for danger, check in checks.items():
         if ground.plan.wants(danger):
-            found[danger] = await _one(ground, danger, check, say)
+            found[danger] = await _one(
+                ground, danger, check, say, destructive=DANGERS[danger].destructive and danger not in harmless
+            )
     return [found.get(danger, _not_asked(danger)) for danger in DANGERS]
 
 
-async def _one(ground: Ground, danger: str, check: Check, say: Say) -> Finding:
-    destructive = DANGERS[danger].destructive
+async def _one(ground: Ground, danger: str, check: Check, say: Say, *, destructive: bool) -> Finding:
     if destructive and not ground.plan.destructive:
         return Finding(danger=danger, outcome="not_tested", why="can end the server: ask with --destructive")
     if not await ground.wire.alive() and not await _revived(ground):

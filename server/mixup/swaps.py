@@ -8,8 +8,13 @@ from server.mixup import lora
 from server.mixup.errors import ReferenceRefused
 from server.mixup.finding import Finding, Tally
 from server.mixup.ground import Ground
+from server.mixup.wire import Reply
 
 _UNWRITABLE = "adapters cannot be made and loaded here"
+_UNTIL_TAKEN = 4
+"""Times a long answer: it has to outlast a load and the answers of the others."""
+_HANGS = 30.0
+"""Seconds. vLLM 0.32 whose engine died of D5 kept its clients waiting for more than 80."""
 
 
 async def evicted_and_swapped(ground: Ground) -> Finding:
@@ -58,29 +63,39 @@ async def taken_again(ground: Ground) -> Finding:
     running = [
         asyncio.create_task(
             ground.ask(
-                name, ground.long_prompt, max_tokens=ground.plan.long_tokens, stream=True, **ground.long()
+                name,
+                ground.long_prompt,
+                max_tokens=_UNTIL_TAKEN * ground.plan.long_tokens,
+                stream=True,
+                **ground.long(),
             )
         )
         for _ in range(3)
     ]
     await asyncio.sleep(ground.plan.head_start)
     await ground.unload(name)
+    refused = ""
     try:
         await ground.load(other, name=name, folder=second)
     except ReferenceRefused as error:
-        for task in running:
-            tally.count(await task, weights=one, prompt=ground.long_prompt)
-        if await ground.wire.alive() and not tally.mixups:
-            return tally.finding("handled", f"the name was not given again: {error.message[:80]}")
-        return await _survived(ground, tally, "a name was loaded again under load, and")
-    # Both in one batch: what was asked before, and what is asked of the same name now.
-    after = await ground.ask(name, ground.prompts[0])
+        refused = error.message
+    # In one batch: what was asked before, what is asked of the same name now, and as many others as there are
+    # slots, so that whatever the server takes for unused has to go.
+    beside = ground.weights()[2 : 2 + ground.plan.slots]
+    after = [] if refused else [(other, name)]
+    asked = [*after, *((weights, ground.name_of(weights)) for weights in beside)]
+    quick = [asyncio.create_task(ground.ask(called, ground.prompts[0])) for _, called in asked]
+    await asyncio.wait([*running, *quick], timeout=_HANGS)
     for task in running:
-        tally.count(await task, weights=one, prompt=ground.long_prompt)
-    tally.count(after, weights=other, prompt=ground.prompts[0])
-    if await ground.wire.alive():
+        _count(tally, task, one, ground.long_prompt)
+    for (weights, _), task in zip(asked, quick, strict=True):
+        _count(tally, task, weights, ground.prompts[0])
+    if refused and await ground.wire.alive() and not tally.mixups and not tally.failed:
+        return tally.finding("handled", f"the name was not given again: {refused[:80]}")
+    found = await _survived(ground, tally, "a name was loaded again under load, and")
+    if not refused and await ground.wire.alive():
         await ground.unload(name)
-    return await _survived(ground, tally, "a name was loaded again under load, and")
+    return found
 
 
 async def in_place(ground: Ground) -> Finding:
@@ -128,6 +143,14 @@ async def cached_prefix(ground: Ground) -> Finding:
             tally.count(await ground.ask(name, prompt), weights=other, prompt=prompt)
         await ground.unload(name)
     return tally.by_answers(handled="new weights answered without what the old ones had left in the cache")
+
+
+def _count(tally: Tally, task: "asyncio.Task[Reply]", weights: str, prompt: str) -> None:
+    if task.done():
+        tally.count(task.result(), weights=weights, prompt=prompt)
+    else:
+        task.cancel()
+        tally.count(Reply(status=0, text="no end of it"), weights=weights, prompt=prompt)
 
 
 def _own_folder(ground: Ground, weights: str, name: str) -> Path:

@@ -26,10 +26,18 @@ class Trace:
         return Trace("".join(step.token for step in self.steps[:length]), self.steps[:length])
 
 
+def text_of(choice: Mapping[str, Any]) -> str:
+    """Of one choice of a completion or a chat, whole or of one frame of a stream."""
+    said = choice.get("message") or choice.get("delta") or {}
+    return str(choice.get("text") or said.get("content") or "")
+
+
 def steps_of(logprobs: Any) -> tuple[Step, ...]:
-    """From the ``logprobs`` of one choice of /v1/completions, whole or of one frame of a stream."""
+    """From the ``logprobs`` of one choice of a completion or a chat, whole or of one frame of a stream."""
     if not isinstance(logprobs, Mapping):
         return ()
+    if "content" in logprobs:
+        return tuple(_told(each) for each in logprobs["content"] or ())
     tokens, chosen = logprobs.get("tokens") or (), logprobs.get("token_logprobs") or ()
     tops: Sequence[Any] = logprobs.get("top_logprobs") or [None] * len(tokens)
     found = []
@@ -42,6 +50,13 @@ def steps_of(logprobs: Any) -> tuple[Step, ...]:
         table = dict(sorted(table.items(), key=lambda pair: (-pair[1], pair[0]))[:LOGPROBS])
         found.append(Step(str(token), table))
     return tuple(found)
+
+
+def _told(place: Mapping[str, Any]) -> Step:
+    """One token of a chat."""
+    ranked = place.get("top_logprobs") or [place]
+    table = {str(each["token"]): float(each["logprob"]) for each in ranked[:LOGPROBS]}
+    return Step(str(place["token"]), table)
 
 
 def distance(one: Step, other: Step) -> float:

@@ -10,8 +10,10 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from server.mixup.trace import LOGPROBS, Step, Trace, steps_of
+from server.mixup.trace import LOGPROBS, Step, Trace, steps_of, text_of
 
+COMPLETIONS: Final = "/v1/completions"
+CHAT: Final = "/v1/chat/completions"
 _UNREACHED: Final = 0
 _CODE: Final = re.compile(r"""["']code["']: ?["']([a-z_]{1,64})["']""")
 
@@ -22,22 +24,25 @@ class Ask:
 
     model: str | None
     prompt: str
-    max_tokens: int = 16
+    max_tokens: int | None = 16
+    """None: the answer ends by itself, as one that has to be whole must."""
     stream: bool = False
     n: int = 1
     salt: str | None = None
     key: str | None = None
-    path: str = "/v1/completions"
+    path: str = COMPLETIONS
     headers: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "prompt": self.prompt,
-            "max_tokens": self.max_tokens,
-            "temperature": 0,
-            "logprobs": LOGPROBS,
-        }
+        body: dict[str, Any] = {"temperature": 0}
+        if self.path == CHAT:
+            messages = [{"role": "user", "content": self.prompt}]
+            body |= {"messages": messages, "logprobs": True, "top_logprobs": LOGPROBS}
+        else:
+            body |= {"prompt": self.prompt, "logprobs": LOGPROBS}
+        if self.max_tokens is not None:
+            body["max_tokens"] = self.max_tokens
         if self.model is not None:
             body["model"] = self.model
         if self.stream:
@@ -62,6 +67,8 @@ class Reply:
     """Until the first byte of words (of a stream; else until all)."""
     text: str = ""
     """Of an error, shortened."""
+    moved: bool = False
+    """It names a version that was never recorded: somebody has promoted another meanwhile."""
 
     @property
     def answered(self) -> bool:
@@ -72,6 +79,11 @@ class Reply:
         """Of an error in OpenAI's envelope, where it has one."""
         found = _CODE.search(self.text)
         return found[1] if found else ""
+
+    @property
+    def version(self) -> str:
+        """What a Tenon says that the answer comes from."""
+        return next((value for name, value in self.headers.items() if name.lower() == "x-tenon-version"), "")
 
     @property
     def gone(self) -> bool:
@@ -147,9 +159,9 @@ class Wire:
         status, _ = await self.call("GET", "/v1/models", limit=10)
         return status == 200
 
-    async def models(self) -> dict[str, str | None] | None:
+    async def models(self, key: str | None = None) -> dict[str, str | None] | None:
         """Names that the server lists -> the name of the base below, if it says so; None: no list."""
-        status, text = await self.call("GET", "/v1/models", limit=10)
+        status, text = await self.call("GET", "/v1/models", key=key, limit=10)
         try:
             cards = json.loads(text)["data"] if status == 200 else None
             return None if cards is None else {str(card["id"]): card.get("parent") for card in cards}
@@ -181,7 +193,7 @@ def _whole(body: bytes, headers: Mapping[str, str], spent: float) -> Reply:
     try:
         document = json.loads(body)
         choices = sorted(document["choices"], key=lambda choice: int(choice.get("index", 0)))
-        traces = tuple(Trace(str(each.get("text")), steps_of(each.get("logprobs"))) for each in choices)
+        traces = tuple(Trace(text_of(each), steps_of(each.get("logprobs"))) for each in choices)
     except (ValueError, KeyError, TypeError, AttributeError):
         return Reply(
             status=200, headers=headers, text="an answer of another shape", seconds=spent, first_seconds=spent
@@ -214,13 +226,15 @@ async def _streamed(answer: aiohttp.ClientResponse, began: float) -> Reply:
                     headers=dict(answer.headers),
                     text=str(frame["error"])[:300],
                     seconds=time.perf_counter() - began,
+                    first_seconds=first,
                 )
             model = frame.get("model", model)
             for choice in frame.get("choices", ()):
                 at = int(choice.get("index", 0))
-                first = first or time.perf_counter() - began
-                texts[at] = texts.get(at, "") + str(choice.get("text") or "")
+                texts[at] = texts.get(at, "") + text_of(choice)
                 steps.setdefault(at, []).extend(steps_of(choice.get("logprobs")))
+                if texts[at] or steps[at]:  # a chat begins with a frame that only says who speaks
+                    first = first or time.perf_counter() - began
         except (ValueError, KeyError, TypeError, AttributeError):
             return Reply(status=200, headers=dict(answer.headers), text="a frame of another shape")
     traces = tuple(Trace(texts[at], tuple(steps[at])) for at in sorted(texts))

@@ -50,8 +50,18 @@ class Release:
                 yield component, container
 
     def container(self, name: str) -> Document:
-        (found,) = (container for _, container in self.containers() if container["name"] == name)
+        """Of `engine` the one in the pool that has no name: all pools' are called so."""
+        (found,) = (
+            container
+            for component, container in self.containers()
+            if container["name"] == name and not component.startswith("engine-")
+        )
         return found
+
+    @property
+    def pools(self) -> list[str]:
+        """Components of engines."""
+        return sorted(name for name in self.pods if name == "engine" or name.startswith("engine-"))
 
     def environment(self, name: str) -> dict[str, str]:
         """What the container's process would read, as the kubelet resolves it for the first pod of a set."""

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import yaml
 
+from server.engines.discovery.static import parse
 from tests.chart.charts import ROOT, Chart
 from tests.chart.schema import at, schema
 from tests.chart.test_pods import SECRET_KEYS
 from tests.chart.test_processes import KEPT_OUT
+from tests.journeys.commands import tenon_here
 from trainer.recipes import parse_recipe
 
 GUIDE = (ROOT / "docs" / "guides" / "kubernetes.md").read_text()
@@ -59,6 +61,34 @@ def test_the_seeding_pod_writes_what_the_control_plane_mounts(chart: Chart) -> N
     assert f"mkdir -p {release.environment('control')['TENON_WORKSPACE']}\n" in GUIDE
     for field in ("runAsUser", "runAsGroup", "fsGroup"):
         assert pod["spec"]["securityContext"][field] == control["securityContext"][field]
+
+
+def test_its_pools_render_and_its_commands_name_their_engines(chart: Chart, tmp_path: Path) -> None:
+    (mine,) = [block for block in blocks("yaml") if block.startswith("# my-values.yaml")]
+    (pools,) = [block for block in blocks("yaml") if block.startswith("# pools-values.yaml")]
+    files = []
+    for name, text in (("my", mine), ("pools", pools)):
+        files += ["-f", str(tmp_path / f"{name}.yaml")]
+        (tmp_path / f"{name}.yaml").write_text(text)
+    done = subprocess.run(
+        [chart.helm, "template", "tenon", ROOT / "helm" / "tenon", "--kube-version", "1.32.0", *files],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    documents = [document for document in yaml.safe_load_all(done.stdout) if document]
+    (text,) = [each["data"]["engines.yaml"] for each in documents if "engines.yaml" in each.get("data", {})]
+    engines = parse(text.encode())
+    assert {one.base for one in engines.values()} == {"qwen3-8b", "qwen3-4b"}
+    named = set(re.findall(r"\btenon-engine-(?:[a-z]+-)?[0-9]+\b", GUIDE))
+    assert named == {"tenon-engine-0", "tenon-engine-large-0", "tenon-engine-bank-0"}
+    assert named <= engines.keys()
+    assert engines["tenon-engine-bank-0"].tenant == "bank_a"
+
+
+def test_its_commands_take_the_options_it_gives() -> None:
+    (given,) = re.findall(r"tenon tenant isolate (bank_a --level dedicated --engine \S+)", GUIDE)
+    done = tenon_here("tenant", "isolate", *given.split(), "-w", "/nowhere")
+    assert (done.code, "no workspace" in done.err) == (1, True)  # not 2: every option is known
 
 
 def test_its_training_renders_a_job_whose_recipe_parses(chart: Chart, tmp_path: Path) -> None:

@@ -3,19 +3,24 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.testclient import TestClient
 
 from registry.clock import ManualClock
 from router import errors
 from router.logs import AccessLog
 from router.testing import FakeUsage
 from router.tracing import Tracing
+from server.api.app import create_app
+from server.testing.fake_discovery import InMemoryDiscovery
 from tests.chart.charts import CHART, Chart, Release, labels_of
+from tests.support.control import control_world
 from tests.unit.router.driving import House
 
 LABELS = {"tenant", "model", "adapter", "code", "kind", "stream", "engine", "le", "job", "instance"}
@@ -24,12 +29,16 @@ LABELS = {"tenant", "model", "adapter", "code", "kind", "stream", "engine", "le"
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
-    """Every metric of a router on which everything is on."""
+    """Every metric of a router on which everything is on, and of a control plane that expects engines."""
     spans = Tracing(InMemorySpanExporter())
     access = AccessLog(lambda _: None, ManualClock())
     folder = tmp_path_factory.mktemp("router")
     house = House(folder, spans=spans, access=access, usage=FakeUsage(), metrics_token="scrape")
-    yield house.app.metric_names()
+    with control_world(tmp_path_factory.mktemp("control")) as bench:
+        control = replace(bench.control, discoveries=(InMemoryDiscovery({}),))
+        with TestClient(create_app(control)) as client:
+            page = client.get("/metrics").text
+    yield house.app.metric_names() | set(re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE))
     spans.close()
 
 
@@ -88,6 +97,7 @@ def test_what_matters_most_has_an_alert(known: set[str]) -> None:
     """A gauge that says "broken" and a count of what must never happen are worth waking somebody."""
     asked = {name for rule in alerts() for name in metrics_in(rule["expr"])}
     assert {"tenon_records_broken", "tenon_feed_age_seconds", "tenon_attested_places"} <= asked
+    assert {"tenon_engines_missing_seconds", "tenon_discovery_age_seconds"} <= asked
     assert any("engine_answer_mismatch" in rule["expr"] for rule in alerts())
     names = [rule["alert"] for rule in alerts()]
     assert len(names) == len(set(names))

@@ -31,9 +31,10 @@ SECRET_KEYS = {
 def test_all_containers_are_here(release: Release) -> None:
     """The tests below look at each of these; a new one must be looked at on purpose."""
     optional = ["trainer"] if release.of("Job") else []  # tests/chart/test_trainer.py
-    assert sorted(container["name"] for _, container in release.containers()) == [
-        "control", "engine", "migrations", "router", "test", *optional,
-    ]  # fmt: skip
+    optional += ["ship"] if "ship" in str(release.pods["router"]) else []  # tests/chart/test_ship.py
+    assert sorted(container["name"] for _, container in release.containers()) == sorted(
+        ["control", *["engine"] * len(release.pools), "migrations", "router", "test", *optional]
+    )
 
 
 def test_no_container_can_gain_anything(release: Release) -> None:
@@ -66,8 +67,11 @@ def test_every_component_has_its_own_account_and_no_rights(release: Release) -> 
     used = [
         pod["spec"]["serviceAccountName"] for component, pod in release.pods.items() if component != "test"
     ]
-    assert sorted(used) == sorted(accounts)
-    assert release.of("Role") == release.of("RoleBinding") == release.of("ClusterRole") == []
+    assert set(used) == accounts
+    assert len(used) == len(accounts) + len(release.pools) - 1
+    assert release.of("ClusterRole") == release.of("ClusterRoleBinding") == []
+    if "TENON_KUBERNETES_SERVICES" not in release.environment("control"):  # tests/chart/test_pools.py
+        assert release.of("Role") == release.of("RoleBinding") == []
 
 
 def test_service_links_are_off(release: Release) -> None:
@@ -133,6 +137,7 @@ def test_each_process_gets_only_its_secrets(component: str, release: Release) ->
     files = {
         f"{mounted[one['name']]}/{item['path']}"
         for one in spec["volumes"]
+        if one["name"] in mounted  # others are the sidecar's
         for item in (one.get("secret") or one.get("configMap") or {}).get("items", ())
         if one["name"] != "hub-token"  # for the hub's library, not for Tenon
     }
@@ -261,7 +266,10 @@ def test_disruptions_take_one_pod_and_never_block_a_node(release: Release) -> No
         one["metadata"]["labels"]["app.kubernetes.io/component"]: one["spec"]
         for one in release.of("PodDisruptionBudget")
     }
-    assert budgets.keys() == {"router", "engine"}  # one control plane: a budget would only block its node
+    assert budgets.keys() == {
+        "router",
+        *release.pools,
+    }  # one control plane: a budget would only block its node
     for budget in budgets.values():
         assert budget["maxUnavailable"] == 1
         assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"

@@ -24,6 +24,7 @@ from tests.chart.charts import Chart, Release
 TENON = [sys.executable, "-c", "import sys; from server.cli.main import main; sys.exit(main())"]
 PLACES = {"control": "/var/lib/tenon/", "router": "/var/lib/tenon/", "migrations": "/var/lib/tenon/"}
 SECRETS = "/etc/tenon/secrets/"
+ENGINES = "/etc/tenon/engines/"
 KEPT_OUT = ("engine.key", "router.key", "salt", "service-token")
 """Of a workspace's secrets: what docs/guides/kubernetes.md puts into the Secret, not onto the volume."""
 
@@ -59,6 +60,13 @@ class Pods:
         for item in volume["secret"]["items"]:
             shutil.copyfile(whole[item["key"]], place / item["path"])
             (place / item["path"]).chmod(volume["secret"]["defaultMode"])
+
+    def engines(self) -> None:
+        """The list of engines, as its ConfigMap is mounted."""
+        place = self._folder / "engines"
+        place.mkdir()
+        (config,) = [one for one in self._release.of("ConfigMap") if "engines.yaml" in one["data"]]
+        (place / "engines.yaml").write_text(config["data"]["engines.yaml"])
 
     def start(self, name: str) -> "subprocess.Popen[bytes]":
         command = self._release.container(name)["command"]
@@ -113,6 +121,7 @@ class Pods:
 
     def _here(self, name: str, text: str) -> str:
         text = text.replace(PLACES[name], f"{self.volume(name)}/")
+        text = text.replace(ENGINES, f"{self._folder / 'engines'}/")
         return text.replace(SECRETS, f"{self._folder / f'{name}-secrets'}/")
 
 
@@ -150,6 +159,7 @@ def test_control_and_router_start_answer_their_probes_and_stop(
     release = chart.render("minimal")
     pods.secrets("control", workspace)
     pods.secrets("router", workspace)
+    pods.engines()
     assert pods.start("migrations").wait(60) == 0, pods.said("migrations")
 
     running = {}

@@ -26,6 +26,7 @@ ONLY_WHEN_GIVEN = {
     "TENON_BASE_REVISION", "TENON_MAX_MODEL_LEN", "TENON_FAKE_ENGINE", "TENON_DATABASE_URL_FILE",
     "TENON_METRICS_TOKEN_FILE", "TENON_TRACES_URL", "TENON_TRACES_RATIO",
     "TENON_RETENTION_KEY_FILE", "TENON_TOOL_CALL_PARSER",
+    "TENON_KUBERNETES_SERVICES", "TENON_KUBERNETES_URL", "TENON_KUBERNETES_ACCOUNT",
     *(name for name in (f"TENON_{field.upper()}" for field in settings.ControlSettings.model_fields)
       if name.startswith(("TENON_S3_", "TENON_OIDC_"))),
 }  # fmt: skip
@@ -77,7 +78,7 @@ def test_the_processes_accept_the_values(
 
 def test_only_the_serving_containers_have_an_environment(release: Release) -> None:
     named = {name["name"] for _, name in release.containers() if name.get("env") or name.get("envFrom")}
-    assert named - {"trainer"} == set(ROLES)
+    assert named - {"trainer", "ship"} == set(ROLES)  # test_trainer, test_ship
 
 
 def test_values_arrive_as_they_were_meant(gpu: Release, monkeypatch: pytest.MonkeyPatch) -> None:

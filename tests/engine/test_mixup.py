@@ -54,7 +54,8 @@ def test_the_fix_of_47724_taken_out_is_found(tmp_path: Path) -> None:
 
 def test_our_stack_mixes_nothing_up() -> None:
     wanted = frozenset({"Q1", "D1", "D2", "D6", "D7", "D8", "D9", "D10", "D14", "S1"})
-    recipe = replace(RECIPE, engines=1)
-    report = asyncio.run(ours.started(recipe, Plan(requests=150, only=wanted), say=quiet))
+    recipe = replace(RECIPE, engines=1, slots=2)
+    plan = Plan(requests=150, slots=recipe.slots, prompts=4, long_tokens=80, only=wanted)
+    report = asyncio.run(ours.started(recipe, plan, say=quiet))
     assert report.passed, report.rows()
     assert {danger for danger, verdict in report.verdicts().items() if verdict == "handled"} == wanted

@@ -46,12 +46,14 @@ def publish(served: Served, tenant: str, folder: Path, *, seed: int) -> Digest:
     return version
 
 
-def evaluated(served: Served, tenant: str, folder: Path, *, seed: int) -> Digest:
-    """A version with evidence behind it."""
-    digest, base, _ = served.catalog.base("demo")
+def evaluated(
+    served: Served, tenant: str, folder: Path, *, seed: int, on: str = "demo", adapter: str = "assistant"
+) -> Digest:
+    """A version with evidence behind it. ``on``: the name of its base."""
+    digest, base, _ = served.catalog.base(on)
     write_adapter(folder, base, seed=seed)
     weights = weights_of(folder)
-    name = AdapterName(tenant, "assistant")
+    name = AdapterName(tenant, adapter)
     version = served.catalog.push(
         name,
         folder,
@@ -63,7 +65,7 @@ def evaluated(served: Served, tenant: str, folder: Path, *, seed: int) -> Digest
     good, bad = Metric(value=1, n=96, stderr=0), Metric(value=0, n=96, stderr=0)
     report = Report(
         tenant=tenant,
-        adapter="assistant",
+        adapter=adapter,
         version=version,
         base=digest,
         suite=Digest.of(b"suite"),

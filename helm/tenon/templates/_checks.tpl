@@ -5,7 +5,6 @@ Included by the control plane's ConfigMap, which every release has.
 {{- define "tenon.checks" -}}
 {{- $faults := list -}}
 {{- $name := include "tenon.fullname" . -}}
-{{- $engine := .Values.engine -}}
 {{- if or (gt (len $name) 40) (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name)) -}}
 {{- $faults = append $faults (printf "the name %q must be 1 to 40 of a-z, 0-9 and '-', starting with a letter: set fullnameOverride" $name) -}}
 {{- end -}}
@@ -29,33 +28,73 @@ Included by the control plane's ConfigMap, which every release has.
 {{- $faults = append $faults "control.oidc.jwksUrl or control.oidc.jwksConfigMap must be given, and not both: tokens are checked with the issuer's keys" -}}
 {{- end -}}
 {{- end -}}
-{{- if include "tenon.hub" . -}}
-{{- if not $engine.baseRevision -}}
-{{- $faults = append $faults "engine.baseRevision is empty: a base from the hub is pinned by its commit (40 hex digits), because a branch moves" -}}
+{{- $names := list -}}
+{{- $total := 0 -}}
+{{- range $pool := (include "tenon.pools" . | fromJson).pools -}}
+{{- $total = add $total (int $pool.replicas) -}}
+{{- if has $pool.component $names -}}
+{{- $faults = append $faults (printf "%s is there twice" $pool.where) -}}
 {{- end -}}
-{{- if $engine.modelClaim -}}
-{{- $faults = append $faults "engine.modelClaim has no use with a base from the hub: give engine.base as a folder under /models, or leave the claim out" -}}
+{{- $names = append $names $pool.component -}}
+{{- if gt (add (len $name) 1 (len $pool.component)) 52 -}}
+{{- $faults = append $faults (printf "%s: the name %s-%s is longer than the 52 characters of a StatefulSet's" $pool.where $name $pool.component) -}}
+{{- end -}}
+{{- if not $pool.baseName -}}
+{{- $faults = append $faults (printf "%s.baseName is empty%s" $pool.where (ternary ": a pool with a base of its own has a name for it" "" (ne $pool.pool ""))) -}}
+{{- end -}}
+{{- if and $pool.level (not $pool.tenant) -}}
+{{- $faults = append $faults (printf "%s.level is for a pool that %s.tenant gives to somebody" $pool.where $pool.where) -}}
+{{- end -}}
+{{- if include "tenon.hub" $pool -}}
+{{- if not $pool.baseRevision -}}
+{{- $faults = append $faults (printf "%s.baseRevision is empty: a base from the hub is pinned by its commit (40 hex digits), because a branch moves" $pool.where) -}}
+{{- end -}}
+{{- if $pool.modelClaim -}}
+{{- $faults = append $faults (printf "%s.modelClaim has no use with a base from the hub: give %s.base as a folder under /models, or leave the claim out" $pool.where $pool.where) -}}
 {{- end -}}
 {{- else -}}
-{{- if not (and (hasPrefix "/models/" $engine.base) $engine.modelClaim) -}}
-{{- $faults = append $faults "engine.base is a folder: put it on a volume, name its claim in engine.modelClaim and give the folder as /models/..." -}}
+{{- if not (and (hasPrefix "/models/" $pool.base) $pool.modelClaim) -}}
+{{- $faults = append $faults (printf "%s.base is a folder: put it on a volume, name its claim in %s.modelClaim and give the folder as /models/..." $pool.where $pool.where) -}}
 {{- end -}}
-{{- if $engine.baseRevision -}}
-{{- $faults = append $faults "engine.baseRevision belongs to a base from the hub, and engine.base is a folder" -}}
+{{- if $pool.baseRevision -}}
+{{- $faults = append $faults (printf "%s.baseRevision belongs to a base from the hub, and %s.base is a folder" $pool.where $pool.where) -}}
 {{- end -}}
 {{- end -}}
 {{- range $kind := list "requests" "limits" -}}
-{{- if hasKey (default dict (index $engine.resources $kind)) $engine.gpuResource -}}
-{{- $faults = append $faults (printf "engine.resources.%s must not name %s: engine.tensorParallelSize says how many the engine gets" $kind $engine.gpuResource) -}}
+{{- if hasKey (default dict (index $pool.resources $kind)) $pool.gpuResource -}}
+{{- $faults = append $faults (printf "%s.resources.%s must not name %s: %s.tensorParallelSize says how many the engine gets" $pool.where $kind $pool.gpuResource $pool.where) -}}
 {{- end -}}
 {{- end -}}
-{{- if and $engine.unsafeFakeEngine (ne $engine.device "cpu") -}}
-{{- $faults = append $faults "engine.unsafeFakeEngine needs engine.device: cpu, it would hold a GPU for nothing" -}}
+{{- if and $pool.unsafeFakeEngine (ne $pool.device "cpu") -}}
+{{- $faults = append $faults (printf "%s.unsafeFakeEngine needs %s.device: cpu, it would hold a GPU for nothing" $pool.where $pool.where) -}}
 {{- end -}}
-{{- range $part := list "router" "engine" -}}
-{{- $values := index $.Values $part -}}
-{{- if le (int $values.gracePeriodSeconds) (int $values.drainSeconds) -}}
-{{- $faults = append $faults (printf "%s.gracePeriodSeconds must be longer than %s.drainSeconds, or requests in flight are cut" $part $part) -}}
+{{- /* Ten seconds beyond the draining: to say goodbye, and for vLLM to end. */ -}}
+{{- if le (float64 $pool.gracePeriodSeconds) (addf $pool.drainSeconds $pool.drain 10) -}}
+{{- $faults = append $faults (printf "%s.gracePeriodSeconds must be longer than %s.drainSeconds and %s.drain together and ten seconds more, or requests in flight are cut" $pool.where $pool.where $pool.where) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (int $total) 0 -}}
+{{- $faults = append $faults "engine.replicas is 0 and no pool has any: nobody would answer" -}}
+{{- end -}}
+{{- if and .Values.engines.kubernetes.enabled (not .Values.engines.kubernetes.egress) -}}
+{{- $faults = append $faults "engines.kubernetes.egress is empty: the control plane could not reach the API server" -}}
+{{- end -}}
+{{- with .Values.router.ship -}}
+{{- if hasPrefix "s3:" .to -}}
+{{- if not $.Values.control.s3.bucket -}}
+{{- $faults = append $faults "router.ship.to names a prefix, and control.s3.bucket is empty: there is no bucket to ship to" -}}
+{{- end -}}
+{{- if not .egress -}}
+{{- $faults = append $faults "router.ship.egress is empty: records could not reach the bucket" -}}
+{{- end -}}
+{{- if eq .to (printf "s3:%s" $.Values.control.s3.prefix) -}}
+{{- $faults = append $faults "router.ship.to is where adapters are kept (control.s3.prefix): give records a prefix of their own" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.router -}}
+{{- if le (int .gracePeriodSeconds) (int .drainSeconds) -}}
+{{- $faults = append $faults "router.gracePeriodSeconds must be longer than router.drainSeconds, or requests in flight are cut" -}}
 {{- end -}}
 {{- end -}}
 {{- with .Values.trainer -}}
@@ -103,8 +142,7 @@ Included by the control plane's ConfigMap, which every release has.
 {{- $dns := default dict $policy.dns -}}
 {{- range $value, $given := dict
   "secrets.existingSecret" .Values.secrets.existingSecret
-  "engine.base" $engine.base
-  "engine.baseName" $engine.baseName
+  "engine.base" .Values.engine.base
   "monitoring.podLabels" .Values.monitoring.podLabels
   "networkPolicy.dns.namespace" $dns.namespace
   "networkPolicy.dns.podLabels" $dns.podLabels

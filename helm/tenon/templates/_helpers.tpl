@@ -17,11 +17,6 @@
 http://{{ include "tenon.fullname" . }}-control.{{ .Release.Namespace }}.svc:{{ include "tenon.port.control" . }}
 {{- end }}
 
-{{/* Is the base fetched from the hub (and not a folder)? "true" or nothing. */}}
-{{- define "tenon.hub" -}}
-{{- if not (hasPrefix "/" (default "" .Values.engine.base)) }}true{{ end -}}
-{{- end }}
-
 {{/* The next ones take (dict "root" $ "component" "router"). */}}
 {{- define "tenon.selectorLabels" -}}
 app.kubernetes.io/name: tenon
@@ -85,9 +80,12 @@ securityContext:
     type: RuntimeDefault
 {{- end }}
 
-{{/* Takes (dict "root" $ "component" "router"); the component's values hold nodeSelector, tolerations, affinity. */}}
+{{/*
+Takes (dict "root" $ "component" "router"); the component's values, or "values", hold nodeSelector, tolerations and
+affinity.
+*/}}
 {{- define "tenon.scheduling" -}}
-{{- $values := index .root.Values .component -}}
+{{- $values := default (index .root.Values .component) .values -}}
 topologySpreadConstraints:
   {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - topologyKey: {{ . }}
@@ -145,9 +143,16 @@ secret:
     {{- end }}
 {{- end }}
 
-{{/* Takes (dict "root" $ "component" "router"): a changed setting or a rotated Secret restarts the pods. */}}
+{{/*
+Takes (dict "root" $ "component" "router"), and "config" where the component has no ConfigMap of its own file: a
+changed setting or a rotated Secret restarts the pods.
+*/}}
 {{- define "tenon.podAnnotations" -}}
-checksum/config: {{ include (printf "%s/%s/configmap.yaml" .root.Template.BasePath .component) .root | sha256sum }}
+{{- $config := .config -}}
+{{- if not $config -}}
+{{- $config = include (printf "%s/%s/configmap.yaml" .root.Template.BasePath .component) .root -}}
+{{- end -}}
+checksum/config: {{ $config | sha256sum }}
 {{- with .root.Values.secrets.version }}
 tenon/secrets-version: {{ . | quote }}
 {{- end }}

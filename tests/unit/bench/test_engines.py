@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bench.engines import adapters, page
+from bench.engines import adapters, page, saturation
 from bench.engines.asking import Answer
 from bench.engines.promotions import Lives
 from bench.engines.truth import Truth
@@ -57,15 +57,45 @@ def test_only_what_was_live_meanwhile_may_answer() -> None:
 
 
 def test_tokens_count_while_they_are_measured() -> None:
-    assert adapters._within(answer(0, 10, tokens=20), 5, 100) == 10
-    assert adapters._within(answer(0, 10, tokens=20), 0, 4) == 8
-    assert adapters._within(answer(20, 30, tokens=20), 0, 4) == 0
+    assert adapters.within(answer(0, 10, tokens=20), 5, 100) == 10
+    assert adapters.within(answer(0, 10, tokens=20), 0, 4) == 8
+    assert adapters.within(answer(20, 30, tokens=20), 0, 4) == 0
 
 
 def test_a_cliff_is_beyond_the_slots() -> None:
     rates = {1: 10.0, 2: 20.0, 4: 40.0, 8: 38.0, 16: 20.0, 32: 30.0}
     figures = {str(count): {"tokens_per_second": rate} for count, rate in rates.items()}
     assert adapters.cliff(figures) == 2.0
+
+
+def run(rate: float) -> dict[str, float]:
+    others = ("router_us_per_token", "router_us_per_request", "their_half_busy", "first_ms_p50")
+    return {"tokens_per_second": rate, "tokens_per_engine_second": 2 * rate, **dict.fromkeys(others, 1.0)}
+
+
+def test_neighbours_in_time_are_compared() -> None:
+    """What makes one round faster makes both sides faster."""
+    found = saturation._compared({"router": [run(9), run(9), run(18)], "direct": [run(10), run(10), run(20)]})
+    assert found["ratio"] == 0.9
+    found = saturation._compared({"router": [run(5), run(10)], "direct": [run(10), run(20)]})
+    assert found["ratios"] == [0.5, 0.5]
+
+
+def test_tokens_of_a_whole_answer_were_made_all_the_time() -> None:
+    whole = Answer(fault="", asked=0, first=10, ended=10, tokens=20)
+    assert adapters.within(saturation._made(whole, stream=False), 5, 100) == 10
+    assert adapters.within(saturation._made(whole, stream=True), 5, 100) == 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "engine", "others"),
+    [({0}, {0}, {0}), ({0, 1}, {0}, {1}), ({2, 3, 5}, {2}, {3, 5})],
+)
+def test_the_engine_has_cores_of_its_own_where_there_are_two(
+    monkeypatch: pytest.MonkeyPatch, cores: set[int], engine: set[int], others: set[int]
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: cores)
+    assert saturation.halves() == (engine, others)
 
 
 def test_every_promise_has_its_row() -> None:
@@ -87,9 +117,14 @@ def test_every_promise_has_its_row() -> None:
             "spread": loads,
             "cliffs": {"deep": {"tenon": 1.0, "plain vLLM": 2.0}},
         },
+        "saturation": {
+            kind: saturation._compared({"router": [run(9.7)], "direct": [run(10)]})
+            for kind in ("stream", "whole")
+        },
     }
     rows = {row[0]: row[1:] for row in page.figures(result)}
     assert rows["of these wrong"] == ["0", "1"]
     assert rows["cliff beyond the slots, deep: tenon"] == ["1.3", "1.00"]
+    assert rows["router / direct, tokens/s, streams"] == ["0.98", "0.970"]
     assert len(page.rates(result)) == 2 * len(adapters.COUNTS)
     assert page.plot(result).count("<svg") == 1

@@ -67,6 +67,23 @@ def test_a_run_reports_the_student_beside_its_teacher(
     assert load_run(tmp_path / "run").beside == run.beside
 
 
+def test_a_run_is_measured_beside_the_versions_before_it(
+    catalog: InMemoryCatalog, base_folder: Path, tmp_path: Path
+) -> None:
+    """The same plan twice is the same behaviour: nothing tells the second apart, and that is said."""
+    planned = make_plan(
+        load_recipe(write_recipe(tmp_path / "recipe")), catalog=catalog, base_folder=base_folder
+    )
+    one = train(planned, base_folder=base_folder, run_folder=tmp_path / "one", sink=ignore)
+    assert one.fingerprint.alike == {}
+    before = {Digest.of(b"before"): one.fingerprint}
+    two = train(
+        planned, base_folder=base_folder, run_folder=tmp_path / "two", sink=ignore, siblings=lambda: before
+    )
+    assert set(two.fingerprint.alike) == set(two.fingerprint.noise) != set()
+    assert set(two.fingerprint.alike.values()) == {(Digest.of(b"before"),)}
+
+
 def test_an_endpoint_that_fails_while_measured_costs_no_training(
     catalog: InMemoryCatalog, base_folder: Path, tmp_path: Path
 ) -> None:

@@ -154,7 +154,7 @@ async def test_a_backlog_delays_nobody_but_its_own() -> None:
 
 async def test_an_aged_request_without_a_slot_closes_one() -> None:
     """D13: two hot adapters keep both slots busy, and a third would never be served."""
-    front = Front(running=10, aging=1)
+    front = Front(running=10, aging=1, longest=2)
     for tenant, adapter in (("a", "x"), ("b", "y"), ("b", "y")):
         assert front.queue.enter(place(), tenant, version(adapter))
     cold = await front.line_up("cold", "c", "z")
@@ -175,7 +175,7 @@ async def test_an_aged_request_without_a_slot_closes_one() -> None:
 
 async def test_who_gets_a_slot_takes_along_all_that_wait_for_its_adapter() -> None:
     """Else every turn of a slot would be a batch of one, while many adapters wait."""
-    front = Front(running=10, aging=1)
+    front = Front(running=10, aging=1, longest=2)
     for adapter in ("x", "y"):
         assert front.queue.enter(place(), adapter, version(adapter))
     waiting = [
@@ -190,7 +190,7 @@ async def test_who_gets_a_slot_takes_along_all_that_wait_for_its_adapter() -> No
     assert front.order[3:] == ["colder0", "colder1", "colder2"]
     filled = await front.line_up("filled up", "cold", "cold")
     assert front.order[6:] == ["filled up"]  # its turn is not over
-    front.now = 2.1
+    front.now = 2.6
     late = await front.line_up("late", "colder", "colder")  # of the two, it has the least to do
     for _ in range(3):
         await front.leave("colder", "colder")

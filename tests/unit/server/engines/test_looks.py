@@ -1,0 +1,121 @@
+"""What is to be looked at again, and when."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from registry.digests import Digest
+from registry.names import engine_name
+from server.engines.looks import Looks
+from tests.unit.server.engines.bench import SLOW, Bench
+
+A, B, C = sorted(Digest.of(name) for name in (b"a", b"b", b"c"))
+
+
+def able(version: Digest) -> bool:
+    return True
+
+
+def drained(looks: Looks, serve: tuple[Digest, ...]) -> list[Digest]:
+    found = []
+    while (version := looks.next(serve, able)) is not None:
+        found.append(version)
+        looks.seen(version)
+    return found
+
+
+def test_after_a_load_those_in_service_are_looked_at_once() -> None:
+    looks = Looks()
+    looks.owe([A, B, C])
+    assert drained(looks, (C, A)) == [C, A]
+
+
+def test_owed_is_what_was_loaded_beside_and_not_what_a_heartbeat_asks_for() -> None:
+    looks = Looks()
+    looks.beat([A])
+    assert not looks.owing([A])
+    looks.owe([A, B])
+    assert looks.owing([A])
+    looks.seen(A)
+    assert not looks.owing([A])
+
+
+def test_at_a_heartbeat_all_are_and_those_in_service_first() -> None:
+    looks = Looks()
+    assert looks.beat([A, B, C]) == []
+    assert drained(looks, (C,)) == [C, A, B]
+    assert looks.beat([A, B, C]) == []
+
+
+def test_who_had_no_look_between_two_heartbeats_is_late() -> None:
+    looks = Looks()
+    looks.beat([A, B])
+    looks.seen(A)
+    assert looks.beat([A, B, C]) == [B]
+    looks.seen(B)
+    assert looks.beat([B]) == []  # A has gone meanwhile
+
+
+def test_who_cannot_be_looked_at_holds_nobody_up() -> None:
+    looks = Looks()
+    looks.beat([A, B, C])
+    assert looks.next((A,), lambda version: version == C) == C
+
+
+async def test_something_new_does_not_wait_for_all_looks_of_a_heartbeat(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    versions = [bench.adapter(f"tenant_{seed}", seed=seed) for seed in (1, 2, 3)]
+    async with bench.running():
+        await bench.until(lambda state: all(version in state.ready for version in versions))
+        boot = bench.agent._life.boot  # type: ignore[union-attr]
+        assert boot is not None
+        while await boot.look():
+            pass
+        asked: list[str] = []
+        probe = boot._engine.probe
+
+        async def noted(**given: object) -> object:
+            asked.append(str(given["model"]))
+            return await probe(**given)  # type: ignore[arg-type]
+
+        boot._engine.probe = noted  # type: ignore[method-assign]
+        await boot.attest()
+        assert await boot.look()
+        await boot.attest()
+        assert [asked[0], asked[2]] == ["tenon-null"] * 2
+        assert len(asked) == 5, "once the base and one version, then the base and the two that are late"
+        assert {asked[1], *asked[3:]} == {engine_name(version) for version in versions}
+
+
+@pytest.mark.parametrize("often", [False, True])
+async def test_others_are_looked_at_again_after_a_load_however_much_happens(
+    tmp_path: Path, often: bool
+) -> None:
+    """Not at once, because who promoted waits for an answer; and not only when it is quiet."""
+    bench = Bench(tmp_path, cadence=replace(SLOW, settle=0.2))
+    first = bench.adapter("tenant_1", seed=1)
+    async with bench.running():
+        await bench.until(lambda state: first in state.ready and state.settled)
+        life = bench.agent._life
+        assert life is not None
+        assert life.boot is not None
+        seen: list[str] = []
+        probe = life.boot._engine.probe
+
+        async def noted(**given: object) -> object:
+            seen.append(str(given["model"]))
+            return await probe(**given)  # type: ignore[arg-type]
+
+        life.boot._engine.probe = noted  # type: ignore[assignment, method-assign]
+        second = bench.adapter("tenant_2", seed=2)
+        await bench.until(lambda state: second in state.ready)
+        assert engine_name(first) not in seen
+        loop = asyncio.get_running_loop()
+        until = loop.time() + 10
+        while engine_name(first) not in seen:
+            assert loop.time() < until, seen
+            if often:
+                bench.agent._following.news.set()
+            await asyncio.sleep(0.05)
