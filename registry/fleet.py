@@ -7,11 +7,13 @@ it to another, or whose tenant got one of its own) stays until it is attested wh
 docs/concepts/fleet.md.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple
 
+from registry import turns
 from registry.balance import Balance
 from registry.digests import Digest
 from registry.feed import State, uncollected
@@ -57,7 +59,8 @@ def assigned(state: State, now: datetime) -> dict[str, Share]:
 
 class _Assignment:
     """One computation. Works in rounds: of two equally important versions, both get a first engine before
-    one gets a second, and who is attested somewhere keeps that before anybody is placed anew."""
+    one gets a second, and who is attested somewhere keeps that before anybody is placed anew. Where names
+    are short, tenants take turns (:mod:`registry.turns`)."""
 
     def __init__(self, state: State, now: datetime) -> None:
         ground = self._ground = Ground(state, now)
@@ -78,8 +81,19 @@ class _Assignment:
         self._merge()
         self._keep_until_home()
         homes = self._homes()
-        for _, level in groupby(range(len(self._wants)), key=lambda number: self._wants[number][:2]):
-            self._place(list(level), homes)
+        levels = [
+            list(level)
+            for _, level in groupby(range(len(self._wants)), key=lambda number: self._wants[number][:2])
+        ]
+        due = turns.due(ground, self._replicas, homes)
+        first = turns.first(ground, homes)
+        if first:
+            self._place(
+                first, homes, [1] * len(self._wants) if due is None else [min(1, each) for each in due]
+            )
+        for replicas in (self._replicas,) if due is None else (due, self._replicas):
+            for level in levels:
+                self._place(level, homes, replicas)
         self._balance()
         return {
             name: Share(
@@ -167,8 +181,8 @@ class _Assignment:
                 found[number] = best[::-1]
         return found
 
-    def _place(self, level: list[int], homes: list[list[Room]]) -> None:
-        count, replicas = self._count, self._replicas
+    def _place(self, level: list[int], homes: list[list[Room]], replicas: Sequence[int]) -> None:
+        count = self._count
         for turn in range(1, max(replicas[number] for number in level) + 1):
             if self._free <= 0:
                 return

@@ -268,6 +268,10 @@ class Former(Document):
     version: Digest
     epoch: int = Field(ge=1)
     """The last one of the alias in which it was the stable version."""
+    since: int | None = later(None, ge=1)
+    """The first one of those, without another version in between; None where nobody wrote it down."""
+    until: str | None = later(None, max_length=40)
+    """RFC 3339 UTC: who began with it is answered by it until then. Engines keep it longer."""
 
 
 class AliasState(Document):

@@ -89,7 +89,7 @@ def resolve(route: Route, tables: Tables, *, unit: str, now: datetime, began: in
         raise AdapterNotReady
     if alias.expires_at is not None and passed(alias.expires_at, now):
         raise AliasExpired
-    if began and (kept := _kept(alias, tables, began)) is not None:
+    if began and (kept := _kept(alias, tables, began, now)) is not None:
         shadows = tuple(shadow for shadow in _shadows(alias, tables) if shadow.version != kept.version)
         return Target(route, policy, kept, shadows)
     target = Target(route, policy, _live(alias, tables, unit), _shadows(alias, tables))
@@ -111,10 +111,13 @@ def _live(alias: AliasState, tables: Tables, unit: str) -> Live:
     return Live(version, alias.epoch, held.engine_name, held.places, version != alias.version)
 
 
-def _kept(alias: AliasState, tables: Tables, began: int) -> Live | None:
-    """What a conversation began with: the former version, in the epoch in which it last was everybody's."""
+def _kept(alias: AliasState, tables: Tables, began: int, now: datetime) -> Live | None:
+    """What a conversation began with: the former version, in the epoch in which it last was everybody's.
+
+    One that began before the former version did began with another, which may even be the live one.
+    """
     former = alias.former
-    if former is None or began > former.epoch:
+    if former is None or not (former.since or 1) <= began <= former.epoch or passed(former.until, now):
         return None
     held = _held(alias, former.version, tables)
     return None if held is None else Live(former.version, former.epoch, held.engine_name, held.places)

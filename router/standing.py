@@ -55,6 +55,8 @@ def renew(asked: "Asked", tables: Tables, now: datetime, tokens: Tokens | None, 
     target = look_again(asked.exchange.headers, question, before, tables, now, tokens, began=asked.began)
     if target is before:
         return
+    if (target.route.adapter, target.route.alias) != (before.route.adapter, before.route.alias):
+        asked.began = 0  # else the next look would take it for the new alias's
     asked.note_route(question, target.route)
     asked.target = target
     asked.note_live()

@@ -1,11 +1,13 @@
 """May this alias move so? Everything that is asked before a promotion, except other people."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from registry.catalog import keys, protections, versions
 from registry.catalog.change import Change
 from registry.catalog.errors import CanaryInvalid, ReleaseSignatureRequired, VersionUnfingerprinted
-from registry.catalog.projection import signed_payload
+from registry.catalog.projection import ALIAS_MOVED, signed_payload
+from registry.clock import stamp
 from registry.digests import Digest
 from registry.errors import (
     AliasMoved,
@@ -24,6 +26,10 @@ from registry.signing.envelope import Envelope
 from registry.signing.types import RELEASE
 from registry.store.tables.versions import StoredVersion
 from registry.store.transaction import Transaction
+
+CONVERSATIONS = timedelta(days=1)
+"""For which one that began before a promotion keeps what it began with: as long as a router remembers it
+(router.epochs). Without an end, a client could name an old epoch for ever and never be in a canary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,20 @@ def _former(change: Change, move: Move, now: AliasState | None) -> Former | None
     if now.version == move.version:
         return now.former
     shown = change.rows.versions.get(now.version)
-    return Former(version=now.version, epoch=now.epoch) if shown is not None and not shown.revoked else None
+    if shown is None or shown.revoked:
+        return None
+    until = stamp(datetime.fromisoformat(change.now) + CONVERSATIONS)
+    return Former(version=now.version, epoch=now.epoch, since=_since(change, move, now), until=until)
+
+
+def _since(change: Change, move: Move, now: AliasState) -> int:
+    """Canaries and shadows raise the epoch too, and change nothing of what everybody else is answered by."""
+    since = now.epoch
+    for entry in change.rows.log.back(ALIAS_MOVED, subject(move.name, move.alias)):
+        if entry.body["alias"]["version"] != now.version:
+            break
+        since = min(since, entry.body["alias"]["epoch"])
+    return since
 
 
 def _everybody(

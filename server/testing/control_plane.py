@@ -53,6 +53,8 @@ class InMemoryControlPlane:
         self._manifests: dict[Digest, Manifest] = {}
         self._versions: dict[Digest, VersionState] = {}
         self._aliases: dict[tuple[str, str, str], AliasState] = {}
+        self._since: dict[tuple[str, str, str], int] = {}
+        """The epoch in which an alias's version became its."""
         self._engines: dict[str, EngineState] = {}
         self._boots: set[tuple[str, str]] = set()
         self._isolations: dict[str, Isolation] = {}
@@ -106,7 +108,9 @@ class InMemoryControlPlane:
         before = self._aliases.get(key)
         former = before.former if before else None
         if before is not None and before.version != version:
-            former = Former(version=before.version, epoch=before.epoch)
+            former = Former(version=before.version, epoch=before.epoch, since=self._since[key])
+        if before is None or before.version != version:
+            self._since[key] = before.epoch + 1 if before else 1
         self._aliases[key] = AliasState(
             tenant=state.tenant,
             adapter=state.adapter,

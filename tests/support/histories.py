@@ -245,11 +245,18 @@ def _alias(tenant: str, adapter: str, numbers: list[int], expires: bool) -> Step
                 canaries=tuple(Canary(version=version, percent=12.5) for version in chosen[1:2]),
                 shadows=tuple(chosen[2:]),
                 expires_at=stamp(NOW) if expires else None,
-                former=Former(version=chosen[-1], epoch=history.made - 1) if history.made % 3 == 2 else None,
+                former=_former(chosen[-1], history.made) if history.made % 3 == 2 else None,
             )
             write(projection.ALIAS_MOVED, f"{tenant}/{adapter}:live", {"alias": _json(alias)})
 
     return step
+
+
+def _former(version: Digest, made: int) -> Former:
+    """Some as they were written before anybody noted since and until when."""
+    if made % 2:
+        return Former(version=version, epoch=made - 1)
+    return Former(version=version, epoch=made - 1, since=1, until=stamp(NOW))
 
 
 def _prepare(tenant: str, adapter: str, number: int) -> Step:

@@ -33,8 +33,10 @@ class Alias:
     ends: float | None = None
     before: list[str] = field(default_factory=list)
     epoch: int = 1
-    former: tuple[str, int] | None = None
-    """(what everybody got before, the last epoch in which they did)."""
+    since: int = 1
+    """The epoch in which the stable version became everybody's."""
+    former: tuple[str, int, int, float] | None = None
+    """(what everybody got before, the first and the last epoch in which they did, until when it answers)."""
 
 
 @dataclass
@@ -162,8 +164,10 @@ class World:
             return Outcome("adapter_not_ready")
         if self._over(alias.ends):
             return Outcome("alias_expired")
-        if alias.former is not None and 0 < began <= alias.former[1] and self._served(alias.former[0], name):
-            return Outcome(None, alias.former[0], False, alias.former[1])
+        if alias.former is not None:
+            before, since, last, until = alias.former
+            if since <= began <= last and self.now < until and self._served(before, name):
+                return Outcome(None, before, False, last)
         version = self._share(name, alias, self._unit(key, request))
         if not self._served(version, name) and version != alias.stable:
             version = alias.stable

@@ -64,8 +64,10 @@ class Alias:
     canaries: dict[int, float] = field(default_factory=dict)
     shadows: set[int] = field(default_factory=set)
     ladder: list[int] = field(default_factory=list)
-    former: tuple[int, int] | None = None
-    """(version, the last epoch in which everybody got it)."""
+    since: int = 0
+    """The epoch in which everybody got the stable one."""
+    former: tuple[int, int, int] | None = None
+    """(version, the first and the last epoch in which everybody got it)."""
 
 
 @dataclass
@@ -165,7 +167,9 @@ class Catalog(RuleBasedStateMachine):
                 return
             if known.stable is not None and known.stable != number:
                 gone = known.stable in self.revoked
-                known.former = None if gone else (known.stable, known.epoch)
+                known.former = None if gone else (known.stable, known.since, known.epoch)
+            if known.stable != number:
+                known.since = known.epoch + 1
             known.stable, known.canaries = number, {}
             known.ladder.append(number)
         elif known.canaries.get(number) == percent:
@@ -260,7 +264,7 @@ class Catalog(RuleBasedStateMachine):
                     known.former = None
                 known.canaries = {}
             else:
-                known.former = None
+                known.former, known.since = None, known.epoch + 1
                 at, known.stable = below[-1]
                 del known.ladder[at + 1 :]
                 known.shadows.discard(known.stable)
@@ -449,9 +453,10 @@ class Catalog(RuleBasedStateMachine):
                 self.versions[number]: percent for number, percent in known.canaries.items()
             }
             assert set(state.shadows) == {self.versions[number] for number in known.shadows}
-            former = known.former and (self.versions[known.former[0]], known.former[1])
-            assert (state.former and (state.former.version, state.former.epoch)) == former
-            assert former is None or (former[0] != state.version and former[1] < state.epoch)
+            former = known.former and (self.versions[known.former[0]], *known.former[1:])
+            told = state.former
+            assert (told and (told.version, told.since, told.epoch)) == former
+            assert former is None or (former[0] != state.version and former[2] < state.epoch)
             served = {assigned(state, unit) for unit in UNITS}
             assert served <= {state.version, *(canary.version for canary in state.canaries)}
 

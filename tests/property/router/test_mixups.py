@@ -224,12 +224,15 @@ class Mixups(RuleBasedStateMachine):
         if known is not None and known.ends is not None and known.ends <= self.world.now:
             former = None
         elif known is not None and known.stable != version:
-            former = (known.stable, known.epoch)
+            former = (known.stable, known.since, known.epoch, self.world.now + 20)
         epoch = known.epoch + 1 if known else 1
+        since = known.since if known and known.stable == version else epoch
         self.world.aliases[tenant, adapter, alias] = rules.Alias(
-            version, before=before, epoch=epoch, former=former
+            version, before=before, epoch=epoch, since=since, former=former
         )
-        told = former and Former(version=Digest(former[0]), epoch=former[1])
+        told = former and Former(
+            version=Digest(former[0]), since=former[1], epoch=former[2], until=self._stamp(former[3])
+        )
         self._alias(
             tenant, adapter, alias, version=Digest(version), canaries=(), expires_at=None, former=told
         )
@@ -240,6 +243,7 @@ class Mixups(RuleBasedStateMachine):
         if known is not None and known.before:
             known.stable, known.canaries = known.before.pop(), []
             known.former, known.epoch = None, known.epoch + 1
+            known.since = known.epoch
             version = Digest(known.stable)
             self._alias(tenant, adapter, alias, version=version, canaries=(), shadows=(), former=None)
 
@@ -280,7 +284,7 @@ class Mixups(RuleBasedStateMachine):
         version = self.scene.versions[number % len(self.scene.versions)].version
         known = self.world.aliases.get((tenant, adapter, alias))
         self.world.aliases[tenant, adapter, alias] = rules.Alias(
-            version, epoch=known.epoch + 1 if known else 1
+            version, epoch=known.epoch + 1 if known else 1, since=known.epoch + 1 if known else 1
         )
         self._alias(
             tenant, adapter, alias, version=version, canaries=(), shadows=(), expires_at=None, former=None

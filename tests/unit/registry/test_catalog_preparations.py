@@ -46,6 +46,11 @@ def _attest(world: World, version: Digest, engine: str, *, passed: bool = True) 
     world.catalog.attest(attested(finding), actor=engine)
 
 
+def _former(version: Digest, since: int, epoch: int | None = None) -> Former:
+    """Of a promotion at the beginning of time."""
+    return Former(version=version, since=since, epoch=epoch or since, until="2026-01-02T00:00:00.000000Z")
+
+
 def _figures(world: World, version: Digest) -> tuple[int, int, int, bool]:
     found = world.catalog.readiness(NAME, version)
     return found.engines, found.wanted, found.attested, found.ready
@@ -69,7 +74,7 @@ def test_a_promotion_waits_until_every_engine_holds_the_version(world: World) ->
     assert _figures(world, new) == (2, 2, 2, True)
     world.catalog.promote(NAME, new, gate=GATE, require_ready=True, actor="ann")
     state = world.catalog.alias(NAME)
-    assert (state.version, state.epoch, state.former) == (new, 2, Former(version=old, epoch=1))
+    assert (state.version, state.epoch, state.former) == (new, 2, _former(old, 1))
     assert world.catalog.verify() == []
 
 
@@ -191,13 +196,13 @@ def test_what_an_alias_showed_before(world: World) -> None:
         return world.catalog.alias(NAME)
 
     assert promote(one).former is None
-    assert promote(two).former == Former(version=one, epoch=1)
-    assert promote(three, 10).former == Former(version=one, epoch=1)  # a canary leaves it
-    assert world.catalog.shadow(NAME, [one], actor="ann").former == Former(version=one, epoch=1)
-    assert promote(two).former == Former(version=one, epoch=1)  # the canary ends; everybody has two as before
-    assert promote(three).former == Former(version=two, epoch=5)
+    assert promote(two).former == _former(one, 1)
+    assert promote(three, 10).former == _former(one, 1)  # a canary leaves it
+    assert world.catalog.shadow(NAME, [one], actor="ann").former == _former(one, 1)
+    assert promote(two).former == _former(one, 1)  # the canary ends; everybody has two as before
+    assert promote(three).former == _former(two, 2, 5)
     assert world.catalog.rollback(NAME, actor="ann").former is None  # nobody is answered by three any more
-    assert promote(three).former == Former(version=two, epoch=7)
+    assert promote(three).former == _former(two, 7)
     world.catalog.revoke(two, reason="x", actor="ann")
     state = world.catalog.alias(NAME)
     assert (state.former, state.epoch) == (None, 9)
@@ -205,6 +210,26 @@ def test_what_an_alias_showed_before(world: World) -> None:
     world.catalog.revoke(three, reason="x", actor="ann")
     assert promote(one).former is None  # what was revoked is no way back
     assert world.catalog.verify() == []
+
+
+def test_since_when_everybody_was_answered_by_the_former_version(timed: World, clock: ManualClock) -> None:
+    one, two, three = (timed.evaluated(seed=seed) for seed in (1, 2, 3))
+
+    def promote(version: Digest, percent: float = 100) -> Former | None:
+        timed.catalog.promote(NAME, version, gate=GATE, percent=percent, actor="ann")
+        return timed.catalog.alias(NAME).former
+
+    promote(one)
+    for percent in range(1, 31):  # more than one page of the log
+        promote(two, percent)
+    clock.advance(60)
+    assert promote(two) == Former(version=one, since=1, epoch=31, until="2026-01-02T00:01:00.000000Z")
+    assert promote(one) == Former(version=two, since=32, epoch=32, until="2026-01-02T00:01:00.000000Z")
+    assert promote(three) == Former(version=one, since=33, epoch=33, until="2026-01-02T00:01:00.000000Z")
+    timed.catalog.rollback(NAME, actor="ann")
+    clock.advance(60)
+    assert promote(two) == Former(version=one, since=35, epoch=35, until="2026-01-02T00:02:00.000000Z")
+    assert timed.catalog.verify() == []
 
 
 def test_a_canary_that_is_the_former_version_ends_as_both(world: World) -> None:
@@ -229,5 +254,8 @@ def test_states_of_before_keep_their_bytes() -> None:
     )
     assert "former" not in state.model_dump(mode="json")
     assert b"former" not in state.canonical()
-    then = state.model_copy(update={"former": Former(version=Digest.of(b"y"), epoch=2)})
-    assert AliasState.parse(then.canonical()) == then
+    for more in ({}, {"since": 1, "until": "2026-01-02T00:00:00.000000Z"}):
+        former = Former.model_validate({"version": Digest.of(b"y"), "epoch": 2} | more)
+        assert set(former.model_dump(mode="json")) == {"version", "epoch", *more}
+        then = state.model_copy(update={"former": former})
+        assert AliasState.parse(then.canonical()) == then

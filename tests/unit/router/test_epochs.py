@@ -1,20 +1,29 @@
 """A conversation that began before a promotion keeps what it began with."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+from unittest.mock import MagicMock
 
 import pytest
 
 from registry.digests import Digest
-from registry.models import AliasState, Canary, Former
+from registry.models import AliasState, Canary, Former, Route
 from router.epochs import Epochs, parsed
 from router.errors import DuplicateHeader, EpochInvalid
 from router.headers import Headers
 from router.resolution import Target, resolve
 from router.resolution import choose as choose_route
+from router.standing import look_again, renew
+from router.surfaces.surface import Question
 from router.tables import Live, compile_tables
 from router.testing import Scene
 from tests.unit.router.driving import House, Response
 from tests.unit.router.test_resolution import BANK, NOW, headers
+
+if TYPE_CHECKING:
+    from router.asked import Asked
 
 
 class World:
@@ -54,6 +63,74 @@ def test_who_is_answered_by_the_former_version() -> None:
     ):
         live = world.live(began)
         assert (live.version, live.epoch, live.canary) == (version, epoch, False), began
+
+
+def test_who_began_before_the_former_version_is_not_answered_by_it() -> None:
+    """A, then B, then A again (or C): a conversation of the first A never saw B."""
+    world = World()
+    for former in (Former(version=world.new, since=2, epoch=3), Former(version=world.new, since=3, epoch=3)):
+        world.alias(world.old, 4, former=former)
+        assert former.since is not None
+        assert [world.live(began).version == world.new for began in range(6)] == [
+            former.since <= began <= 3 for began in range(6)
+        ]
+    began_with_new = 2  # v1, v2, back to v1, v2 again
+    world.alias(world.new, 4, former=Former(version=world.old, since=3, epoch=3))
+    assert world.live(began_with_new).version == world.new
+
+
+def test_an_epoch_is_kept_for_a_time_and_not_for_ever() -> None:
+    """Who names an old epoch in every new conversation takes part in canaries again after that."""
+    world = World()
+    for until, version in (
+        ("2026-01-01T00:00:00.000001Z", world.old),
+        ("2026-01-01T00:00:00.000000Z", world.new),
+        ("no time at all", world.new),
+    ):
+        world.alias(world.new, 2, former=Former(version=world.old, since=1, epoch=1, until=until))
+        assert world.live(1).version == version, until
+
+
+@dataclass
+class Waiting:
+    """As much of a request under way as ``renew`` looks at."""
+
+    exchange: SimpleNamespace
+    question: Question
+    target: Target
+    began: int
+    surface: SimpleNamespace
+    order: MagicMock
+    repeats: int = 0
+
+    def note_route(self, question: Question, route: Route) -> None:
+        pass
+
+    def note_live(self) -> None:
+        pass
+
+
+def test_an_epoch_of_one_alias_counts_for_no_other() -> None:
+    """A rule was changed while a request waited: in what it leads to now, the conversation began nowhere."""
+    world = World()
+    former = Former(version=world.old, since=1, epoch=4)
+    world.alias(world.new, 5, former=former)
+    scene = world.scene
+    scene.aliases.append(scene.aliases[0].model_copy(update={"alias": "next"}))
+    sent = headers(("authorization", f"Bearer {scene.key('bank_a')}"))
+    tables = compile_tables(scene.snapshot())
+    target = resolve(choose_route(BANK, "assistant", sent, tables), tables, unit="c", now=NOW, began=1)
+    assert target.live.version == world.old
+    scene.routes[0] = scene.routes[0].model_copy(update={"alias": "next"})
+    tables = compile_tables(scene.snapshot())
+    question = Question(model="assistant")
+    assert look_again(sent, question, target, tables, NOW, None, began=1).live.version == world.new
+    waits = Waiting(
+        SimpleNamespace(headers=sent), question, target, 1, SimpleNamespace(order=MagicMock()), MagicMock()
+    )
+    for _ in range(2):  # the second time the route is the same as before
+        renew(cast("Asked", waits), tables, NOW, None, b"")
+        assert waits.target.live.version == world.new
 
 
 def test_after_a_roll_back_everybody_is_back() -> None:

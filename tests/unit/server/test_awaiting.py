@@ -9,7 +9,6 @@ from registry.catalog.errors import PromotionNotReady
 from registry.digests import Digest
 from registry.errors import AliasMoved, GateRefused
 from registry.evidence import GatePolicy
-from registry.models import Former
 from registry.promotions import Protection, Readiness
 from server.assembly.awaiting import Patience
 from server.assembly.promoting import Move, approve, promote_or_propose
@@ -82,7 +81,9 @@ def test_the_alias_moves_when_the_last_engine_is_ready(busy: tuple[World, Digest
     assert [(each.attested, each.wanted) for each in waiting.seen] == [(0, 2), (1, 2), (2, 2)]
     assert waiting.seen[1].waits_for == {"engine-0": False, "engine-1": True}
     state = world.catalog.alias(NAME)
-    assert (state.version, state.epoch, state.former) == (new, 2, Former(version=old, epoch=1))
+    assert (state.version, state.epoch) == (new, 2)
+    assert state.former is not None
+    assert (state.former.version, state.former.epoch) == (old, 1)
 
 
 def test_an_engine_that_never_gets_ready_moves_nothing(busy: tuple[World, Digest, Digest]) -> None:
