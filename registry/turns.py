@@ -82,9 +82,9 @@ def _in_turns(ground: Ground, level: list[int], homes: Sequence[Sequence[Room]])
     while left:
         going = []
         for turns in left:
-            number = next(turns, None)
-            if number is not None:
-                found.append(number)
+            following = next(turns, None)
+            if following is not None:
+                found.append(following)
                 going.append(turns)
         left = going
     return found

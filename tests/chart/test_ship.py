@@ -102,8 +102,7 @@ def test_it_goes_on_while_the_registry_is_away(to_registry: Release, tmp_path: P
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chains, "signer", lambda _: key)
-        accept = lambda head: open_catalog(workspace).record_head(head, actor="test")  # noqa: E731
-        chains.grow(workspace.records / "router-0", ["bank_a"] * 5, accept, more=1)
+        chains.grow(workspace.records / "router-0", ["bank_a"] * 5, open_catalog(workspace), more=1)
     said = tmp_path / "said"
     with said.open("wb") as log:
         process = subprocess.Popen(

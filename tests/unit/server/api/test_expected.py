@@ -304,11 +304,11 @@ async def test_an_agent_outside_of_the_list_is_told_so_over_http(tmp_path: Path)
         with serving(app) as url:
             async with ControlClient(url, SERVICE_TOKEN) as client:
                 with pytest.raises(ControlRefused) as refused:
-                    await client.announce(bench.world.engine())
+                    await client.announce("engine-0", bench.world.announced())
                 assert refused.value.facts["problem"] == "engine_not_expected"
                 assert bench.world.catalog.engines() == ()
                 source.engines = listed("engine-0")
-                await client.announce(bench.world.engine())
+                await client.announce("engine-0", bench.world.announced())
                 assert up(bench.world) == {"engine-0"}
 
 
