@@ -13,6 +13,13 @@ class ControlUnreachable(TenonError):
     hint = "is the control plane running? tenon doctor says more"
 
 
+class ControlBusy(TenonError):
+    """It was reached, and cannot answer now."""
+
+    code, status = "control_busy", 503
+    hint = "try again; if it stays, the control plane's log has the reason"
+
+
 class ControlRefused(TenonError):
     code, status = "control_refused", 502
     hint = "check that both processes read the same service token"

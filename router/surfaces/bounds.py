@@ -28,7 +28,7 @@ def sampling(question: Question, policy: CompiledPolicy) -> Mapping[str, Any]:
     tokens = bounds.max_tokens if question.max_tokens is None else question.max_tokens
     if tokens > bounds.max_tokens:
         raise SamplingOutOfBounds(
-            f"the policy allows at most {bounds.max_tokens} tokens an answer", param="max_tokens"
+            f"the policy allows at most {bounds.max_tokens} tokens an answer", param=question.tokens_field
         )
     # The default obeys the bound too, should a policy of before contradict itself.
     temperature = min(bounds.temperature, bounds.max_temperature)

@@ -147,3 +147,9 @@ def json_object(name: str, value: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InvalidRequest(f"{name} must be the JSON text of an object", param=name)
     return found
+
+
+def service_tier(name: str, value: Any) -> None:
+    """There is one; whoever pays for another is told."""
+    if value not in ("auto", "default"):
+        raise UnsupportedParameter(f"{name} may only be 'auto' or 'default'", param=name)

@@ -22,6 +22,8 @@ class Question(NamedTuple):  # made for every request, and three times as fast t
     """Answers to each prompt (OpenAI's ``n``)."""
     temperature: float | None = None
     max_tokens: int | None = None
+    tokens_field: str = "max_tokens"
+    """What the client calls it."""
     user: str | None = None
     """Not passed on; keeps a user with one version while an alias has canaries."""
     options: Mapping[str, Any] = {}

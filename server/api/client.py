@@ -17,7 +17,7 @@ from registry.models import Base, Withdrawal
 from registry.shipping import KnownHead, RecordBatch, Stored
 from registry.signing.envelope import Envelope
 from registry.usage import UsageBatch, UsageCounted
-from server.errors import ControlRefused, ControlUnreachable
+from server.errors import ControlBusy, ControlRefused, ControlUnreachable
 
 _FIRST_STATE = 120.0
 """Seconds for everything at once, which the control plane may have to put together first."""
@@ -131,13 +131,17 @@ class ControlClient:
                 body = await answer.read()
                 if answer.status < 300:
                     return body
-                raise ControlRefused(
-                    f"the control plane refused {method} {path}: {_title(body, answer.status)}",
-                    status_code=answer.status,
-                    problem=_said(body, "code"),
-                )
+                raise _refusal(f"{method} {path}: {_title(body, answer.status)}", answer.status, body)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ControlUnreachable(f"no answer from the control plane: {type(error).__name__}") from None
+
+
+def _refusal(what: str, status: int, body: bytes) -> ControlRefused | ControlBusy:
+    code = _said(body, "code")
+    if status >= 500:
+        return ControlBusy(f"the control plane could not answer {what}", status_code=status, problem=code)
+    advice = None if status in (401, 403) else _said(body, "hint") or f"the control plane says: {code}"
+    return ControlRefused(f"the control plane refused {what}", hint=advice, status_code=status, problem=code)
 
 
 def _title(body: bytes, status: int) -> str:

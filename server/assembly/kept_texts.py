@@ -1,7 +1,10 @@
 """Records by their id, and the texts that were kept of them, for who has the router's retention key."""
 
+import os
 from pathlib import Path
 
+from registry import canonical
+from registry.digests import Digest
 from registry.errors import InvalidDocument
 from registry.models import Retention
 from router.errors import TextNotKept, TextUnreadable
@@ -62,6 +65,42 @@ def forget_tenant(records: Path, tenant: str) -> list[str]:
         if (folder / FOLDER).is_dir() and keys.forget(tenant):
             forgotten.append(folder.name)
     return forgotten
+
+
+def matches(records: Path, record: Record, data: bytes, key_file: Path) -> list[str]:
+    """What of the record ``data`` is: ``question`` (the exact body of the request), ``answer`` (the body
+    of the answer, or a streamed one's whole text). Under retention ``none`` nothing can be told.
+
+    Raises TextNotKept, TextUnreadable (the tenant's key was deleted).
+    """
+    if record.request is None and record.answer is None:
+        raise TextNotKept
+    whole = canonical.encode([data.decode("utf-8", "replace")])
+    shown = {"question": (record.request, (data,)), "answer": (record.answer, (data, whole))}
+    said = None
+    if record.retention is not None:
+        key = _keys(records / record.writer, key_file).existing(record.tenant or "")
+        if key is None:
+            raise TextUnreadable
+        said = Kept(Retention.HMAC, b"", key)
+    found = []
+    for name, (digest, texts) in shown.items():
+        of = Digest.of if said is None else said.of_question if name == "question" else said.of_answer
+        if digest is not None and any(of(text) == digest for text in texts):
+            found.append(name)
+    return found
+
+
+def rewrap(records: Path, key_file: Path) -> dict[str, list[str]]:
+    """Writer -> tenants whose keys are wrapped with the first key of ``key_file`` from here on."""
+    found = {}
+    for folder in _writers(records):
+        if (folder / FOLDER).is_dir():
+            master = read_secret(key_file).encode()
+            found[folder.name] = TenantKeys(
+                folder, writer=folder.name, master=master, entropy=os.urandom
+            ).rewrap()
+    return found
 
 
 def _keys(folder: Path, key_file: Path) -> TenantKeys:

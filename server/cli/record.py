@@ -18,6 +18,7 @@ def install(app: typer.Typer) -> None:
     group.command("show")(show)
     group.command("ship")(record_ship.ship)
     group.command("forget")(forget)
+    group.command("rewrap")(rewrap)
     app.add_typer(group, name="record")
 
 
@@ -27,12 +28,17 @@ def show(
     key: Annotated[
         Path | None, typer.Option("--retention-key", help="The router's key [default: the workspace's]")
     ] = None,
+    matches: Annotated[
+        Path | None, typer.Option("--matches", help="Tell whether this file is what was asked or answered")
+    ] = None,
     records: Records = None,
     json: Json = False,
     workspace: At = None,
 ) -> None:
-    """Show a request's record; with --text also the texts, if its policy kept them."""
+    """Show a request's record; with --text also the texts, if its policy kept them. With --matches the exit
+    code is 1 if the file is neither the question nor the answer."""
     from server.assembly.kept_texts import find_record, open_text
+    from server.assembly.kept_texts import matches as matching
     from server.workspace import find
 
     folder = records or find(root(workspace)).records
@@ -42,10 +48,48 @@ def show(
         opened = open_text(folder, found, key or find(root(workspace)).retention_key)
         fields["question"] = opened.question.decode("utf-8", "replace")
         fields["answer_text"] = opened.answer.decode("utf-8", "replace")
+    same: list[str] | None = None
+    if matches is not None:
+        from server.errors import FileUnusable
+
+        try:
+            data = matches.read_bytes()
+        except OSError as error:
+            raise FileUnusable(f"cannot read {matches}: {error.strerror}") from None
+        same = matching(folder, found, data, key or _retention_key(workspace))
+        fields["matches"] = same
     if json:
         render.data(fields)
     else:
         render.table(found.id, ["what", "value"], [[name, str(value)] for name, value in fields.items()])
+    if same == []:
+        raise typer.Exit(1)
+
+
+def _retention_key(workspace: str | None) -> Path:
+    from server.workspace import find
+
+    return find(root(workspace)).retention_key
+
+
+def rewrap(
+    key: Annotated[
+        Path | None,
+        typer.Option("--retention-key", help="A key a line, the new one first [default: the workspace's]"),
+    ] = None,
+    records: Records = None,
+    json: Json = False,
+    workspace: At = None,
+) -> None:
+    """Wrap all tenants' keys with the first key of the file: the others can then be taken out of it."""
+    from server.assembly.kept_texts import rewrap as wrapped
+    from server.workspace import find
+
+    done = wrapped(records or find(root(workspace)).records, key or find(root(workspace)).retention_key)
+    if json:
+        render.data({"writers": done})
+    else:
+        render.text("\n".join(f"{name}: {len(tenants)} keys" for name, tenants in done.items()) or "no keys")
 
 
 def forget(

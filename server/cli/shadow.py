@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server.cli import render
-from server.cli.options import At, Json, place
+from server.cli.options import At, Json, root
 
 if TYPE_CHECKING:
     from server.shadows.compare import Compared, Side
@@ -34,20 +34,23 @@ def compare(
     from registry.clock import restamp
     from registry.names import AdapterName, parse_name
     from server.assembly.proved_log import writers
+    from server.errors import RecordNotFound
     from server.shadows.compare import compare as compared
+    from server.shadows.compare import known
+    from server.workspace import find
 
     path, colon, alias = name.partition(":")
-    at, adapter = place(workspace), AdapterName.parse(path)
-    if colon:
-        at.catalog.alias(adapter, parse_name(alias, "alias"))
-    else:  # of an adapter that is not there, "no shadow" would be a wrong answer
-        at.catalog.aliases(adapter)
-    if records is not None:
-        writers(records)
+    folder, adapter = records or find(root(workspace)).records, AdapterName.parse(path)
+    writers(folder)
+    asked = parse_name(alias, "alias") if colon else None
+    if not known(folder, adapter, asked):  # of a name that is misspelled, "no shadow" would be a wrong answer
+        raise RecordNotFound(
+            f"no request of {name} is on record in {folder}", hint="check the name and the folder"
+        )
     found = compared(
-        records or at.folder().records,
+        folder,
         adapter,
-        alias=alias if colon else None,
+        alias=asked,
         since=datetime.fromisoformat(restamp(since, "--since")) if since else None,
     )
     if json:

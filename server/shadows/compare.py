@@ -100,6 +100,12 @@ def compare(
     return Compared(tuple(found[key] for key in sorted(found)), unpaired)
 
 
+def known(records: Path, name: AdapterName, alias: str | None = None) -> bool:
+    """Whether any request, copied or not, was of this name."""
+    every = (record for copied in (False, True) for record in _records(records, shadows=copied))
+    return any(_wanted(record, name, alias, None) for record in every)
+
+
 def _wanted(record: Record, name: AdapterName, alias: str | None, since: datetime | None) -> bool:
     return (
         (record.tenant, record.adapter) == (name.tenant, name.adapter)

@@ -108,8 +108,20 @@ async def test_kept_texts_are_shown_to_who_has_the_key_until_they_are_forgotten(
     assert here(*show[:2], unkept.record, *show[3:]).exit_code == 0
     assert isinstance(here(*show[:2], unkept.record, *show[3:], "--text").exception, TextNotKept)
     assert isinstance(here(*show[:2], "rec-0", *show[3:]).exception, RecordNotFound)
+    for name, text in {"q": shown["question"].encode(), "a": kept.body, "x": b"your PIN is 1235"}.items():
+        (work / name).write_bytes(text)
+    for name, same in {"q": ["question"], "a": ["answer"], "x": []}.items():
+        told = here(*show, "--matches", str(work / name), "--json")
+        assert json.loads(told.stdout)["matches"] == same
+        assert told.exit_code == (0 if same else 1)
     (work / "other").write_text("another retention key of 32 characters")
     assert here(*show, "--text", "--retention-key", str(work / "other")).exit_code == 1
+
+    old = place.retention_key.read_text()
+    place.retention_key.write_text("another retention key of 32 characters\n" + old)
+    assert here("record", "rewrap", "--workspace", str(work / "work")).stdout == "router-0: 1 keys\n"
+    place.retention_key.write_text("another retention key of 32 characters")
+    assert here(*show, "--matches", str(work / "q")).exit_code == 0
 
     forget = ("record", "forget", "bank_a", "--workspace", str(work / "work"))
     assert here(*forget).exit_code == 1  # nobody said yes

@@ -41,6 +41,7 @@ def parse(body: bytes, *, most_choices: int) -> Question:
         choices=choices,
         temperature=given.get("temperature"),
         max_tokens=_max_tokens(given),
+        tokens_field="max_completion_tokens" if given.get("max_completion_tokens") else "max_tokens",
         logprobs=given.get("logprobs", False),
         response_format=given.get("response_format"),
         user=given.get("user"),
@@ -96,7 +97,12 @@ FIELDS: Mapping[str, Check] = {
     "metadata": fields.mapping,
     "store": fields.store,
     "modalities": _only_text,
+    "service_tier": fields.service_tier,
+    "prompt_cache_key": fields.text,
+    "safety_identifier": fields.text,
 }
 PASSED_ON = ("top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs")
 _PASSED_ON = frozenset(PASSED_ON)
-IGNORED = ("user", "metadata", "store", "modalities")
+IGNORED = (
+    "user", "metadata", "store", "modalities", "service_tier", "prompt_cache_key", "safety_identifier",
+)  # fmt: skip

@@ -26,6 +26,7 @@ def parse(body: bytes) -> Question:
         include_usage=True,  # the last event of every stream carries it
         temperature=given.get("temperature"),
         max_tokens=given.get("max_output_tokens"),
+        tokens_field="max_output_tokens",
         response_format=given["text"][1] if "text" in given else None,
         user=given.get("user"),
         options={"top_p": given["top_p"]} if "top_p" in given else {},
@@ -148,7 +149,7 @@ FIELDS: Mapping[str, Check] = {
     "background": _never,
     "include": _only([]),
     "truncation": _only("disabled"),
-    "service_tier": _only("auto", "default"),
+    "service_tier": fields.service_tier,
     "stream_options": _stream_options,
     "prompt_cache_key": fields.text,
     "safety_identifier": fields.text,

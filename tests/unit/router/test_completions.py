@@ -367,7 +367,7 @@ async def test_bounds_of_the_policy(house: House) -> None:
     await house.publish()
     cases: list[tuple[dict[str, Any], str]] = [
         ({"max_tokens": 51}, "max_tokens"),
-        ({"max_completion_tokens": 51}, "max_tokens"),
+        ({"max_completion_tokens": 51}, "max_completion_tokens"),
         ({"temperature": 0.6}, "temperature"),
     ]
     for changes, param in cases:

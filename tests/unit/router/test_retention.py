@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from registry.digests import Digest
 from registry.models import Retention
@@ -14,10 +15,10 @@ from router.errors import RecordUnavailable, RetentionUnavailable, TextUnreadabl
 from router.retention.kept import Kept, keyed_digest
 from router.retention.retainer import Retainer
 from router.retention.sealed import Text, seal, unseal
-from router.retention.tenant_keys import TenantKey, TenantKeys
+from router.retention.tenant_keys import TenantKey, TenantKeys, _derived
 from router.retention.texts import TextLog, find, kept
 
-MASTER = bytes(range(32))
+MASTER = b"m" * 32
 TEXT = Text(b'{"messages":["my PIN is 1234"]}', "your PIN is 1234, é".encode())
 KEY = TenantKey("00" * 8, b"s" * 32, b"m" * 32)
 
@@ -49,6 +50,33 @@ def test_a_tenant_s_key_is_made_once_and_found_again(tmp_path: Path) -> None:
     stored = keys(tmp_path).path("bank_a").read_bytes()
     assert made.seal not in stored
     assert keys(tmp_path).path("bank_a").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_master_key_can_be_changed(tmp_path: Path) -> None:
+    new = b"n" * 40
+    before = keys(tmp_path).make("bank_a")
+    both = new + b"\n" + MASTER
+    assert keys(tmp_path, master=both).make("bank_a") == before
+    made = keys(tmp_path, master=both).make("bank_b")
+    assert keys(tmp_path, master=new).existing("bank_b") == made
+    with pytest.raises(RetentionUnavailable):
+        keys(tmp_path, master=new).existing("bank_a")
+    assert keys(tmp_path, master=both).rewrap() == ["bank_a"]
+    assert keys(tmp_path, master=both).rewrap() == []
+    assert keys(tmp_path, master=new).existing("bank_a") == before
+    with pytest.raises(RetentionUnavailable):
+        keys(tmp_path).existing("bank_a")
+    with pytest.raises(RetentionUnavailable):
+        keys(tmp_path, master=b"x" * 40).rewrap()
+
+
+def test_a_key_of_several_lines_goes_on_opening(tmp_path: Path) -> None:
+    long, short = b"a" * 64 + b"\n" + b"b" * 64, b"a" * 64 + b"\n" + b"b" * 8
+    for tenant, text in (("bank_a", long), ("bank_b", short)):
+        writer = keys(tmp_path, master=b"z" * 32)
+        writer._wraps = [AESGCM(_derived(text, b"wrap"))]  # as it was before a file could name several
+        made = writer.make(tenant)
+        assert keys(tmp_path, master=text).existing(tenant) == made
 
 
 def test_a_key_opens_for_its_own_tenant_writer_and_master_only(tmp_path: Path) -> None:

@@ -132,8 +132,9 @@ def test_quantiles_are_latencies_that_were_seen() -> None:
 
 def test_nothing_to_compare_and_names_that_are_none(tmp_path: Path) -> None:
     said = tenon_here("shadow", "compare", "bank_a/desk", "--records", str(tmp_path))
-    assert (said.code, said.out) == (0, "")
-    assert "had a shadow" in said.err
+    assert (said.code, said.out) == (1, "")  # a misspelled name must not look like one without shadows
+    assert "no request of bank_a/desk is on record" in said.err
+    assert "cannot be read" in tenon_here("shadow", "compare", "bank_a/desk", "--records", "/nowhere").err
     assert tenon_here("shadow", "compare", "desk", "--records", str(tmp_path)).code != 0
     assert tenon_here(
         "shadow", "compare", "bank_a/desk", "--since", "yesterday", "--records", str(tmp_path)

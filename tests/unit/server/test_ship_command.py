@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.models import Tenant
 from registry.signing.keys import Signer
 from server.assembly.catalog import initialise, open_catalog
 from server.workspace import Workspace
@@ -90,3 +91,15 @@ def test_a_second_chain_is_refused_by_the_registry(workspace: Workspace, tmp_pat
     assert done.code == 1
     assert "another one" in done.err
     assert "TENON_WRITER" in done.err
+
+
+@pytest.mark.parametrize(
+    "days", [("--from", "2026-02-02", "--to", "2026-02-01"), ("--from", "gestern"), ("--to", "2026-02-30")]
+)
+def test_usage_of_no_days_is_an_error(workspace: Workspace, days: tuple[str, ...]) -> None:
+    open_catalog(workspace).create_tenant(Tenant(id="bank_a", display_name="Bank A"), actor="test")
+    done = tenon_here("usage", "bank_a", *days, "-w", str(workspace.root))
+    assert done.code == 1
+    assert "earlier day" in done.err
+    assert tenon_here("usage", "bank_o", "-w", str(workspace.root)).code == 1
+    assert tenon_here("usage", "bank_a", "-w", str(workspace.root)).code == 0

@@ -1,16 +1,18 @@
 """What routers and engine agents hold in their hands, against the real control plane over a socket."""
 
+import json
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from registry.digests import Digest
+from registry.errors import TenonError
 from registry.models import Withdrawal
 from server.api.app import create_app
-from server.api.client import ControlClient
+from server.api.client import ControlClient, _refusal
 from server.engines.errors import refusal
-from server.errors import ControlRefused
+from server.errors import ControlBusy, ControlRefused
 from tests.support.control import SERVICE_TOKEN, ControlWorld, control_world
 from tests.support.registries import BOOT, attested, record_head
 from tests.support.remote import serving
@@ -73,3 +75,26 @@ async def test_another_token_is_refused(tmp_path: Path) -> None:
         async with ControlClient(url, SERVICE_TOKEN[:-1] + "x") as client:
             with pytest.raises(ControlRefused):
                 await client.base("tiny")
+
+
+@pytest.mark.parametrize(
+    ("status", "problem", "raised", "advice"),
+    [
+        (503, {"title": "busy", "code": "store_unavailable", "hint": "wait"}, ControlBusy, "log"),
+        (
+            409,
+            {"title": "no", "code": "records_missing", "hint": "ship them in order"},
+            ControlRefused,
+            "order",
+        ),
+        (401, {"title": "no", "code": "invalid_token", "hint": "x"}, ControlRefused, "service token"),
+    ],
+)
+def test_a_refusal_says_what_to_do_about_it(
+    status: int, problem: dict[str, str], raised: type[TenonError], advice: str
+) -> None:
+    refusal = _refusal("GET /api/v1/x", status, json.dumps(problem).encode())
+    assert type(refusal) is raised
+    assert advice in refusal.advice
+    assert refusal.facts["problem"] == problem["code"]
+    assert refusal.status == (503 if raised is ControlBusy else 502)
