@@ -10,7 +10,7 @@ from registry.feed import State
 from registry.homes import given, merged_with, own
 from registry.models import Level
 from registry.rooms import Room, Tier, tiers
-from registry.wants import Want, ordered, wants
+from registry.wants import ANSWERING, Want, ordered, wants
 
 _NOWHERE: Sequence[Room] = ()
 
@@ -163,8 +163,22 @@ class Ground:
     def _needed(self, want: Want, room: Room, holders: Sequence[Room], going: set[str]) -> bool:
         if any(other is not room and other.engine not in going for other in holders):
             return False
+        if not self._other_weights(room):
+            return True
         # For weights of its own a tenant was promised to wait; for empty memory nobody is left without.
-        return not self._other_weights(room) or self.possible(want, room)
+        return self.possible(want, room) and not self._gives_way(want, room, going)
+
+    def _gives_way(self, want: Want, room: Room, going: set[str]) -> bool:
+        """Whether it answers nobody by itself, no engine that is up could take it, and what the engine is to
+        be merged with is served nowhere: somebody asks for that now."""
+        target = self.merged.get(room.engine)
+        if target is None or want.why in ANSWERING or self._tier(want, None):
+            return False
+        if any(self.merged.get(name) == target for name in going):
+            return False
+        return not any(
+            holders for other, holders in zip(self.wants, self.slots, strict=True) if other.version == target
+        )
 
 
 def _owner(want: Want) -> str | None:

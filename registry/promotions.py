@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from registry.canonical import Document
+from registry.canonical import Document, later
 from registry.digests import Digest
 from registry.evidence import GatePolicy
 from registry.names import Name
@@ -69,7 +69,8 @@ class Readiness(Document):
 
     version: Digest
     ready: bool
-    """Also where no engine of its base is up: then nobody waits for a load."""
+    """Also where its base never had an engine: then nobody waits for a load. Where all are down, somebody
+    does: whether they will be seen to behave as it, nobody knows yet."""
     engines: int = Field(ge=0)
     """Of its base, that are up."""
     wanted: int = Field(ge=0)
@@ -78,6 +79,11 @@ class Readiness(Document):
     """Of the wanted, those that were seen to behave as it."""
     prepared_until: str | None = Field(default=None, max_length=40)
     """None: no preparation of it is in force, so no engine loads it for this alias."""
+    down: int = later(0, ge=0)
+    """Engines of its base that are known and not up."""
+    restarts: bool = later(default=False)
+    """Nobody can hold it before the alias moves: an engine of the tenant's own starts again then, with it
+    merged into the weights."""
     waits_for: dict[Name, bool] | None = None
     """Wanted engine -> attested on it; None for whoever may not know the engines by name."""
 

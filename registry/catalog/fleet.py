@@ -3,20 +3,21 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field
 
-from registry.canonical import Document
+from registry.canonical import Document, later
 from registry.digests import Digest
 from registry.feed import State
 from registry.fingerprint import Attestation, Strength
 from registry.fleet import assigned
+from registry.homes import given, own
 from registry.models import EngineState
 from registry.names import Name
 from registry.signing.envelope import Envelope
 from registry.store.transaction import Transaction
-from registry.wants import Why, wants
+from registry.wants import Want, Why, wants
 
 _AT_ONCE: Final = 500
 """Entries in one query: SQLite takes 999 variables where it is old."""
@@ -56,6 +57,8 @@ class Unplaced(Document):
     tenant: Name
     adapter: Name
     why: Why
+    because: Literal["full", "down", "none"] = later("full")
+    """Of the engines that it may be on: none has room for it, none is up, or there is none."""
 
 
 class Missing(Document):
@@ -157,14 +160,28 @@ def fleet(
                 held=tuple(held),
             )
         )
+    owners = given(state.tenants.values())
     unplaced = tuple(
         Unplaced(
             version=want.version,
             tenant=want.tenant.id,
             adapter=state.versions[want.version].adapter,
             why=want.why,
+            because=_because(state, want, owners),
         )
         for want in sorted(wants(state, now).values(), key=lambda want: want[:3])
         if want.version not in placed
     )
     return Fleet(engines=tuple(engines), unplaced=unplaced)
+
+
+def _because(state: State, want: Want, owners: Mapping[str, str]) -> Literal["full", "down", "none"]:
+    owner = want.tenant.id if own(want.tenant) else None
+    mine = [
+        engine.up
+        for name, engine in state.engines.items()
+        if engine.base == want.base and owners.get(name) == owner
+    ]
+    if not mine:
+        return "none"
+    return "full" if any(mine) else "down"

@@ -12,6 +12,7 @@ from registry.errors import InvalidInput
 from registry.names import Ref
 from registry.promotions import Preparation, Readiness, in_force
 
+DOWN = "start the engines (tenon fleet shows them), or move without waiting for them: --no-wait"
 MAX_SECONDS = 3600.0
 """An engine's place is held so long for nobody, at most."""
 
@@ -57,8 +58,13 @@ def require(where: Ref, readiness: Readiness | None) -> None:
     if readiness.wanted:
         lacking = readiness.wanted - readiness.attested
         what = f"{lacking} of {readiness.wanted} engines do not hold {readiness.version.short} yet"
-    else:
+    elif readiness.engines:
         what = f"no engine has room for {readiness.version.short}"
+    else:
+        what = f"{readiness.version.short} is attested nowhere, for all engines of its base are down"
     raise PromotionNotReady(
-        f"{where} stays where it is: {what}", wanted=readiness.wanted, attested=readiness.attested
+        f"{where} stays where it is: {what}",
+        hint=None if readiness.engines else DOWN,
+        wanted=readiness.wanted,
+        attested=readiness.attested,
     )

@@ -12,7 +12,7 @@ from registry.digests import Digest
 from registry.errors import LogForked
 from registry.feed import AliasKey, Delta, Position, Snapshot, State, uncollected
 from registry.fleet import assigned
-from registry.models import VersionState
+from registry.models import AliasState, Former, Level, VersionState
 from registry.names import AdapterName
 from registry.promotions import Preparation, Readiness, in_force
 from registry.store.port import Store
@@ -73,7 +73,8 @@ def _readiness(state: State, key: AliasKey, published: VersionState, now: dateti
         tenant=tenant, adapter=adapter, alias=alias, version=published.version, epoch=epoch, until=_EVER
     )
     assumed = replace(state, preparations={**state.preparations, key: asked})
-    up = {engine.engine for engine in state.engines.values() if engine.up and engine.base == published.base}
+    known_engines = [engine for engine in state.engines.values() if engine.base == published.base]
+    up = {engine.engine for engine in known_engines if engine.up}
     wanted = {
         name: _attested(state, name, published.version)
         for name, share in (assigned(assumed, now) if up else {}).items()
@@ -81,14 +82,40 @@ def _readiness(state: State, key: AliasKey, published: VersionState, now: dateti
         if held.version == published.version and not held.leaving
     }
     attested = sum(wanted.values())
+    restarts = bool(up) and not wanted and _restarts(state, key, published, now)
     return Readiness(
         version=published.version,
-        ready=not published.revoked and (attested == len(wanted) > 0 or not up),
+        ready=not published.revoked and (attested == len(wanted) > 0 or not known_engines or restarts),
         engines=len(up),
         wanted=len(wanted),
         attested=attested,
         prepared_until=known.until if known is not None and prepared else None,
+        down=len(known_engines) - len(up),
+        restarts=restarts,
         waits_for=dict(sorted(wanted.items())),
+    )
+
+
+def _restarts(state: State, key: AliasKey, published: VersionState, now: datetime) -> bool:
+    """Whether an engine of the tenant's own would start again with it, and no engine can take it before."""
+    tenant = state.tenants.get(published.tenant)
+    if tenant is None or tenant.isolation.level is not Level.MERGED:
+        return False
+    moved = state.aliases.get(key)
+    before = moved and Former(version=moved.version, epoch=moved.epoch)
+    alias = AliasState(
+        tenant=key[0],
+        adapter=key[1],
+        alias=key[2],
+        version=published.version,
+        epoch=moved.epoch + 1 if moved else 1,
+        former=before if before and before.version != published.version else None,
+    )
+    after = assigned(replace(state, aliases={**state.aliases, key: alias}, preparations={}), now)
+    return any(
+        after[name].merged == published.version and state.engines[name].up
+        for name in tenant.isolation.engines
+        if name in after
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from registry.catalog.errors import PromotionNotReady
+from registry.catalog.preparations import DOWN
 from registry.digests import Digest
 from registry.evidence import GatePolicy
 from registry.names import AdapterName, Ref
@@ -65,7 +66,7 @@ def when_ready(
     """What ``commit`` returns, which raises PromotionNotReady as long as engines are missing. It is given the
     epoch that the preparation saw: whoever moves the alias meanwhile is not overtaken.
 
-    Asked first, because most often everything is there already (a roll forward) or no engine is up. Raises
+    Asked first, because often everything is there already (a roll forward) or there is no engine yet. Raises
     PromotionNotReady when the time is over, and what ``commit`` and a preparation raise. A preparation ends
     by itself, whatever becomes of this process.
     """
@@ -104,12 +105,18 @@ def when_ready(
 
 
 def _late(goal: Goal, found: Readiness, seconds: float) -> PromotionNotReady:
-    where = Ref(goal.name, alias=goal.alias)
-    lacking = f"{found.wanted - found.attested} of {found.wanted} engines" if found.wanted else "no engine"
-    verb = "did not hold" if found.wanted else "had room for"
+    where, version = Ref(goal.name, alias=goal.alias), goal.version.short
+    if found.wanted:
+        what = f"{found.wanted - found.attested} of {found.wanted} engines did not hold {version}"
+    elif found.engines:
+        what = f"no engine had room for {version}"
+    else:
+        what = f"no engine was up that could hold {version}"
     return PromotionNotReady(
-        f"{where} stays where it is: after {seconds:g} s {lacking} {verb} {goal.version.short}",
-        hint="look at the engines (tenon fleet), then try again; --wait waits longer",
+        f"{where} stays where it is: after {seconds:g} s {what}",
+        hint="look at the engines (tenon fleet), then try again; --wait waits longer"
+        if found.engines
+        else DOWN,
         wanted=found.wanted,
         attested=found.attested,
     )

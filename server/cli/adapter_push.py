@@ -64,4 +64,6 @@ def push(
         from server.cli.strength import sentence
 
         render.note(sentence(done.fingerprint))
-        render.note(f"Stored as {adapter}; put it live with: tenon promote {adapter}@{done.version}")
+        render.note(f"Stored as {adapter}; a gate asks for evidence before it lets it go live. Next:")
+        render.note(f"  tenon evaluate {adapter}@{done.version} --suite CASES.jsonl")
+        render.note(f"  tenon promote {adapter}@{done.version}")

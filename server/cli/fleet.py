@@ -37,7 +37,12 @@ def fleet(json: Json = False, workspace: At = None) -> None:
         )
     for unplaced in found.unplaced:
         name = f"{unplaced.tenant}/{unplaced.adapter}@{unplaced.version.short}"
-        render.note(f"No engine has room for {name} ({unplaced.why})")
+        says = {
+            "full": f"No engine has room for {name} ({unplaced.why})",
+            "down": f"All engines for {name} ({unplaced.why}) are down",
+            "none": f"There is no engine for {name} ({unplaced.why})",
+        }
+        render.note(says[unplaced.because])
     if found.missing:
         rows = [
             [

@@ -7,7 +7,7 @@ import typer
 
 from server.cli import render
 from server.cli.options import At, Json, place
-from server.cli.waiting import NoWait, Wait, patience
+from server.cli.waiting import NoWait, Wait, moved, patience
 
 Epoch = Annotated[
     int | None,
@@ -94,11 +94,13 @@ def promote(
         return
     if json:
         render.data(done.verdict.model_dump(mode="json") if done.verdict else None)
+        moved(catalog.readiness(target.name, target.version, alias=alias), percent=percent)
         return
     for reason in done.verdict.reasons if done.verdict else ():
         render.note(f"  - {reason}")
     share = f" for {percent:g} % of its users" if percent < 100 else ""
     render.note(f"{target.name}:{alias} is now {target.version.short}{share}")
+    moved(catalog.readiness(target.name, target.version, alias=alias), percent=percent)
     if percent < 100:
         render.note(f"next: promote it with --percent 100, or end the canary: tenon rollback {target.name}")
 

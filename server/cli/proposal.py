@@ -6,7 +6,7 @@ import typer
 
 from server.cli import render
 from server.cli.options import At, Json, place
-from server.cli.waiting import NoWait, Wait, patience
+from server.cli.waiting import NoWait, Wait, moved, patience
 
 if TYPE_CHECKING:
     from registry.promotions import Proposal
@@ -58,6 +58,7 @@ def approve(
 ) -> None:
     """Consent to a promotion. With enough consent its gate is asked again, and the alias moves once the
     engines hold the version."""
+    from registry.names import AdapterName
     from server.assembly import promoting
 
     catalog = place(workspace).catalog
@@ -65,6 +66,10 @@ def approve(
     with patience(wait, no_wait=no_wait, quiet=json) as patient:
         approved = promoting.approve(catalog, asked, patience=patient, actor="cli")
     _say(approved, json)
+    if approved.state == "done":
+        name = AdapterName(approved.tenant, approved.adapter)
+        found = catalog.readiness(name, approved.version, alias=approved.alias)
+        moved(found, percent=approved.percent)
 
 
 def reject(

@@ -84,9 +84,35 @@ def _drawn() -> "Iterator[Callable[[Readiness], None]]":
 
 def sentence(readiness: "Readiness") -> str:
     if not readiness.wanted:
-        return "No engine has room for it yet"
+        if readiness.engines:
+            return "No engine has room for it yet"
+        engines = "the only engine" if readiness.down == 1 else f"all {readiness.down} engines"
+        return f"Waiting for engines: {engines} of its base {'is' if readiness.down == 1 else 'are'} down"
     more = missing(readiness)
     return f"{readiness.attested} of {readiness.wanted} engines hold it{f', {more}' if more else ''}"
+
+
+def moved(readiness: "Readiness", *, percent: float = 100) -> None:
+    """Says of an alias that has moved what not every engine can answer yet."""
+    if readiness.attested == readiness.wanted > 0:
+        return
+    if readiness.attested:
+        render.note(f"Warning: nobody waited, and only {sentence(readiness)}")
+        return
+    if readiness.restarts:
+        why = "its tenant's own engine starts again with it"
+    elif readiness.engines:
+        why = "engines load it first"
+    elif readiness.down:
+        why = "all engines of its base are down"
+    else:
+        why = "its base has no engine yet"
+    what = (
+        "requests are refused (adapter_not_ready) until one does"
+        if percent == 100
+        else "the stable version answers until one does"
+    )
+    render.note(f"Warning: no engine holds it ({why}); {what}")
 
 
 def missing(readiness: "Readiness") -> str:

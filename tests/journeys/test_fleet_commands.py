@@ -69,6 +69,22 @@ def test_the_fleet_shows_how_surely_each_version_was_recognised(scene: Scene) ->
     assert "weakly" not in tenon_here("fleet").out
 
 
+def test_the_fleet_says_why_a_version_is_nowhere(scene: Scene) -> None:
+    world = scene.world
+    full = world.promoted(AdapterName("retail_b", "third"), seed=2)
+    for name in ("engine-0", "engine-1"):
+        small = world.engine(name, boot="boot-0002").model_copy(update={"max_loras": 1})
+        world.catalog.announce(small, actor=name)
+    shown = tenon_here("fleet").err
+    assert shown.count("No engine has room for ") == 1
+    for name in ("engine-0", "engine-1"):
+        small = world.engine(name, boot="boot-0002", up=False).model_copy(update={"max_loras": 1})
+        world.catalog.announce(small, actor=name)
+    shown = tenon_here("fleet").err
+    assert f"All engines for retail_b/third@{full.short} (live) are down" in shown
+    assert "room" not in shown
+
+
 def test_a_tenant_is_moved_by_one_command_and_the_fleet_shows_where(scene: Scene) -> None:
     pinned = tenon_here("tenant", "isolate", "bank_a", "--level", "pinned")
     assert pinned.code == 0, pinned.err

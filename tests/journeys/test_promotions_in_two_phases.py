@@ -59,7 +59,8 @@ def test_promote_waits_for_the_engines(tmp_path: Path, monkeypatch: pytest.Monke
             monkeypatch.setenv("TENON_KEY_FILE", str(tmp_path / name))
             return tenon_here(*words)
 
-        assert by("ada", "promote", f"{NAME}@{first}", *RULE).code == 0  # no engine: nobody waits
+        moved = by("ada", "promote", f"{NAME}@{first}", *RULE)  # there was never an engine: nobody waits
+        assert (moved.code, "its base has no engine yet" in moved.err) == (0, True)
         for engine in ("engine-0", "engine-1"):
             world.catalog.announce(world.engine(engine), actor=engine)
             _attest(world, first, engine)
@@ -83,5 +84,13 @@ def test_promote_waits_for_the_engines(tmp_path: Path, monkeypatch: pytest.Monke
         back = by("ada", "rollback", str(NAME))  # a commit without a load
         assert (back.code, world.catalog.alias(NAME).version) == (0, second)
         fourth = world.evaluated(seed=4)
-        assert by("ada", "promote", f"{NAME}@{fourth}", *RULE, "--no-wait").code == 0
+        for engine in ("engine-0", "engine-1"):
+            world.catalog.announce(world.engine(engine, up=False), actor=engine)
+        refused = by("ada", "promote", f"{NAME}@{fourth}", *RULE, "--wait", "0.3")
+        assert (refused.code, "[promotion_not_ready]" in refused.err) == (1, True)
+        assert "no engine was up" in refused.err
+        assert "--no-wait" in refused.err
+        assert world.catalog.alias(NAME).version == second
+        moved = by("ada", "promote", f"{NAME}@{fourth}", *RULE, "--no-wait")
+        assert (moved.code, "all engines of its base are down" in moved.err) == (0, True)
         assert world.catalog.alias(NAME).version == fourth

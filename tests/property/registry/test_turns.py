@@ -123,3 +123,27 @@ def test_with_too_few_names_for_all_the_tenants_a_new_version_draws_no_better_lo
 
     assert len(lucky(0)) == 4
     assert all(lucky(generation) == lucky(0) for generation in range(1, 8))
+
+
+def test_a_pinned_version_goes_where_a_slot_can_be_kept_for_it() -> None:
+    """Two engines can keep one device slot each: for two versions, whichever engine they prefer."""
+    for number in range(12):
+        texts = [f"{number}-a", f"{number}-b"]
+        known = state(
+            engines=[engine("engine-0", max_loras=2), engine("engine-1", max_loras=2)],
+            tenants=[tenant("anna", Level.PINNED, replicas=1)],
+            versions=[published(text, "anna") for text in texts],
+        )
+        shares = assigned(known, NOW).values()
+        assert [[each.pinned for each in share.versions] for share in shares] == [[True], [True]], number
+
+
+def test_no_engine_keeps_its_last_device_slot_for_anybody() -> None:
+    for max_loras in (1, 2, 3):
+        known = state(
+            engines=[engine("engine-0", max_loras=max_loras)],
+            tenants=[tenant("anna", Level.PINNED)],
+            versions=[published(f"v{number}", "anna") for number in range(5)],
+        )
+        (share,) = assigned(known, NOW).values()
+        assert [each.pinned for each in share.versions] == [n < max_loras - 1 for n in range(5)]

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from registry.errors import (
 )
 from registry.evidence import GatePolicy
 from registry.feed import Delta, State
-from registry.models import AliasState, Former
+from registry.fleet import assigned
+from registry.models import AliasState, Former, Isolation, Level
 from registry.names import AdapterName
 from registry.promotions import Protection
 from tests.support.registries import GATE, NAME, World, attested, open_world
@@ -82,8 +84,49 @@ def test_without_engines_nobody_waits(world: World) -> None:
     version = world.evaluated()
     assert _figures(world, version) == (0, 0, 0, True)
     world.catalog.promote(NAME, version, gate=GATE, require_ready=True, actor="ann")
+
+
+def test_where_all_engines_are_down_nothing_moves_unseen(world: World) -> None:
+    version = world.evaluated()
+    world.catalog.announce(world.engine(), actor="engine-0")
     world.catalog.announce(world.engine(up=False), actor="engine-0")
-    assert _figures(world, version) == (0, 0, 0, True)
+    assert _figures(world, version) == (0, 0, 0, False)
+    assert world.catalog.readiness(NAME, version).down == 1
+    size = world.catalog.log_size()
+    with pytest.raises(PromotionNotReady, match="all engines of its base are down") as refused:
+        world.catalog.promote(NAME, version, gate=GATE, require_ready=True, actor="ann")
+    assert "--no-wait" in refused.value.advice
+    assert "room" not in refused.value.message
+    assert world.catalog.log_size() == size
+    world.catalog.promote(NAME, version, gate=GATE, actor="ann")
+    assert world.catalog.alias(NAME).version == version
+
+
+def test_a_tenant_whose_own_engine_is_all_there_is_promotes_by_it(world: World) -> None:
+    """Merged weights are changed by starting again: no engine can hold the version before."""
+    old, new = world.evaluated(seed=1), world.evaluated(seed=2)
+    world.catalog.promote(NAME, old, gate=GATE, actor="ann")
+    world.catalog.announce(world.engine(), actor="engine-0")
+    isolation = Isolation(level=Level.MERGED, engines=("engine-0",))
+    world.catalog.isolate_tenant("bank_a", isolation, force=True, actor="root")
+    merged = world.engine(boot="boot-0002").model_copy(update={"merged": old})
+    world.catalog.announce(merged, actor="engine-0")
+    world.catalog.attest(attested(world.finding(old, boot="boot-0002")), actor="engine-0")
+
+    def figures() -> tuple[bool, bool, int]:
+        found = world.catalog.readiness(NAME, new)
+        return found.ready, found.restarts, found.wanted
+
+    assert figures() == (True, True, 0)
+    world.catalog.announce(world.engine("engine-1"), actor="engine-1")
+    assert figures() == (False, False, 1)  # it can be asked to hold it first
+    world.catalog.announce(world.engine("engine-1", up=False), actor="engine-1")
+    assert figures() == (True, True, 0)
+    world.catalog.promote(NAME, new, gate=GATE, require_ready=True, actor="ann")
+    shares = assigned(State.of(world.catalog.snapshot()), datetime(2026, 1, 1, tzinfo=UTC))
+    assert shares["engine-0"].merged == new
+    world.catalog.announce(merged.model_copy(update={"up": False}), actor="engine-0")
+    assert not world.catalog.readiness(NAME, old).ready
 
 
 def test_what_was_attested_and_then_failed_is_not_ready(world: World) -> None:

@@ -12,6 +12,7 @@ from registry.evidence import GatePolicy
 from registry.promotions import Protection, Readiness
 from server.assembly.awaiting import Patience
 from server.assembly.promoting import Move, approve, promote_or_propose
+from server.cli.waiting import moved, sentence
 from server.cli.waiting import patience as cli_patience
 from tests.support.registries import GATE, NAME, World, attested, open_world
 
@@ -97,6 +98,48 @@ def test_an_engine_that_never_gets_ready_moves_nothing(busy: tuple[World, Digest
     found = world.catalog.readiness(NAME, new)
     assert found.prepared_until is not None
     assert found.prepared_until < "2026-01-01T00:00:14"  # by the registry's clock, and then it is over
+
+
+def test_engines_that_are_down_are_waited_for(busy: tuple[World, Digest, Digest]) -> None:
+    world, old, new = busy
+
+    def up(*engines: str, boot: str) -> None:
+        for engine in engines:
+            world.catalog.announce(world.engine(engine, boot=boot), actor=engine)
+            world.catalog.attest(attested(world.finding(new, engine=engine, boot=boot)), actor=engine)
+
+    for engine in ("engine-0", "engine-1"):
+        world.catalog.announce(world.engine(engine, up=False), actor=engine)
+    with pytest.raises(PromotionNotReady, match="after 3 s no engine was up that could hold") as refused:
+        _promote(world, new, Waiting().patience(3))
+    assert "--no-wait" in refused.value.advice
+    assert world.catalog.alias(NAME).version == old
+    waiting = Waiting(plan={4: lambda: up("engine-0", "engine-1", boot="boot-0002")})
+    _promote(world, new, waiting.patience(60))
+    assert waiting.pauses == 4
+    assert world.catalog.alias(NAME).version == new
+    assert sentence(waiting.seen[0]) == "Waiting for engines: all 2 engines of its base are down"
+
+
+@pytest.mark.parametrize(
+    ("readiness", "says"),
+    [
+        ({"engines": 2, "wanted": 2, "attested": 2}, ""),
+        ({"engines": 2, "wanted": 2, "attested": 1}, "nobody waited, and only 1 of 2 engines hold it"),
+        ({"engines": 2, "wanted": 2, "attested": 0}, "no engine holds it (engines load it first)"),
+        ({"engines": 0, "wanted": 0, "attested": 0, "down": 2}, "all engines of its base are down"),
+        ({"engines": 0, "wanted": 0, "attested": 0}, "its base has no engine yet"),
+        ({"engines": 1, "wanted": 0, "attested": 0, "restarts": True}, "own engine starts again with it"),
+    ],
+)
+def test_who_moves_without_waiting_is_told_what_nobody_answers(
+    readiness: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved(Readiness(version=Digest.of(b"x"), ready=True, **readiness))
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.startswith("Warning: ") == bool(says)
+    assert ("adapter_not_ready" in said) == (bool(says) and not readiness["attested"])
 
 
 def test_what_is_everywhere_already_waits_for_nothing(busy: tuple[World, Digest, Digest]) -> None:
