@@ -13,7 +13,7 @@ from registry.signing.envelope import Envelope
 
 
 class Catalog(Protocol):
-    """Implementations: ``registry.catalog.local``, ``trainer.testing.InMemoryCatalog``."""
+    """Implementations: ``registry.catalog.local.catalog``, ``trainer.testing.InMemoryCatalog``."""
 
     def base(self, ref: str) -> tuple[Digest, Base, Contract]:
         """The base that ``ref`` (its name, or name@revision) stands for. Raises BaseNotFound."""

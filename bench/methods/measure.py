@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.methods.entries import Entry
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.digests import Digest
 from registry.evidence import Metric
 from server.assembly import training

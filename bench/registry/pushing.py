@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 
 from registry.blobs.bucket import S3Credentials, S3Patience, S3Place, connected
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.catalog.remote.catalog import RemoteCatalog
 from registry.catalog.remote.wire import Patience, Wire
 from registry.digests import Digest

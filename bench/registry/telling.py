@@ -11,7 +11,7 @@ from bench.registry.stores import Opening
 from bench.registry.timing import Spread, seconds, spread
 from registry.blobs.memory import InMemoryBlobs, InMemoryShelf
 from registry.blobs.uploads import Uploads
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import ManualClock, SystemClock
 from registry.digests import Digest
 from registry.feed import Snapshot, encode

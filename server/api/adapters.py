@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from registry.canonical import Document
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.models import AliasState
 from registry.names import AdapterName, parse_name
 from server.api.access import TRAINERS, requires, requires_of_tenant

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from registry.blobs.uploads import Uploads
 from registry.catalog.answers import Answers
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import Clock, SystemClock
 from registry.ports import BlobStore
 from server.api.expected import Discovery, Expected

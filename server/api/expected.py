@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from registry.catalog.errors import EngineReplaced
 from registry.catalog.fleet import Doubt, Doubted, Fleet, Missing
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.digests import Digest
 from registry.models import Base, EngineState
 from server.engines.discovery.sighting import Address, Listed, Sighting

@@ -11,7 +11,7 @@ from typing import Annotated, TypeAlias
 from fastapi import APIRouter, Header, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.digests import Digest
 from registry.feed import Delta, Snapshot
 from server.api.access import requires

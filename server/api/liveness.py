@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from registry.catalog.errors import EngineReplaced
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.errors import TenonError
 from registry.models import EngineState
 from server.api.expected import Expected

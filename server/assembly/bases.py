@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from registry.bases import describe
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.digests import Digest
 from registry.errors import BaseNotFound
 from registry.models import Base

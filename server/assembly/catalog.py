@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from registry.catalog.auditor import Auditor
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import SystemClock
 from registry.errors import AlreadyExists
 from registry.signing.keys import Signer

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.digests import Digest
 from registry.evidence import Report
 from registry.fingerprint import Fingerprint

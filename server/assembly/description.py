@@ -6,7 +6,7 @@ from pathlib import Path
 
 from registry.blobs.memory import InMemoryBlobs, InMemoryShelf
 from registry.blobs.uploads import Uploads
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import SystemClock
 from registry.signing.keys import Signer
 from registry.store.database import Database, upgrade

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import aiohttp
 
 from registry.catalog.fleet import Fleet
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.errors import InvalidDocument
 from server.api.expected import Discovery, Expected
 from server.engines.discovery.kubernetes import ApiServer, Kubernetes

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.errors import InvalidInput, LogForked
 from registry.log.entries import Entry
 from router.records.verify import verify_records

@@ -2,7 +2,7 @@
 
 import os
 
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.models import PublicKey
 from registry.signing.keys import Signer
 from server.workspace import Workspace

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.digests import Digest
 from registry.names import Ref
 from server.assembly import bases

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from server import settings
 from server.errors import FolderNeeded, SettingsInvalid, UrlInvalid
 from server.workspace import Workspace, find

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from registry.catalog.errors import SignerInvalid
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.digests import Digest
 from registry.errors import AliasNotFound, InvalidDocument
 from registry.evidence import GatePolicy, Metric, Report, Verdict

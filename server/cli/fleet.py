@@ -63,7 +63,7 @@ def _found(at: "Place") -> "Fleet":
     found = at.catalog.fleet()
     if at.workspace is None:
         return found
-    from registry.catalog.local import LocalCatalog
+    from registry.catalog.local.catalog import LocalCatalog
     from server.assembly.discovery import with_expected
     from server.settings import DiscoverySettings, load
 

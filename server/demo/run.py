@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.digests import Digest
 from registry.errors import WorkspaceNotFound
 from registry.models import Policy, Role, Route, Tenant

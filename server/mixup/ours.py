@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from registry.bases import describe
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.digests import Digest
 from registry.evidence import GatePolicy, Metric, Report, Rule
 from registry.fingerprint import Fingerprint

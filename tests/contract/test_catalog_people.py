@@ -20,7 +20,7 @@ from registry.catalog.errors import (
     TenantMoved,
     VersionUnfingerprinted,
 )
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.catalog.remote.catalog import RemoteCatalog
 from registry.digests import Digest
 from registry.errors import (

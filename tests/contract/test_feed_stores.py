@@ -1,7 +1,7 @@
 """The feed is the same on every database, whatever its order of letters."""
 
 from registry.blobs.memory import InMemoryBlobs
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import ManualClock
 from registry.feed import Delta, State
 from registry.models import Quota, Role, Tenant

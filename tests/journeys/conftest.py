@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.bases import describe
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.digests import Digest
 from registry.evidence import GatePolicy, Metric, Report, Rule
 from registry.manifests import Provenance

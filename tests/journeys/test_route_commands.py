@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.errors import InvalidDocument
 from registry.models import Policy, Tenant
 from registry.routing.errors import RoutingChanged

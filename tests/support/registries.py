@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.blobs.memory import InMemoryBlobs
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import ManualClock
 from registry.digests import Digest
 from registry.evidence import GatePolicy, Metric, Report, Rule

@@ -15,7 +15,7 @@ import uvicorn
 from registry.blobs.filesystem import FilesystemBlobs
 from registry.blobs.shelf import FilesystemShelf
 from registry.blobs.uploads import Uploads
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.catalog.remote.catalog import RemoteCatalog
 from registry.catalog.remote.wire import Patience, Wire
 from registry.contract import Contract

@@ -39,7 +39,7 @@ class Aliases(Part):
         require_ready: bool = False,
         actor: str,
     ) -> Verdict:
-        """See :meth:`registry.catalog.local.LocalCatalog.promote`. Raises ApprovalRequired, GateRefused …"""
+        """See :meth:`registry.catalog.local.aliases.Aliases.promote`. Raises ApprovalRequired, …"""
         body = _move(version, gate, percent, release, expires_at) | {"propose": False}
         if require_ready:  # a registry of before does not know the word
             body["require_ready"] = True

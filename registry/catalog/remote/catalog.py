@@ -1,6 +1,6 @@
 """A registry behind a URL: what people and trainers may ask of it and do to it.
 
-The same calls as :class:`registry.catalog.local.LocalCatalog`, the same errors. What only Tenon's own
+The same calls as :class:`registry.catalog.local.catalog.LocalCatalog`, the same errors. What only Tenon's own
 processes and the registry's own machine may do is not here: the feed, engines, attestations, record heads,
 counting usage, authenticating, verifying the tables.
 """

@@ -37,7 +37,7 @@ class Pushes(Uploads, Versions):
     ) -> Digest:
         """Idempotent; only bytes that the registry lacks travel, and an interrupted push goes on.
 
-        Raises what :meth:`registry.catalog.local.LocalCatalog.push` raises, FileChanged, Unreachable.
+        Raises what :meth:`registry.catalog.local.catalog.LocalCatalog.push` raises, FileChanged, Unreachable.
         """
         paths = adapter_files(folder)
         digests = {file: Digest.of_file(path) for file, path in paths.items()}

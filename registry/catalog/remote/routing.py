@@ -22,7 +22,7 @@ class Routes(Part):
         expect_revision: int | None = None,
         actor: str,
     ) -> Routing:
-        """See :meth:`registry.catalog.local.LocalCatalog.publish_routing`."""
+        """See :meth:`registry.catalog.local.catalog.LocalCatalog.publish_routing`."""
         body = _body(routes, headers)
         matched = {} if expect_revision is None else {"If-Match": f'"{expect_revision}"'}
         answer = self._wire.call("PUT", self._of(tenant, "routing"), json=body, headers=matched)

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from registry.assignment import assigned
 from registry.blobs.memory import InMemoryBlobs
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import ManualClock, stamp
 from registry.digests import Digest
 from registry.errors import AliasNotFound, KeyRefused, TenonError

@@ -12,7 +12,7 @@ from bench.registry.stores import copied
 from bench.registry.timing import Spread, spread
 from registry.blobs.memory import InMemoryBlobs
 from registry.catalog import feed
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import SystemClock
 from registry.feed import encode
 from registry.store.database import Database, upgrade

@@ -10,7 +10,7 @@ import pytest
 from registry.blobs.memory import InMemoryBlobs
 from registry.canonical import encode
 from registry.catalog.audit import audit
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import ManualClock
 from registry.log.entries import Entry
 from registry.log.merkle import Frontier, leaf_hash

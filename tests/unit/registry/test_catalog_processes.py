@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 PRELUDE = """
 import sys
 from registry.blobs.memory import InMemoryBlobs
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import SystemClock
 from registry.digests import Digest
 from registry.errors import AliasMoved

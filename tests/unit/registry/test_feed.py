@@ -7,7 +7,7 @@ import pytest
 
 from registry.catalog import feed
 from registry.catalog.errors import LogTruncated
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import ManualClock
 from registry.digests import Digest
 from registry.errors import InvalidDocument, InvalidInput, LogForked

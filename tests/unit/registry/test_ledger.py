@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import ManualClock
 from registry.errors import InvalidInput, LogCorrupt, LogKeyNotInForce
 from registry.log.entries import Head

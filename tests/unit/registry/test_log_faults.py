@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.blobs.memory import InMemoryBlobs
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import ManualClock
 from registry.errors import LogCorrupt, TenonError
 from registry.log.export import verify_export

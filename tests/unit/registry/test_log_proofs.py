@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from registry.canonical import decode
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.clock import ManualClock
 from registry.digests import Digest
 from registry.errors import (

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Table
 from sqlmodel import select
 
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.counting import Count, CountReport
 from registry.digests import Digest
 from registry.errors import NotFound, TenonError

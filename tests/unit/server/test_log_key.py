@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.catalog.local import LocalCatalog
+from registry.catalog.local.catalog import LocalCatalog
 from registry.errors import InvalidDocument, LogForked, LogKeyNotInForce, SignatureInvalid
 from registry.log.entries import Head
 from registry.log.handovers import KeyHistory

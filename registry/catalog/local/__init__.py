@@ -1,0 +1,1 @@
+"""The catalog that holds everything itself: rows, blobs beside them, a signed log over both."""
