@@ -67,7 +67,7 @@ class Feed:
         if self._tables is None:
             return ["no state from the registry yet"]
         found = []
-        if self.age > self._freshness.ready:
+        if self.age > self._freshness.serve:
             found.append(f"the registry was last heard {self.age:.0f} s ago")
         if not self._tables.places:
             found.append("no engine is attested for any version")

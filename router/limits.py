@@ -40,19 +40,18 @@ class Freshness:
 
     wait: float = 5.0
     """One long poll of the feed: how often a registry with nothing to say is heard."""
-    ready: float = 15.0
-    """Beyond this ``/readyz`` says no, so that a load balancer prefers another router."""
-    serve: float = 30.0
-    """Beyond this requests are refused: revocations may have been missed."""
+    serve: float = 600.0
+    """Beyond this requests are refused, since revocations may have been missed, and ``/readyz`` says no. Not
+    before: where the registry is away all routers lose it at once, and none would be left to prefer."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.wait < self.ready <= self.serve:
-            raise ValueError("freshness needs 0 < wait < ready <= serve")
+        if not 0 < self.wait < self.serve:
+            raise ValueError("freshness needs 0 < wait < serve")
 
     @classmethod
     def within(cls, max_staleness: float) -> "Freshness":
-        """Six chances to hear the registry before requests are refused, three before readiness is lost."""
-        return cls(wait=max_staleness / 6, ready=max_staleness / 2, serve=max_staleness)
+        """At least six chances to hear the registry before requests are refused."""
+        return cls(wait=min(cls.wait, max_staleness / 6), serve=max_staleness)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

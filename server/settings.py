@@ -136,7 +136,7 @@ class RouterSettings(RoleSettings, IdentitySettings):
     )
     idle_timeout: float = Field(30.0, gt=0, description="Seconds between two bytes of an engine")
     max_staleness: float = Field(
-        30.0, ge=1, description="Seconds without word from the registry until requests are refused"
+        600.0, ge=1, description="Seconds without word from the registry until requests are refused"
     )
     engine_requests: int = Field(
         256, ge=1, description="Requests in one engine at a time, of all routers; vLLM's `max_num_seqs`"

@@ -15,7 +15,6 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from registry.digests import Digest
 from registry.fingerprint import (
-    MAX_NOISES,
     MIN_SEPARATION,
     TOP_OBSERVED,
     TOP_REFERENCE,
@@ -121,7 +120,7 @@ def _fingerprint(
         dtype: tuple(
             version
             for version, sibling in sorted(siblings.items())
-            if (gap := apart(made, sibling)) is not None and gap < MAX_NOISES * value
+            if (gap := apart(made, sibling)) is not None and gap < MIN_SEPARATION * value
         )
         for dtype, value in known.items()
     }

@@ -122,7 +122,7 @@ class House:
         self.now = 1000.0
         chosen: dict[str, Any] = {
             "limits": Limits(body_bytes=20_000, body_seconds=5),
-            "freshness": Freshness(wait=5, ready=30, serve=300),
+            "freshness": Freshness(wait=5, serve=300),
             "cadence": Cadence(head_seconds=3600, retry_seconds=0.01),
         } | settings
         self.app = create_app(

@@ -10,7 +10,7 @@ import pytest
 
 from registry.contract import Contract
 from registry.digests import Digest
-from registry.fingerprint import MIN_SEPARATION, TOP_OBSERVED, TOP_REFERENCE, Fingerprint
+from registry.fingerprint import MAX_NOISES, MIN_SEPARATION, TOP_OBSERVED, TOP_REFERENCE, Fingerprint
 from registry.models import Base
 from trainer.datasets import Case, Conversation, Message
 from trainer.errors import (
@@ -386,6 +386,19 @@ def test_a_faint_adapter_gets_more_probes_and_says_where_it_stays_weak(
     twin = Digest.of(b"twin")
     again = make_fingerprint(base.identity(), base_folder, tmp_path, prompts(), siblings={twin: made})
     assert again.alike == {"bfloat16": (twin,), "float16": (twin,)}
+    # Beyond what an answer may be off, and within what two references need to be told apart.
+    off = 4 * made.noise["float16"]
+    near = made.model_copy(
+        update={
+            "probes": tuple(
+                probe.model_copy(update={"own": tuple((token, value - off) for token, value in probe.own)})
+                for probe in made.probes
+            )
+        }
+    )
+    beside = make_fingerprint(base.identity(), base_folder, tmp_path, prompts(), siblings={twin: near})
+    assert MAX_NOISES < off / beside.noise["float16"] < MIN_SEPARATION
+    assert beside.alike == {"bfloat16": (twin,), "float16": (twin,)}
     shared = random_prompts(base.identity(), load_tokenizer(base_folder), MOST_PROBES)
     found = [probe.token_ids for probe in again.probes if probe.kind == "random"]
     assert set(found) <= set(shared)
