@@ -51,7 +51,7 @@ class Freshness:
     @classmethod
     def within(cls, max_staleness: float) -> "Freshness":
         """At least six chances to hear the registry before requests are refused."""
-        return cls(wait=min(cls.wait, max_staleness / 6), serve=max_staleness)
+        return cls(wait=min(cls().wait, max_staleness / 6), serve=max_staleness)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

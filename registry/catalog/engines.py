@@ -24,7 +24,7 @@ from registry.fingerprint import Attestation
 from registry.judgement import plausible
 from registry.models import EngineState, Withdrawal
 from registry.signing.envelope import Envelope, verify
-from registry.signing.types import ANNOUNCEMENT, ATTESTATION
+from registry.signing.types import ANNOUNCEMENT, ATTESTATION, WITHDRAWAL
 from registry.store.tables.versions import StoredVersion
 
 _FIXED = tuple(field for field in EngineState.model_fields if field not in ("engine", "boot", "up"))
@@ -128,17 +128,20 @@ def _ruled(change: Change, found: Attestation, stored: StoredVersion) -> dict[st
     return {"ended": [[name, str(found.version)] for name in ended]} if ended else {}
 
 
-def withdraw(change: Change, said: Withdrawal) -> None:
+def withdraw(change: Change, envelope: Envelope) -> None:
     """End slots of versions that others serve. What is not listed here any more is passed over.
 
     Within one transaction, so that of two engines that each count on the other only one can go. Raises
-    EngineNotFound; EngineReplaced; EngineNeeded when some version has no slot on another engine that is up.
+    SignatureInvalid; EngineNotFound; EngineReplaced; EngineNeeded when some version has no slot on another
+    engine that is up.
     """
+    said = Withdrawal.parse(signed_payload(change.rows, envelope, payload_type=WITHDRAWAL, role="engine"))
     engine = change.rows.engines.get(said.engine)
     if engine is None:
         raise EngineNotFound(f"no engine {said.engine} was announced")
     if engine.boot != said.boot or not engine.up:
         raise EngineReplaced(f"this boot of {said.engine} is not the one that is up")
+    _by_its_key(change, envelope, engine, payload_type=WITHDRAWAL)
     slots = change.rows.engines.slots()
     held = {slot.version for slot in slots if slot.engine == said.engine}
     boots = {each.engine: each.boot for each in change.rows.engines.all() if each.up}
@@ -150,7 +153,8 @@ def withdraw(change: Change, said: Withdrawal) -> None:
         raise EngineNeeded(f"{len(missing)} versions have no other engine", versions=tuple(missing))
     if ending:
         document = said.model_copy(update={"versions": ending})
-        change.write(ENGINE_WITHDREW, _subject(engine), {"withdrawal": document.model_dump(mode="json")})
+        body = {"withdrawal": document.model_dump(mode="json"), "envelope": envelope.model_dump(mode="json")}
+        change.write(ENGINE_WITHDREW, _subject(engine), body)
 
 
 def _faults(found: Attestation, engine: EngineState, stored: StoredVersion) -> list[str]:

@@ -255,6 +255,14 @@ def _engine_attested(rows: Transaction, entry: Entry) -> None:
 
 def _engine_withdrew(rows: Transaction, entry: Entry) -> None:
     said = Withdrawal.build(entry.body["withdrawal"])
+    if (signed := entry.body.get("envelope")) is not None:  # else older than the signatures
+        envelope = Envelope.build(signed)
+        payload = signed_payload(rows, envelope, payload_type=types.WITHDRAWAL, role="engine")
+        whole = Withdrawal.parse(payload)  # of which some were not listed any more
+        if (said.engine, said.boot) != (whole.engine, whole.boot) or not set(said.versions) <= set(
+            whole.versions
+        ):
+            raise InvalidDocument("a withdrawal says more than its engine did")
     for version in said.versions:
         rows.engines.drop_slots(engine=said.engine, version=version)
 

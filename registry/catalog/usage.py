@@ -3,6 +3,7 @@
 from datetime import date
 
 from registry.catalog.errors import PeriodInvalid, UsageInvalid, UsageRegressed
+from registry.errors import TenonError
 from registry.names import AdapterName
 from registry.store.tables.usage import KEYS
 from registry.store.transaction import Transaction
@@ -32,7 +33,7 @@ def count(rows: Transaction, batch: UsageBatch) -> bool:
     for number, line in enumerate(batch.lines):
         if owners.get(line.version) != AdapterName(line.tenant, line.adapter):
             raise UsageInvalid(f"line {number}: {line.tenant}/{line.adapter} has no such version")
-        _check_day(line.day, f"line {number}")
+        _check_day(line.day, f"line {number}", UsageInvalid)
         key = (line.tenant, line.day, line.version)
         sums[key] = _sum(sums[key], line) if key in sums else line
     rows.usage.count(batch.writer, batch.seq, digest, sums.values())
@@ -45,7 +46,7 @@ def counted(rows: Transaction, writer: str) -> UsageCounted:
 
 
 def between(rows: Transaction, tenant: str, *, first_day: str, last_day: str) -> tuple[UsageLine, ...]:
-    """By day, adapter and version; both days included. Raises UsageInvalid."""
+    """By day, adapter and version; both days included. Raises PeriodInvalid."""
     _check_days(first_day, last_day)
     return rows.usage.of(tenant, first_day=first_day, last_day=last_day)
 
@@ -60,7 +61,8 @@ def sums(
     after: str | None,
     limit: int | None,
 ) -> tuple[UsageSum, ...]:
-    """``by`` None: a sum a version and day. ``after``: the key of the sum seen last. Raises UsageInvalid."""
+    """``by`` None: a sum a version and day. ``after``: the key of the sum seen last. Raises PeriodInvalid;
+    UsageInvalid for a key of none."""
     _check_days(first_day, last_day)
     seen = None if after is None else after.split(" ")
     if seen is not None and len(seen) != len(KEYS[by]):
@@ -79,16 +81,15 @@ def _sum(one: UsageLine, other: UsageLine) -> UsageLine:
 
 def _check_days(first_day: str, last_day: str) -> None:
     for day, what in ((first_day, "the first day"), (last_day, "the last day")):
-        _check_day(day, what)
+        _check_day(day, what, PeriodInvalid)
     if first_day > last_day:
         raise PeriodInvalid(f"the first day, {first_day}, is after the last one, {last_day}")
 
 
-def _check_day(text: str, what: str) -> None:
+def _check_day(text: str, what: str, fault: type[TenonError]) -> None:
     try:
         if date.fromisoformat(text).isoformat() == text:
             return
     except ValueError:
         pass
-    fault = UsageInvalid if what.startswith("line") else PeriodInvalid
     raise fault(f"{what}: {text[:20]!r} is no day like 2026-01-31")

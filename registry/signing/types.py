@@ -4,6 +4,7 @@ from typing import Final
 
 REPORT: Final = "application/vnd.tenon.report+json"
 ANNOUNCEMENT: Final = "application/vnd.tenon.announcement+json"
+WITHDRAWAL: Final = "application/vnd.tenon.withdrawal+json"
 ATTESTATION: Final = "application/vnd.tenon.attestation+json"
 LOG_HEAD: Final = "application/vnd.tenon.log-head+json"
 RECORD_HEAD: Final = "application/vnd.tenon.record-head+json"

@@ -182,6 +182,8 @@ def _meaning(error: exc.DatabaseError | sqlite3.DatabaseError) -> Exception:
         return WorkspaceNotFound("there is no database here")
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}:
         return StoreUnavailable("the database cannot be written")
+    if "Could not decode" in str(error):  # Python's own layer, about a text whose bytes are none
+        return StoreCorrupt("the database holds text that cannot be read")
     return error
 
 

@@ -13,7 +13,7 @@ from registry.digests import Digest
 from registry.errors import BlobCorrupt, InvalidDocument
 from registry.feed import News, Position, parse
 from registry.manifests import Manifest
-from registry.models import Base, Withdrawal
+from registry.models import Base
 from registry.shipping import KnownHead, RecordBatch, Stored
 from registry.signing.envelope import Envelope
 from registry.usage import UsageBatch, UsageCounted
@@ -84,9 +84,9 @@ class ControlClient:
         body = await self._call("POST", "/api/v1/attestations", data=envelope.canonical())
         return int(decode(body)["size"])
 
-    async def withdraw(self, said: Withdrawal) -> None:
+    async def withdraw(self, engine: str, envelope: Envelope) -> None:
         """Raises ControlRefused (``facts['problem']`` is ``engine_needed``) while nobody else serves it."""
-        await self._call("POST", f"/api/v1/engines/{said.engine}/withdrawals", data=said.canonical())
+        await self._call("POST", f"/api/v1/engines/{engine}/withdrawals", data=envelope.canonical())
 
     async def submit(self, envelope: Envelope) -> None:
         """See ``router.ports.HeadSink``."""

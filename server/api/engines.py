@@ -90,11 +90,12 @@ def routes(control: Control) -> APIRouter:
         return Attested(attestation=digest, size=control.catalog.log_size())
 
     @engines.post("/engines/{engine}/withdrawals", dependencies=[service], status_code=204)
-    def withdraw_versions(engine: str, said: Annotated[Withdrawal, takes(Withdrawal)]) -> Response:
-        """An agent says what its engine stops serving; refused while nobody else serves it."""
-        if said.engine != engine:
+    def withdraw_versions(engine: str, envelope: Annotated[Envelope, takes(Envelope)]) -> Response:
+        """An agent says, signed, what its engine stops serving (the payload is a Withdrawal); refused while
+        nobody else serves it."""
+        if Withdrawal.parse(envelope.body()).engine != engine:
             raise InvalidDocument("the engine in the path and in the body differ")
-        control.catalog.withdraw(said, actor=f"engine:{engine}")
+        control.catalog.withdraw(envelope, actor=f"engine:{engine}")
         return Response(status_code=204)
 
     @engines.post("/record-heads", dependencies=[service], status_code=204)

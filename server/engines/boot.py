@@ -11,6 +11,7 @@ from registry.judgement import Finding
 from registry.models import Withdrawal
 from registry.names import engine_name
 from registry.signing.keys import Signer
+from registry.signing.types import WITHDRAWAL
 from server.engines.attest import Recognised, Witness, judge_together, observe
 from server.engines.base_proof import BaseProof
 from server.engines.cache import AdapterCache
@@ -71,6 +72,7 @@ class Boot:
         self._clock = clock
         self._new_salt = new_salt
         self._report = report
+        self._signer = signer
         self._findings = Findings(
             witness=witness, control=control, signer=signer, clock=clock, republish=republish, report=report
         )
@@ -316,7 +318,7 @@ class Boot:
         witness = self.witness
         said = Withdrawal(engine=witness.engine, boot=witness.boot, versions=tuple(sorted(versions)))
         try:
-            await self._control.withdraw(said)
+            await self._control.withdraw(said.engine, self._signer.sign(WITHDRAWAL, said.canonical()))
         except TenonError as error:
             if refusal(error) != "engine_needed":
                 raise

@@ -5,7 +5,6 @@ from typing import Protocol
 from registry.digests import Digest
 from registry.feed import News, Position
 from registry.manifests import Manifest
-from registry.models import Withdrawal
 from registry.signing.envelope import Envelope
 
 
@@ -40,6 +39,7 @@ class ControlPlane(Protocol):
         state of that size or later lists the slot, unless it has ended since."""
         ...
 
-    async def withdraw(self, said: Withdrawal) -> None:
-        """End these slots of this boot; refused (``engine_needed``) while nobody else serves one of them."""
+    async def withdraw(self, engine: str, envelope: Envelope) -> None:
+        """A signed Withdrawal: end these slots of this boot; refused (``engine_needed``) while nobody else
+        serves one of them."""
         ...

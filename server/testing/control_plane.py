@@ -26,7 +26,7 @@ from registry.models import (
 )
 from registry.names import LIVE
 from registry.signing.envelope import Envelope, verify
-from registry.signing.types import ANNOUNCEMENT, ATTESTATION
+from registry.signing.types import ANNOUNCEMENT, ATTESTATION, WITHDRAWAL
 from server.errors import ControlUnreachable
 from server.testing.fake_model import fake_contract, fake_fingerprint, weights_of
 
@@ -207,9 +207,10 @@ class InMemoryControlPlane:
         known = self._engines.get(engine)
         return known is not None and known.boot == boot and known.up
 
-    async def withdraw(self, said: Withdrawal) -> None:
-        """Raises EngineReplaced, EngineNeeded."""
+    async def withdraw(self, engine: str, envelope: Envelope) -> None:
+        """Raises SignatureInvalid, EngineReplaced, EngineNeeded."""
         self._check()
+        said = Withdrawal.parse(verify(envelope, payload_type=WITHDRAWAL, trusted=self._trust, role="engine"))
         self._of_the_engine(said.engine, said.boot)
         for version in said.versions:
             if not any(

@@ -11,7 +11,7 @@ from registry.feed import Delta, Snapshot, State
 from registry.keys import opens
 from registry.models import Role, Withdrawal
 from registry.names import AdapterName, Ref
-from tests.support.registries import BOOT, GATE, NAME, World, attested, record_head, route
+from tests.support.registries import BOOT, GATE, NAME, World, attested, record_head, route, withdrawn
 from tests.support.remote import ServedWorld
 
 
@@ -99,23 +99,23 @@ def test_an_engine_withdraws_only_what_another_one_serves(world: World) -> None:
 
     before = catalog.snapshot()
     with pytest.raises(EngineNeeded):  # whole or not at all: the first alone would go
-        catalog.withdraw(said(first, second), actor="engine-0")
+        catalog.withdraw(withdrawn(said(first, second)), actor="engine-0")
     with pytest.raises(EngineReplaced):
-        catalog.withdraw(said(first, boot="another-boot"), actor="engine-0")
+        catalog.withdraw(withdrawn(said(first, boot="another-boot")), actor="engine-0")
     with pytest.raises(EngineNotFound):
-        catalog.withdraw(said(first, engine="engine-9"), actor="engine-9")
+        catalog.withdraw(withdrawn(said(first, engine="engine-9")), actor="engine-9")
     assert catalog.snapshot() == before
-    catalog.withdraw(said(first), actor="engine-0")
+    catalog.withdraw(withdrawn(said(first)), actor="engine-0")
     assert slots() == {("engine-0", second), ("engine-1", first)}
     delta = catalog.changes(before.size, before.root)
     assert isinstance(delta, Delta)
     assert delta.slots.keys() == {"engine-0"}
     assert State.of(before).after(delta).snapshot() == catalog.snapshot()
     size = catalog.snapshot().size
-    catalog.withdraw(said(first), actor="engine-0")  # it is not listed any more
+    catalog.withdraw(withdrawn(said(first)), actor="engine-0")  # it is not listed any more
     assert catalog.snapshot().size == size
     with pytest.raises(EngineNeeded):  # of two that count on each other, only one can go
-        catalog.withdraw(said(first, engine="engine-1"), actor="engine-1")
+        catalog.withdraw(withdrawn(said(first, engine="engine-1")), actor="engine-1")
     catalog.attest(attested(world.finding(first)), actor="engine-0")
     assert ("engine-0", first) not in slots(), "what was seen before does not bring it back"
     later = world.finding(first).model_copy(update={"observed_at": "2026-01-01T00:01:00.000000Z"})
@@ -123,7 +123,7 @@ def test_an_engine_withdraws_only_what_another_one_serves(world: World) -> None:
     assert ("engine-0", first) in slots()
     catalog.announce(world.engine("engine-1", up=False), actor="engine-1")
     with pytest.raises(EngineNeeded):
-        catalog.withdraw(said(first), actor="engine-0")
+        catalog.withdraw(withdrawn(said(first)), actor="engine-0")
     assert catalog.verify(blobs=True) == []
 
 

@@ -12,7 +12,7 @@ from registry.digests import Digest
 from registry.evidence import GatePolicy, Metric, Report, Rule
 from registry.fingerprint import Attestation, Nearest
 from registry.manifests import Provenance
-from registry.models import EngineState, Policy, RecordHead, Route, Tenant
+from registry.models import EngineState, Policy, RecordHead, Route, Tenant, Withdrawal
 from registry.names import AdapterName
 from registry.ports import BlobStore
 from registry.shipping import genesis
@@ -139,6 +139,10 @@ class World:
     def policy(self, tenant: str = "bank_a", schema: str | None = None) -> Digest:
         policy = Policy(tenant=tenant, name="answers", json_schema=schema)
         return self.catalog.publish_policy(policy, actor="test")
+
+
+def withdrawn(said: Withdrawal, by: Signer | None = None) -> Envelope:
+    return (by or signer("engine")).sign(types.WITHDRAWAL, said.canonical())
 
 
 def attested(finding: Attestation) -> Envelope:

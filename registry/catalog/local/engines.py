@@ -5,7 +5,7 @@ from registry.catalog.fleet import Fleet, fleet, strengths
 from registry.catalog.isolation import state_of
 from registry.catalog.local.part import Part
 from registry.digests import Digest
-from registry.models import EngineState, Slot, Withdrawal
+from registry.models import EngineState, Slot
 from registry.signing.envelope import Envelope
 
 
@@ -50,7 +50,7 @@ class Engines(Part):
         with self._change_by(actor) as change:
             return engines.attest(change, envelope)
 
-    def withdraw(self, said: Withdrawal, *, actor: str) -> None:
-        """Raises EngineNotFound, EngineReplaced, EngineNeeded: :func:`registry.catalog.engines.withdraw`."""
+    def withdraw(self, envelope: Envelope, *, actor: str) -> None:
+        """See :func:`registry.catalog.engines.withdraw`."""
         with self._change_by(actor) as change:
-            engines.withdraw(change, said)
+            engines.withdraw(change, envelope)

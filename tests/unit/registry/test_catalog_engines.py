@@ -11,15 +11,16 @@ from registry.catalog.errors import (
     RecordHeadInvalid,
     RecordHeadRegressed,
 )
+from registry.catalog.projection import ENGINE_WITHDREW
 from registry.digests import Digest
-from registry.errors import BaseNotFound, SignatureInvalid, TenonError, VersionNotFound
+from registry.errors import BaseNotFound, LogCorrupt, SignatureInvalid, TenonError, VersionNotFound
 from registry.fingerprint import Nearest
-from registry.models import RecordHead, Slot
+from registry.models import RecordHead, Slot, Withdrawal
 from registry.shipping import genesis
 from registry.signing import types
 from registry.signing.envelope import Envelope
 from registry.signing.keys import Signer
-from tests.support.registries import BOOT, World, attested, record_head, signer
+from tests.support.registries import BOOT, World, attested, record_head, signer, withdrawn
 
 
 def _ready(world: World) -> tuple[Digest, Digest]:
@@ -291,6 +292,40 @@ def test_a_boot_is_attested_by_the_key_that_announced_it(world: World) -> None:
     assert world.catalog.slots() == ()
     world.catalog.attest(world.attestation(version), actor="engine-0")
     assert [slot.version for slot in world.catalog.slots()] == [version]
+
+
+def test_a_boot_withdraws_with_the_key_that_announced_it(world: World) -> None:
+    version, other = world.promoted(), _trusted(world)
+    for name, key in (("engine-0", signer("engine")), ("engine-1", other)):
+        world.catalog.announce_signed(world.announced(name, by=key), actor=name)
+        found = world.finding(version, engine=name)
+        world.catalog.attest(key.sign(types.ATTESTATION, found.canonical()), actor=name)
+    said = Withdrawal(engine="engine-0", boot=BOOT, versions=(version,))
+    size = world.catalog.log_size()
+    for envelope in (
+        withdrawn(said, other),
+        withdrawn(said, signer("engine", 2)),  # trusted by nobody
+        withdrawn(said, signer("router")),
+        signer("engine").sign(types.ANNOUNCEMENT, said.canonical()),
+    ):
+        with pytest.raises(SignatureInvalid):
+            world.catalog.withdraw(envelope, actor="x")
+    assert world.catalog.log_size() == size
+    world.catalog.withdraw(withdrawn(said), actor="engine-0")
+    assert [slot.engine for slot in world.catalog.slots()] == ["engine-1"]
+    assert world.catalog.entries(size)[0].body["envelope"] == withdrawn(said).model_dump(mode="json")
+    assert world.catalog.verify() == []
+
+
+def test_the_log_takes_no_more_away_than_an_engine_signed(world: World) -> None:
+    """Whoever writes the log cannot add to what an agent withdrew: a replay refuses it."""
+    one, two = world.promoted(), world.promoted(seed=1)
+    world.catalog.announce_signed(_said(world), actor="engine-0")
+    envelope = withdrawn(Withdrawal(engine="engine-0", boot=BOOT, versions=(one,)))
+    more = Withdrawal(engine="engine-0", boot=BOOT, versions=tuple(sorted((one, two))))
+    body = {"withdrawal": more.model_dump(mode="json"), "envelope": envelope.model_dump(mode="json")}
+    with pytest.raises(LogCorrupt, match="more than its engine"), world.catalog._change_by("x") as change:
+        change.write(ENGINE_WITHDREW, f"engine-0/{BOOT}", body)
 
 
 @pytest.mark.parametrize("how", ["down", "silent", "distrusted"])

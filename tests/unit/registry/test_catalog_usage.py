@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 
-from registry.catalog.errors import UsageInvalid, UsageRegressed
+from registry.catalog.errors import PeriodInvalid, UsageInvalid, UsageRegressed
 from registry.digests import Digest
 from registry.errors import TenantNotFound
 from registry.names import AdapterName
@@ -173,5 +173,5 @@ def test_whose_usage_and_when(world: World) -> None:
     with pytest.raises(TenantNotFound):
         _used(world, "nobody")
     for first, last in (("2026-1-1", DAY), (DAY, "20260131"), (DAY, "2026-02-30")):
-        with pytest.raises(UsageInvalid):
+        with pytest.raises(PeriodInvalid):
             world.catalog.usage("bank_a", first_day=first, last_day=last)

@@ -63,6 +63,15 @@ def _content(file: Path) -> list[str]:
         connection.close()
 
 
+def test_text_that_cannot_be_read_is_a_finding_and_no_crash(original: Path, tmp_path: Path) -> None:
+    """Of a flipped high bit: Python's layer above SQLite refuses it, with no code of SQLite's."""
+    file = tmp_path / "registry.db"
+    content = original.read_bytes()
+    at = content.index(b"sha256:")
+    file.write_bytes(content[:at] + bytes([content[at] ^ 0x80]) + content[at + 1 :])
+    assert _found(file)
+
+
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_flipped_bit_anywhere_in_the_file(

@@ -242,6 +242,11 @@ def test_limits_refuse_values_that_switch_protection_off(kind: type[Any], value:
         kind(**value)
 
 
+@pytest.mark.parametrize(("serve", "wait"), [(600, 5), (30, 5), (6, 1)])
+def test_a_router_may_miss_the_registry_five_times(serve: float, wait: float) -> None:
+    assert Freshness.within(serve) == Freshness(wait=wait, serve=serve)
+
+
 async def test_a_slow_body_times_out(tmp_path: Path) -> None:
     house = House(tmp_path, limits=Limits(body_seconds=0.01))
     secret = house.scene.serve("bank_a")

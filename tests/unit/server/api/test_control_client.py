@@ -14,7 +14,7 @@ from server.api.client import ControlClient, _refusal
 from server.engines.errors import refusal
 from server.errors import ControlBusy, ControlRefused
 from tests.support.control import SERVICE_TOKEN, ControlWorld, control_world
-from tests.support.registries import BOOT, attested, record_head
+from tests.support.registries import BOOT, attested, record_head, withdrawn
 from tests.support.remote import serving
 
 
@@ -50,13 +50,16 @@ async def test_an_engine_withdraws_what_others_serve(tmp_path: Path) -> None:
             await client.announce("engine-0", world.announced())
             await client.attest(world.attestation(version))
             with pytest.raises(ControlRefused) as refused:
-                await client.withdraw(said)
+                await client.withdraw("engine-0", withdrawn(said))
             assert refusal(refused.value) == "engine_needed"
             await client.announce("engine-1", world.announced("engine-1"))
             await client.attest(attested(world.finding(version, engine="engine-1")))
-            await client.withdraw(said)
+            await client.withdraw("engine-0", withdrawn(said))
             with pytest.raises(ControlRefused) as refused:
-                await client.withdraw(said.model_copy(update={"engine": "engine-1", "boot": "other-boot"}))
+                await client.withdraw(
+                    "engine-1",
+                    withdrawn(said.model_copy(update={"engine": "engine-1", "boot": "other-boot"})),
+                )
             assert refusal(refused.value) == "engine_replaced"
         assert [slot.engine for slot in world.catalog.slots()] == ["engine-1"]
         assert world.catalog.entries(world.catalog.log_size() - 1)[0].actor == "engine:engine-0"
@@ -64,7 +67,7 @@ async def test_an_engine_withdraws_what_others_serve(tmp_path: Path) -> None:
         with TestClient(create_app(bench.control)) as http:
             answer = http.post(
                 "/api/v1/engines/engine-1/withdrawals",
-                content=said.canonical(),
+                content=withdrawn(said).canonical(),
                 headers={"Authorization": f"Bearer {SERVICE_TOKEN}", "Content-Type": "application/json"},
             )
         assert answer.status_code == 400, answer.text
