@@ -12,6 +12,7 @@ import pytest
 from router.limits import Limits
 from router.records import content_digest
 from router.testing import chunk, completion, stream
+from router.upstream.connection import _STALE_SECONDS
 from tests.support.rough import LIMIT, Rough, Said, leaks, responses, rough
 from tests.unit.router.driving import until
 from tests.unit.router.raw_engine import HEAD, Reply, pieces, raw, whole
@@ -320,9 +321,20 @@ async def test_an_engine_that_stops_answering(tmp_path: Path) -> None:
         assert (await router.outcome(said)).code == "engine_timeout"
 
 
-async def test_an_engine_that_hangs_up_before_a_word(tmp_path: Path) -> None:
-    async with rough(tmp_path, raw(b"", close=True)) as router:
+@pytest.mark.parametrize("warm", [False, True])
+async def test_an_engine_that_hangs_up_before_a_word(tmp_path: Path, warm: bool) -> None:
+    async def dies(_: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2 * _STALE_SECONDS)  # at work
+        writer.close()
+
+    async with rough(tmp_path, raw(whole(b"{}"))) as router:
+        if warm:
+            answer = await router.house.app._pipeline.attempts.engines.ask(router.engine.url, b"{}")
+            assert await answer.read() == b"{}"
+            await answer.close()
+        router.engine.reply = dies
         await check(router, await router.ask(router.request()), (503, "engine_unavailable"))
+        assert len(router.engine.bodies) == 1 + warm, "it is asked once"
 
 
 async def test_a_stream_without_end_has_one(tmp_path: Path) -> None:
