@@ -118,7 +118,7 @@ def _choice(
     return {
         "index": index,
         "text": text,
-        "logprobs": _logprobs(entry) if order.logprobs else None,
+        "logprobs": engine.legacy_logprobs(entry) if order.logprobs else None,
         "finish_reason": reason,
     }
 
@@ -135,11 +135,3 @@ def _ended(entry: Mapping[str, Any]) -> str | None:
     if reason is not None and reason not in FINISHED:
         raise EngineStopped
     return reason
-
-
-def _logprobs(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """OpenAI's legacy form, field by field."""
-    value = entry.get("logprobs")
-    if not isinstance(value, dict):
-        return None
-    return {name: value.get(name) for name in ("text_offset", "token_logprobs", "tokens", "top_logprobs")}
