@@ -185,6 +185,7 @@ class Direct(Exchange):
             return
         self.response_complete = True
         self._connection.send(data)
-        if not self.keep_alive:
+        # With more of the question on its way a close is a reset, and the answer may be lost.
+        if not self.keep_alive and not self.more_body:
             self._connection.transport.close()
         self._connection.on_response_complete()

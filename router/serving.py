@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 import uvicorn
@@ -205,14 +205,16 @@ class Connection(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version == "1.1" and self.url in self._direct and self.parser.get_method() == b"POST":
             self._begin()
-            return
-        if version not in _VERSIONS:
+        elif version not in _VERSIONS:
             raise ValueError("neither HTTP/1.1 nor HTTP/1.0")  # answered 400
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
-        self.url, self.headers, self.expect_100_continue = url, headers, expects
-        self.scope["headers"] = headers
-        super().on_headers_complete()
+        else:
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.headers, self.expect_100_continue = url, headers, expects
+            self.scope["headers"] = headers
+            super().on_headers_complete()
+        if self._app.drain.under_way:
+            self.end()
 
     def _begin(self) -> None:
         before: Any = self.cycle
@@ -274,7 +276,12 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self._in_head:  # of an offer
             return
-        super().on_message_complete()
+        cycle: Any = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
+        elif not cycle.keep_alive:
+            self.transport.close()
         self.wire.whole = True
 
     def on_response_complete(self) -> None:
@@ -291,6 +298,12 @@ class Connection(HttpToolsProtocol):
                 self._start(cycle)
             else:
                 self._start_asgi_task(cycle, app)
+
+    def end(self) -> None:
+        """The answer to the newest request is the last here: a client that comes back comes to another
+        router, also behind a balancer of connections."""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -348,6 +361,8 @@ class Server(uvicorn.Server):
     def drain(self) -> None:
         self._until = self._ticks() + self._seconds
         self._drain.begin()
+        for connection in list(self.server_state.connections):
+            cast("Connection", connection).end()
 
     async def on_tick(self, counter: int) -> bool:
         if self._drain.under_way:

@@ -1,9 +1,10 @@
 """Copies of requests for an alias's shadow versions: asked after the primary's answer, answered to nobody.
 
 Whatever happens to a copy, the primary has its answer already. Copies wait in a bounded queue and are asked a
-few at a time, only where an engine has room that nobody waits for; those that find none are dropped and
-counted, and so are those that the rules of their turn do not allow any more. They are no request of the
-tenant's: neither its limits nor its usage know of them.
+few at a time, only where an engine has room that nobody waits for and that is no adapter's last; those that
+find none are dropped and counted, and so are those that the rules of their turn do not allow any more, and
+those under way when a request begins to wait for their engine. They are no request of the tenant's: neither
+its limits nor its usage know of them.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from registry.clock import Clock, stamp
 from registry.digests import Digest
 from router import problems
+from router.admission import Loan
 from router.errors import EngineAnswered, EngineTimeout, RouterError
 from router.forwarding import address, check_status, judge, read_all
 from router.headers import Headers
@@ -54,9 +56,9 @@ class ShadowLimits:
 class Room(Protocol):
     """Who may use an engine now: ``router.admission.queue.Queue``."""
 
-    def enter(self, place: Place, tenant: str, version: Digest) -> bool: ...
+    def lend(self, place: Place, tenant: str, version: Digest, loan: Loan) -> bool: ...
 
-    def leave(self, place: Place, tenant: str, version: Digest) -> None: ...
+    def give_back(self, place: Place, tenant: str, version: Digest, loan: Loan) -> None: ...
 
 
 class _Copy(NamedTuple):
@@ -82,7 +84,7 @@ class Shadows:
         *,
         engines: Engines,
         placement: Placement,
-        room: Room | None,
+        room: Room,
         log: RecordLog,
         tables: Callable[[], Tables],
         tokens: Tokens | None,
@@ -109,8 +111,8 @@ class Shadows:
         self.asked = 0
         """Copies that an engine was asked for."""
         self.dropped = 0
-        """Copies for which there was no room, in the queue or in an engine that serves the version, and those
-        that were not allowed any more in their turn."""
+        """Copies for which there was no room, in the queue or in an engine that serves the version (or none
+        any more when a request came), and those that were not allowed any more in their turn."""
 
     @property
     def waiting(self) -> int:
@@ -164,8 +166,8 @@ class Shadows:
 
     async def _ask(self, copy: _Copy) -> None:
         begun, now = self._ticks(), self._clock.now()
-        target = self._allowed(copy, now)
-        place = self._place(target) if target is not None else None
+        target, loan = self._allowed(copy, now), Loan()
+        place = self._place(target, loan) if target is not None else None
         if target is None or place is None:
             self.dropped += 1
             return
@@ -173,6 +175,11 @@ class Shadows:
         trace = _trace(copy, target.live, place, f"rec-{self._entropy(16).hex()}", stamp(now))
         try:
             answer = await self._answer(copy, target, place, trace)
+        except asyncio.CancelledError:
+            if not loan.ended():
+                raise
+            self.dropped += 1
+            return
         except Exception as error:
             refused = problems.public(error)
             trace.status, trace.code = refused.status, refused.code
@@ -185,8 +192,7 @@ class Shadows:
                 trace.answer, trace.answer_of = content_digest(answer), "content"
             trace.agrees = answer == copy.said
         finally:
-            if self._room is not None:
-                self._room.leave(place, target.route.tenant, target.live.version)
+            self._room.give_back(place, target.route.tenant, target.live.version, loan)
         trace.milliseconds = round((self._ticks() - begun) * 1000)
         with suppress(RouterError):  # the log says itself that it cannot be written
             await durable(self._log.append("outcome", trace))
@@ -203,12 +209,12 @@ class Shadows:
             return None
         return found._replace(live=live, shadows=())
 
-    def _place(self, target: Target) -> Place | None:
-        """One with room that nobody waits for, already taken; None when all are busy."""
+    def _place(self, target: Target, loan: Loan) -> Place | None:
+        """One with room to spare, already taken; None when all are busy."""
         live, tenant = target.live, target.route.tenant
         tried: list[str] = []
         while (place := self._placement.next(live.places, 0, tried, tenant)) is not None:
-            if self._room is None or self._room.enter(place, tenant, live.version):
+            if self._room.lend(place, tenant, live.version, loan):
                 return place
             tried.append(place.engine)
         return None

@@ -3,6 +3,7 @@
 from router.admission.admission import Admission, cost, most
 from router.admission.exchange import Alone, CountExchange
 from router.admission.hours import Hours
+from router.admission.loan import Loan
 from router.admission.queue import Patience, Queue
 from router.admission.tickets import FREE, Ticket
 
@@ -12,6 +13,7 @@ __all__ = [
     "Alone",
     "CountExchange",
     "Hours",
+    "Loan",
     "Patience",
     "Queue",
     "Ticket",

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from registry.digests import Digest
+from router.admission.loan import Loan
 from router.places import Place
 
 _REMEMBERED = 64
@@ -35,6 +36,7 @@ class Lane:
         "closing",
         "ended",
         "flows",
+        "lent",
         "loras",
         "of_tenant",
         "opened",
@@ -62,6 +64,7 @@ class Lane:
         self.of_tenant: dict[str, int] = {}
         self.closing: set[Digest] = set()
         self.flows: dict[tuple[str, Digest], deque[Entry]] = {}
+        self.lent: set[Loan] = set()
         self.virtual = 0.0
         """Turns that every tenant with weight 1 could have had since somebody began to wait."""
         self.tags: dict[str, float] = {}
@@ -86,6 +89,16 @@ class Lane:
                 return len(self.active) < self.capacity
             return self.shared() < self.loras and len(self.active) < self.capacity
         return len(self.active) < self.loras
+
+    def spares(self, version: Digest) -> bool:
+        """Whether another adapter still gets a slot at once if ``version`` is let in."""
+        has = version in self.active or version in self.pins
+        return self.fits(version) and (has or self.shared() + 1 < self.loras)
+
+    def recall(self) -> None:
+        """Somebody waits: whatever is lent is wanted back."""
+        while self.lent:
+            self.lent.pop().recall()
 
     def shared(self) -> int:
         """Slots that versions without one of their own have now."""

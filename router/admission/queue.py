@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 from registry.digests import Digest
 from router.admission.lane import Entry, Lane
+from router.admission.loan import Loan
 from router.errors import Overloaded
 from router.places import Place
 
@@ -113,6 +114,19 @@ class Queue:
         lane.take(tenant, version, self._ticks())
         return True
 
+    def lend(self, place: Place, tenant: str, version: Digest, loan: Loan) -> bool:
+        """Take a place that no request misses now; :meth:`give_back` gives it back, recalled or not."""
+        lane = self._lane(place)
+        if lane.flows or not lane.spares(version):
+            return False
+        lane.take(tenant, version, self._ticks())
+        lane.lent.add(loan)
+        return True
+
+    def give_back(self, place: Place, tenant: str, version: Digest, loan: Loan) -> None:
+        self._lanes[place.engine].lent.discard(loan)
+        self.leave(place, tenant, version)
+
     async def wait(
         self,
         places: Sequence[Place],
@@ -132,7 +146,9 @@ class Queue:
         self._waiting[tenant] += 1
         self._entries[entry] = None
         for place in places:
-            self._lane(place).flows.setdefault((tenant, version), deque()).append(entry)
+            lane = self._lane(place)
+            lane.flows.setdefault((tenant, version), deque()).append(entry)
+            lane.recall()
         later = asyncio.get_running_loop().call_later
         entry.timers = [
             later(self.patience.aging, self._aged, entry),

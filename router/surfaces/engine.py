@@ -8,6 +8,8 @@ import orjson
 from router.errors import EngineAnswered, EngineAnswerMismatch, EngineFailed, EngineStopped
 from router.metering import Usage, read_usage
 
+_LEGACY = ("text_offset", "token_logprobs", "tokens", "top_logprobs")
+
 
 def answer(data: bytes, model: str, kind: str) -> dict[str, Any]:
     """A whole answer with ``choices``. Raises EngineFailed, EngineAnswerMismatch."""
@@ -86,24 +88,57 @@ def created(found: Mapping[str, Any]) -> int:
 
 
 def logprobs(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """OpenAI's form only."""
+    """Of a chat: OpenAI's form, field by field. Raises EngineFailed for another one."""
     value = entry.get("logprobs")
-    if not isinstance(value, dict):
+    if value is None:
         return None
-    content = value.get("content")
-    if not isinstance(content, list):
-        return {"content": None}
-    return {
-        "content": [
-            {
-                **{name: token.get(name) for name in ("token", "logprob", "bytes")},
-                "top_logprobs": [
-                    {name: top.get(name) for name in ("token", "logprob", "bytes")}
-                    for top in token.get("top_logprobs") or ()
-                    if isinstance(top, dict)
-                ],
-            }
-            for token in content
-            if isinstance(token, dict)
-        ]
-    }
+    content = _record(value).get("content")
+    return {"content": None if content is None else [_token(token, tops=True) for token in _each(content)]}
+
+
+def legacy_logprobs(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Of a completion: OpenAI's older form, field by field. Raises EngineFailed for another one."""
+    value = entry.get("logprobs")
+    if value is None:
+        return None
+    found = _record(value)
+    offsets, own, tokens, tops = (found.get(name) for name in _LEGACY)
+    good = (
+        all(type(offset) is int for offset in _each(offsets))
+        and all(_is_number(each) for each in _each(own))
+        and all(type(token) is str for token in _each(tokens))
+        and all(_is_number(each) for top in _each(tops) if top is not None for each in _record(top).values())
+    )
+    if not good:
+        raise EngineFailed
+    return dict(zip(_LEGACY, (offsets, own, tokens, tops), strict=True))
+
+
+def _token(value: Any, *, tops: bool = False) -> dict[str, Any]:
+    given = _record(value)
+    token, logprob, raw = given.get("token"), given.get("logprob"), given.get("bytes")
+    if type(token) is not str or not _is_number(logprob) or any(type(each) is not int for each in _each(raw)):
+        raise EngineFailed
+    found = {"token": token, "logprob": logprob, "bytes": raw}
+    if tops:
+        found["top_logprobs"] = [_token(top) for top in _each(given.get("top_logprobs"))]
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    """Or what is none: pydantic writes null for NaN."""
+    return value is None or type(value) in (int, float)
+
+
+def _record(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise EngineFailed
+    return value
+
+
+def _each(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise EngineFailed
+    return value

@@ -15,10 +15,14 @@ _MOST_INTERIM = 8
 """Interim (1xx) answers before the real one; an engine sends none."""
 _LINGER_SECONDS = 0.02
 """After ``[DONE]`` only the end of the HTTP body is missing, and it is on its way."""
+_STALE_SECONDS = 0.05
+"""A round trip to an engine (1 ms within a cluster) and a busy loop: a loss that was on its way when the
+request was sent is seen by then. After that the engine was at work on it."""
 
 
 class Stale(EngineUnavailable):
-    """A kept-open connection ended before it said a word: the engine had just closed it (RFC 9112, 9.3.1)."""
+    """A kept-open connection ended at once and without a word: the engine had just closed it (RFC 9112,
+    9.3.1)."""
 
 
 class Connection(asyncio.Protocol):
@@ -85,6 +89,10 @@ class Connection(asyncio.Protocol):
                 self._timer.cancel()
             self._timer_at = self._deadline
             self._timer = self.loop.call_at(self._deadline, self._late)
+
+    def _asked_for(self) -> float:
+        """Seconds since ``send``, while nothing came: the first wait began there."""
+        return self.loop.time() - (self._deadline - self._timeouts.first_byte)
 
     def resume(self) -> None:
         if self._paused and self._transport is not None:
@@ -158,7 +166,7 @@ class Connection(asyncio.Protocol):
         if answer is not None:
             if answer.status:
                 answer.fail(EngineDied())
-            elif self.used and not self._head_bytes:
+            elif self.used and not self._head_bytes and self._asked_for() < _STALE_SECONDS:
                 answer.fail(Stale())
             else:
                 answer.fail(EngineUnavailable())

@@ -58,19 +58,24 @@ class EnginePool:
         """See :class:`router.ports.Engines`."""
         address = self._addresses.get(url) or self._learn(url)
         head = address.head if not traceparent else address.traced(traceparent)
-        connection = self._take(address.origin)
-        if connection is not None:
-            answer = connection.send(head, body)
+        used = self._take(address.origin)
+        if used is not None:
+            answer = used.send(head, body)
             try:
                 await answer.begun()
             except Stale:
-                pass  # never answered a word on it: ask again, on a connection that is surely open
+                pass  # ask again, on a connection that is surely open
             except BaseException:
                 await answer.close()
                 raise
             else:
                 return answer
-        connection = await self._connect(address.origin)
+        try:
+            connection = await self._connect(address.origin)
+        except NothingSent:
+            if used is None:
+                raise
+            raise EngineUnavailable from None  # it had the request, and may have died of it
         answer = connection.send(head, body)
         try:
             await answer.begun()

@@ -12,6 +12,7 @@ import pytest
 from router.limits import Limits
 from router.records import content_digest
 from router.testing import chunk, completion, stream
+from router.upstream.connection import _STALE_SECONDS
 from tests.support.rough import LIMIT, Rough, Said, leaks, responses, rough
 from tests.unit.router.driving import until
 from tests.unit.router.raw_engine import HEAD, Reply, pieces, raw, whole
@@ -50,6 +51,8 @@ def choice(**changes: Any) -> dict[str, Any]:
     return usual | changes
 
 
+TOKEN = {"token": "okapi", "logprob": -1.0, "bytes": None}
+SEVEN = TOKEN | {"top_logprobs": 7}
 WHOLE: dict[str, tuple[Reply, int, str]] = {
     "another model": (
         telling(lambda b: completion(b, model="lora-" + "0" * 64)), 502, "engine_answer_mismatch",
@@ -67,6 +70,13 @@ WHOLE: dict[str, tuple[Reply, int, str]] = {
     "choices as text": (telling(lambda b: completion(b, choices="okapi")), 502, "engine_error"),
     "content as number": (
         telling(lambda b: completion(b, choices=[choice(message={"content": 7})])), 502, "engine_error",
+    ),
+    "logprobs as text": (
+        telling(lambda b: completion(b, choices=[choice(logprobs="okapi")])), 502, "engine_error",
+    ),
+    "top_logprobs as number": (
+        telling(lambda b: completion(b, choices=[choice(logprobs={"content": [SEVEN]})])),
+        502, "engine_error",
     ),
     "another object": (telling(lambda b: completion(b, object="okapi")), 502, "engine_error"),
     "an error as 200": (telling(lambda _: ERROR), 502, "engine_error"),
@@ -131,7 +141,7 @@ async def test_whole_answers_that_are_none(tmp_path: Path) -> None:
 
     async def one(name: str, reply: Reply, code: int, expected: str) -> None:
         async with rough(tmp_path / name, reply) as router:
-            said = await router.ask(router.request())
+            said = await router.ask(router.request(logprobs=True, top_logprobs=1))
             try:
                 await check(router, said, (code, expected))
             except AssertionError as error:
@@ -146,6 +156,11 @@ def words(body: dict[str, Any]) -> list[bytes]:
 
 def framed(value: Any) -> bytes:
     return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+def event(body: dict[str, Any], logprobs: Any) -> dict[str, Any]:
+    part = {"index": 0, "delta": {"content": "okapi"}, "logprobs": logprobs, "finish_reason": None}
+    return {"object": "chat.completion.chunk", "created": 1, "model": body["model"], "choices": [part]}
 
 
 DONE = b"data: [DONE]\n\n"
@@ -166,6 +181,10 @@ STREAMS: dict[str, tuple[Reply, str]] = {
     "a choice nobody asked for": (
         streaming(lambda b: [*words(b), chunk(b, "okapi", index=7), DONE]), "engine_error",
     ),
+    "a logprob as text": (
+        streaming(lambda b: [*words(b), framed(event(b, {"content": [TOKEN | {"logprob": "okapi"}]})), DONE]),
+        "engine_error",
+    ),
     "an event without end": (
         streaming(lambda b: [*words(b), b"data: " + b"x" * (LIMIT + 100)], end=False), "engine_error",
     ),
@@ -178,7 +197,7 @@ STREAMS: dict[str, tuple[Reply, str]] = {
 async def test_streams_that_go_wrong_under_way(tmp_path: Path) -> None:
     async def one(name: str, reply: Reply, expected: str) -> None:
         async with rough(tmp_path / name, reply) as router:
-            said = await router.ask(router.request(stream=True))
+            said = await router.ask(router.request(stream=True, logprobs=True))
             assert said.status == 200, name
             *before, last = said.events
             assert last["error"]["code"] == expected, name
@@ -320,9 +339,20 @@ async def test_an_engine_that_stops_answering(tmp_path: Path) -> None:
         assert (await router.outcome(said)).code == "engine_timeout"
 
 
-async def test_an_engine_that_hangs_up_before_a_word(tmp_path: Path) -> None:
-    async with rough(tmp_path, raw(b"", close=True)) as router:
+@pytest.mark.parametrize("warm", [False, True])
+async def test_an_engine_that_hangs_up_before_a_word(tmp_path: Path, warm: bool) -> None:
+    async def dies(_: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2 * _STALE_SECONDS)  # at work
+        writer.close()
+
+    async with rough(tmp_path, raw(whole(b"{}"))) as router:
+        if warm:
+            answer = await router.house.app._pipeline.attempts.engines.ask(router.engine.url, b"{}")
+            assert await answer.read() == b"{}"
+            await answer.close()
+        router.engine.reply = dies
         await check(router, await router.ask(router.request()), (503, "engine_unavailable"))
+        assert len(router.engine.bodies) == 1 + warm, "it is asked once"
 
 
 async def test_a_stream_without_end_has_one(tmp_path: Path) -> None:

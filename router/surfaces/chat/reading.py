@@ -62,7 +62,7 @@ def read(data: bytes, order: Order) -> Answer:
         if content is not None and not isinstance(content, str):
             raise EngineFailed
         calls = _whole_calls(message.get("tool_calls"), order)
-        reason = _ended(entry.get("finish_reason"), len(calls))
+        reason = ended(entry.get("finish_reason"), len(calls))
         if reason is None:
             raise EngineStopped
         if order.tools is not None:
@@ -163,7 +163,7 @@ class Reading:
         parts = self._parts(index, given) if given else ()
         if delta.get("refusal"):
             self._refused.add(index)
-        reason = _ended(entry.get("finish_reason"), len(self._calls[index]) + len(parts))
+        reason = ended(entry.get("finish_reason"), len(self._calls[index]) + len(parts))
         if reason is not None:
             self._judge(index, content or "", parts, reason)
         logprobs = engine.logprobs(entry) if order.logprobs else None
@@ -258,7 +258,7 @@ def _whole_calls(given: Any, order: Order) -> list[ToolCall]:
     return calls
 
 
-def _ended(reason: Any, calls: int) -> str | None:
+def ended(reason: Any, calls: int = 0) -> str | None:
     """None while the choice is unfinished; raises EngineStopped for a reason that is no proper end,
     OutputRefused for a filter's.
 

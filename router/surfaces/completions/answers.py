@@ -9,7 +9,7 @@ from router import problems, validation
 from router.errors import EngineFailed, EngineInterrupted, EngineStopped, RouterError
 from router.metering import Usage, read_usage
 from router.surfaces import engine
-from router.surfaces.chat.reading import FINISHED
+from router.surfaces.chat.reading import ended
 from router.surfaces.chat.stream import DONE
 from router.surfaces.surface import Choice, Order, Rewritten
 
@@ -17,12 +17,12 @@ KIND = "text_completion"
 
 
 def rewrite(data: bytes, order: Order, answer_id: str) -> Rewritten:
-    """Raises EngineFailed, EngineAnswerMismatch, EngineStopped (no finish reason)."""
+    """Raises EngineFailed, EngineAnswerMismatch, EngineStopped (no finish reason), OutputRefused."""
     answer = engine.answer(data, order.engine_name, KIND)
     choices: list[Choice] = []
     public: list[dict[str, Any]] = []
     for index, entry in enumerate(engine.by_index(answer["choices"], order.choices)):
-        text, reason = _text(entry), _ended(entry)
+        text, reason = _text(entry), ended(entry.get("finish_reason"))
         if reason is None:
             raise EngineStopped
         choices.append(Choice(text, reason))
@@ -89,7 +89,7 @@ class StreamedCompletion:
         index = engine.choice_index(entry, self._order.choices)
         if self._reasons[index] is not None:  # words after the end are words that nobody validated
             raise EngineFailed
-        text, reason = _text(entry), _ended(entry)
+        text, reason = _text(entry), ended(entry.get("finish_reason"))
         if reason is not None:
             whole = "".join((*self._texts[index], text))
             validation.check(self._order.policy, whole, reason, own=self._order.own)
@@ -118,7 +118,7 @@ def _choice(
     return {
         "index": index,
         "text": text,
-        "logprobs": _logprobs(entry) if order.logprobs else None,
+        "logprobs": engine.legacy_logprobs(entry) if order.logprobs else None,
         "finish_reason": reason,
     }
 
@@ -128,18 +128,3 @@ def _text(entry: Mapping[str, Any]) -> str:
     if not isinstance(text, str):
         raise EngineFailed
     return text
-
-
-def _ended(entry: Mapping[str, Any]) -> str | None:
-    reason = entry.get("finish_reason")
-    if reason is not None and reason not in FINISHED:
-        raise EngineStopped
-    return reason
-
-
-def _logprobs(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """OpenAI's legacy form, field by field."""
-    value = entry.get("logprobs")
-    if not isinstance(value, dict):
-        return None
-    return {name: value.get(name) for name in ("text_offset", "token_logprobs", "tokens", "top_logprobs")}

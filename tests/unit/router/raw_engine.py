@@ -24,6 +24,7 @@ class Engine:
         self.closed = 0
         self.url = ""
         self.tasks: set[asyncio.Task[None]] = set()
+        self.server: asyncio.Server
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -57,6 +58,7 @@ async def engine(reply: Reply, socket: Path | None = None) -> AsyncIterator[Engi
     else:
         server = await asyncio.start_unix_server(found.serve, socket)
         found.url = f"http+unix://{quote(str(socket), safe='')}"
+    found.server = server
     try:
         yield found
     finally:

@@ -1,20 +1,67 @@
 """Completions that their connection answers itself: the same words as through ASGI, in fewer writes."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from router.direct import Direct
 from router.serving import Connection
-from tests.unit.router.test_network import ASKING, honest, running
+from router.testing import stream
+from tests.unit.router.driving import until
+from tests.unit.router.raw_engine import pieces
+from tests.unit.router.test_network import ASKING, Running, honest, running
 
 
 def asking(secret: str, target: bytes = b"/v1/chat/completions", **more: object) -> bytes:
     body = orjson.dumps(ASKING | more)
     head = b"POST %b HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\ncontent-length: %d\r\n\r\n"
     return head % (target, secret.encode(), len(body)) + body
+
+
+class Holding:
+    """An engine that answers each question once it may (``go_on``), of a stream the first words before."""
+
+    def __init__(self) -> None:
+        self.go_on: list[asyncio.Event] = []
+
+    async def __call__(self, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        hold = asyncio.Event()
+        self.go_on.append(hold)
+        if body["stream"]:
+            first, *rest = stream(body, ["once"])
+            writer.write(pieces(first, end=False))
+            await hold.wait()
+            writer.write(pieces(*rest).partition(b"\r\n\r\n")[2])
+        else:
+            await hold.wait()
+            await honest(body, writer)
+
+
+@asynccontextmanager
+async def busy(folder: Path) -> AsyncIterator[tuple[Running, Holding]]:
+    """A router with a request under way, so that a drain goes on."""
+    behind = Holding()
+    async with running(folder, behind) as router:
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(asking(router.secret))
+        await until(lambda: len(behind.go_on) == 1)
+        yield router, behind
+        behind.go_on[0].set()
+        head, _ = await answer(reader)
+        assert head.startswith(b"http/1.1 200")
+        assert (CLOSE in head) == router.house.app.drain.under_way
+        writer.close()
+
+
+async def ended(reader: asyncio.StreamReader) -> bytes:
+    """What is left until the router closes the connection, and not for its idleness (after 5 s)."""
+    async with asyncio.timeout(4):
+        return await reader.read()
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
@@ -51,6 +98,76 @@ async def test_headers_with_line_breaks_never_leave(tmp_path: Path) -> None:
     for value in (b"a\r\nset-cookie: x", b"a\n", b"\r", b"\0"):
         with pytest.raises(ValueError, match="line break"):
             direct._headed(200, [(b"x-tenon-engine", value)])
+
+
+TARGETS = [b"/v1/chat/completions", b"/v1/chat/completions?through=asgi"]
+CLOSE = b"\r\nconnection: close\r\n"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_who_comes_in_a_drain_is_told_that_the_connection_ends(tmp_path: Path, target: bytes) -> None:
+    """Else a client behind a balancer of connections tries again on the same one, at the same router."""
+    async with busy(tmp_path) as (router, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(asking(router.secret, target, model="nothing"))
+        assert CLOSE not in (await answer(reader))[0]
+        router.server.drain()
+        writer.write(asking(router.secret, target))
+        head, body = await answer(reader)
+        assert head.startswith(b"http/1.1 503")
+        assert b'"router_draining"' in body
+        assert CLOSE in head
+        assert await ended(reader) == b""
+        writer.close()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_what_ends_in_a_drain_ends_its_connection(tmp_path: Path, target: bytes) -> None:
+    async with busy(tmp_path) as (router, behind):
+        whole, first = await asyncio.open_connection("127.0.0.1", router.port)
+        events, second = await asyncio.open_connection("127.0.0.1", router.port)
+        first.write(asking(router.secret, target))
+        second.write(asking(router.secret, target, stream=True))
+        await events.readuntil(b"once")
+        await until(lambda: len(behind.go_on) == 3)
+        router.server.drain()
+        for hold in behind.go_on[1:]:
+            hold.set()
+        head, _ = await answer(whole)
+        assert head.startswith(b"http/1.1 200")
+        assert CLOSE in head
+        assert await ended(whole) == b""
+        assert (await ended(events)).endswith(b"[DONE]\n\n\r\n0\r\n\r\n")
+        first.close()
+        second.close()
+
+
+async def test_pipelined_requests_that_a_drain_meets_are_all_answered(tmp_path: Path) -> None:
+    async with busy(tmp_path) as (router, behind):
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(asking(router.secret) * 2)
+        await until(lambda: len(behind.go_on) == 2)
+        router.server.drain()
+        behind.go_on[1].set()
+        heads = [(await answer(reader))[0] for _ in range(2)]
+        assert [head[:12] for head in heads] == [b"http/1.1 200", b"http/1.1 503"]
+        assert [CLOSE in head for head in heads] == [False, True]
+        assert await ended(reader) == b""
+        writer.close()
+
+
+async def test_a_long_question_in_a_drain_is_read_to_its_end(tmp_path: Path) -> None:
+    """A socket that is closed with bytes unread is reset, and its client may lose the answer with it."""
+    async with busy(tmp_path) as (router, _):
+        router.server.drain()
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(asking(router.secret, user="x" * 15_000_000))
+        await writer.drain()
+        head, _ = await answer(reader)
+        assert head.startswith(b"http/1.1 503")
+        assert CLOSE in head
+        assert await ended(reader) == b""
+        writer.close()
 
 
 async def test_a_connection_without_requests_is_closed(

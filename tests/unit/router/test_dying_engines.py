@@ -1,4 +1,7 @@
-"""Engines that die under an answer, over real sockets: while nothing of it was sent, another one answers."""
+"""Engines that die under an answer, over real sockets: while nothing of it was sent, another one answers.
+
+``warm``: they are asked on connections that carried an answer before, as nearly all requests are under load.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,7 +19,7 @@ from router.testing import chunk, completion, stream, usage_chunk
 from router.upstream import EnginePool
 from tests.unit.router.conftest import SCHEMA
 from tests.unit.router.driving import QUESTION, House, Response, until
-from tests.unit.router.raw_engine import HEAD, Reply, engine, pieces, raw, whole
+from tests.unit.router.raw_engine import HEAD, Engine, Reply, engine, pieces, raw, whole
 
 Surface = tuple[str, dict[str, Any], Callable[[Mapping[str, Any]], dict[str, Any]]]
 
@@ -79,17 +82,38 @@ class Fleet:
     """A router in front of engines on sockets; the n-th of all requests to them gets the n-th reply."""
 
     def __init__(self, folder: Path, replies: list[Reply]) -> None:
-        self.house = House(
-            folder, engines=EnginePool(Timeouts()), freshness=Freshness(serve=2 * LEASE_SECONDS)
-        )
+        self.pool = EnginePool(Timeouts())
+        self.house = House(folder, engines=self.pool, freshness=Freshness(serve=2 * LEASE_SECONDS))
         self.left = replies
+        self.engines: dict[str, Engine] = {}
         self.asked: list[str] = []
         self.secret = ""
 
     def engine(self, name: str) -> Reply:
         async def reply(body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+            if body == WARM:
+                writer.write(whole(b"{}"))
+                return
             self.asked.append(name)
             await self.left.pop(0)(body, writer)
+
+        return reply
+
+    async def warm(self) -> None:
+        """A kept-open connection to each engine."""
+        for behind in self.engines.values():
+            answer = await self.pool.ask(behind.url, orjson.dumps(WARM))
+            while await answer.read():
+                pass
+            await answer.close()
+        assert self.pool.free == len(self.engines)
+
+    def gone(self) -> Reply:
+        """The engine asked is dead, and its port with it."""
+
+        async def reply(_: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+            self.engines[self.asked[-1]].server.close()
+            writer.transport.abort()
 
         return reply
 
@@ -116,11 +140,14 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(folder: Path, *replies: Reply, engines: int = 2, **policy: Any) -> AsyncIterator[Fleet]:
+async def fleet(
+    folder: Path, *replies: Reply, engines: int = 2, warm: bool = False, **policy: Any
+) -> AsyncIterator[Fleet]:
     found = Fleet(folder, list(replies))
     async with AsyncExitStack() as stack:
         for name in [f"engine-{number}" for number in range(engines)]:
             behind = await stack.enter_async_context(engine(found.engine(name)))
+            found.engines[name] = behind
             found.house.scene.engine(name, behind.url)
         found.secret = found.house.scene.serve("bank_a", **policy)
         tenant = found.house.scene.tenants["bank_a"]
@@ -128,11 +155,14 @@ async def fleet(folder: Path, *replies: Reply, engines: int = 2, **policy: Any) 
         found.house.scene.tenants["bank_a"] = limited
         await found.house.app.start()
         await found.house.publish()
+        if warm:
+            await found.warm()
         yield found
         assert await found.at_rest()
         await found.house.app.stop()
 
 
+WARM = {"warm": True}
 LIMIT = 100_000
 CUTS: dict[str, Callable[[bytes], int]] = {
     "before its head": lambda _: 0,
@@ -143,11 +173,21 @@ CUTS: dict[str, Callable[[bytes], int]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast these engines die, it is not their patience with idle connections that ended."""
+    monkeypatch.setattr("router.upstream.connection._STALE_SECONDS", 0)
+
+
 @pytest.mark.parametrize("surface", SURFACES)
-@pytest.mark.parametrize("cut", CUTS)
-async def test_another_engine_answers_in_its_place(tmp_path: Path, surface: str, cut: str) -> None:
+@pytest.mark.parametrize(
+    ("cut", "warm"), [*((cut, False) for cut in CUTS), ("before its head", True), ("in its head", True)]
+)
+async def test_another_engine_answers_in_its_place(
+    tmp_path: Path, surface: str, cut: str, warm: bool
+) -> None:
     tell = SURFACES[surface][2]
-    async with fleet(tmp_path, dying(CUTS[cut], tell), telling(tell)) as router:
+    async with fleet(tmp_path, dying(CUTS[cut], tell), telling(tell), warm=warm) as router:
         found = await router.ask(surface)
         first, second = router.asked
         assert (found.status, found.headers["x-tenon-engine"], first != second) == (200, second, True)
@@ -156,9 +196,10 @@ async def test_another_engine_answers_in_its_place(tmp_path: Path, surface: str,
         assert f'tenon_engine_retries_total{{engine="{second}"}} 1'.encode() in scrape
 
 
+@pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("cut", CUTS)
-async def test_where_no_other_engine_is_the_answer_is_lost(tmp_path: Path, cut: str) -> None:
-    async with fleet(tmp_path, dying(CUTS[cut], completion), engines=1) as router:
+async def test_where_no_other_engine_is_the_answer_is_lost(tmp_path: Path, cut: str, warm: bool) -> None:
+    async with fleet(tmp_path, dying(CUTS[cut], completion), engines=1, warm=warm) as router:
         found = await router.ask()
         headless = cut in ("before its head", "in its head")
         expected = (503, "engine_unavailable") if headless else (502, "engine_interrupted")
@@ -166,14 +207,30 @@ async def test_where_no_other_engine_is_the_answer_is_lost(tmp_path: Path, cut: 
         assert router.lines(found)[-1] == ("outcome", "engine-0", expected[0])
 
 
-async def test_two_deaths_are_enough(tmp_path: Path) -> None:
+@pytest.mark.parametrize("warm", [False, True])
+async def test_two_deaths_are_enough(tmp_path: Path, warm: bool) -> None:
     """Whatever kills engines must not get a third one."""
     replies = [dying(CUTS[cut], completion) for cut in ("before its head", "in its body")]
-    async with fleet(tmp_path, *replies, engines=4) as router:
+    async with fleet(tmp_path, *replies, engines=4, warm=warm) as router:
         found = await router.ask()
         assert (found.code, len(set(router.asked)), len(router.asked)) == ("engine_interrupted", 2, 2)
         first, second = router.asked
         assert router.lines(found) == [("intent", first, None), ("outcome", second, 502)]
+
+
+@pytest.mark.parametrize("patience", [0, 5])
+async def test_of_engines_that_are_gone_at_once_two_are_enough_too(
+    tmp_path: Path, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the loss was taken for that of an idle connection, and nobody listens any more."""
+    monkeypatch.setattr("router.upstream.connection._STALE_SECONDS", patience)
+    async with fleet(tmp_path, engines=4, warm=True) as router:
+        router.left += [router.gone() for _ in range(4)]
+        found = await router.ask()
+        assert (found.status, found.code, len(router.asked)) == (503, "engine_unavailable", 2)
+        first, second = router.asked
+        assert router.lines(found) == [("intent", first, None), ("outcome", second, 503)]
+        assert router.used > 0, "two engines worked on it"
 
 
 async def test_with_durable_intents_no_line_is_written_twice(tmp_path: Path) -> None:

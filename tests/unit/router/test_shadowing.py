@@ -146,6 +146,72 @@ async def test_a_hanging_shadow_delays_nobody_and_a_full_queue_drops(shadowed: S
     assert len({record.shadow_of for record in shadowed.copies()}) == 3
 
 
+async def crowded(shadowed: Shadowed, slots: int, *others: str) -> list[str]:
+    """The shadow's engine has so many slots, and holds a version of each of these tenants. Their keys."""
+    scene = shadowed.house.scene
+    scene.engines = [each.model_copy(update={"max_loras": slots}) for each in scene.engines]
+    secrets = [scene.serve(tenant) for tenant in others]
+    mine = {each.version for each in scene.versions if each.tenant in others}
+    scene.slots = [each for each in scene.slots if each.version not in mine]
+    for version in mine:
+        scene.attest(version, "engine-1")
+    await shadowed.house.publish()
+    return secrets
+
+
+async def test_a_copy_takes_no_adapters_last_slot(shadowed: Shadowed) -> None:
+    await crowded(shadowed, 1)
+    assert (await shadowed.house.ask(shadowed.secret)).status == 200
+    await until(lambda: shadowed.house.app._pipeline.shadows.dropped == 1)
+    assert not shadowed.of_shadow()
+
+
+async def test_a_copy_goes_where_its_version_is_at_work_already(shadowed: Shadowed) -> None:
+    await crowded(shadowed, 1)
+    (place,) = shadowed.house.app.feed.tables().places[shadowed.shadow].places
+    assert shadowed.house.app._pipeline.attempts.queue.enter(place, "bank_a", shadowed.shadow)
+    assert (await shadowed.house.ask(shadowed.secret)).status == 200
+    assert (await shadowed.copy()).status == 200
+
+
+async def test_a_copy_gives_its_slot_to_who_begins_to_wait(shadowed: Shadowed) -> None:
+    first, second = await crowded(shadowed, 2, "retail_b", "retail_c")
+    shadowed.replies[shadowed.shadow] = lambda _: FakeAnswer(200, [b"never"], hold=asyncio.Event())
+    assert (await shadowed.house.ask(shadowed.secret)).status == 200
+    await shadowed.asked(1)
+    copy = shadowed.house.engines.answers[-1]
+    hold = asyncio.Event()
+    shadowed.house.engines.script = lambda body: FakeAnswer(200, [orjson.dumps(completion(body))], hold=hold)
+    long = shadowed.house.call(first, QUESTION)  # the slot that the copy left free
+    await until(lambda: len(shadowed.house.engines.asked) == 3)
+    assert await shadowed.metric("tenon_shadows_dropped_total") == 0
+    async with asyncio.timeout(5):
+        late = shadowed.house.call(second, QUESTION)
+        await until(lambda: len(shadowed.house.engines.asked) == 4)
+        hold.set()
+        assert [(await call.done()).status for call in (long, late)] == [200, 200]
+    assert copy.closed
+    assert await shadowed.metric("tenon_shadows_dropped_total") == 1
+    shadowed.replies.clear()
+    shadowed.house.engines.script = shadowed.answer
+    assert (await shadowed.house.ask(shadowed.secret)).status == 200
+    assert (await shadowed.copy()).status == 200, "whoever worked on the copy goes on with the next"
+
+
+async def test_a_stop_ends_a_copy_that_is_called_back_too(tmp_path: Path) -> None:
+    found = Shadowed(House(tmp_path, shadows=ShadowLimits(at_once=1)))
+    await found.house.app.start()
+    await found.house.publish()
+    found.replies[found.shadow] = lambda _: FakeAnswer(200, [b"never"], hold=asyncio.Event())
+    assert (await found.house.ask(found.secret)).status == 200
+    await found.asked(1)
+    lane = found.house.app._pipeline.attempts.queue._lanes["engine-1"]
+    lane.recall()
+    async with asyncio.timeout(5):
+        await found.house.app.stop()
+    assert (lane.running, lane.lent) == (0, set())
+
+
 async def changed(shadowed: Shadowed, change: str) -> None:
     """Of the rules, while copies wait; in force when this returns."""
     scene = shadowed.house.scene

@@ -397,3 +397,25 @@ async def test_arguments_that_nobody_can_be_given_are_invalid(
     assert b'"tool_call_invalid"' in answer.body
     assert b"tool_use" not in answer.body or stream
     assert b"message_stop" not in answer.body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "kind"), [("chat/completions", "chat.completion"), ("completions", "text_completion")]
+)
+async def test_what_a_filter_of_the_engine_stopped_was_refused(
+    house: House, free: str, path: str, kind: str, stream: bool
+) -> None:
+    said = {"content": "a"}
+    choice = {"index": 0, "text": "a", "message": said, "delta": said, "finish_reason": "content_filter"}
+    chunked = ".chunk" if stream and kind == "chat.completion" else ""
+
+    def filtered(body: dict[str, Any]) -> FakeAnswer:
+        data = orjson.dumps({"object": kind + chunked, "model": body["model"], "choices": [choice]})
+        return FakeAnswer(200, [b"data: %b\n\n" % data if stream else data])
+
+    house.engines.script = filtered
+    question = {"model": "assistant", "stream": stream}
+    question |= {"prompt": "x"} if path == "completions" else {"messages": QUESTION["messages"]}
+    found = await house.call(free, question, path=f"/v1/{path}").done()
+    assert (found.status, found.code, house.outcome(found).code) == (422, "output_refused", "output_refused")

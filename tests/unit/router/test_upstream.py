@@ -15,7 +15,7 @@ from router.testing import usage_chunk
 from router.upstream import EnginePool
 from router.upstream.address import address_of
 from router.upstream.answer import HIGH_WATER
-from router.upstream.connection import MOST_HEAD_BYTES
+from router.upstream.connection import _STALE_SECONDS, MOST_HEAD_BYTES
 from tests.unit.router.driving import until
 from tests.unit.router.raw_engine import HEAD, Engine, Reply, engine, pieces, raw, whole
 
@@ -130,13 +130,50 @@ async def test_a_connection_that_the_engine_closed_while_it_was_free_is_not_noti
         assert (behind.connections, len(behind.requests)) == (2, 2)
 
 
-async def test_a_connection_that_closes_as_it_is_used_again_is_asked_anew_once() -> None:
+async def test_a_connection_that_closes_as_it_is_used_again_is_asked_anew_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("router.upstream.connection._STALE_SECONDS", 5)
     async with pool(raw(OK)) as (engines, behind):
         assert await fetch(engines, behind.url) == b"{}"
         behind.reply = raw(b"", close=True)  # as a server whose patience with idle connections just ended
         with pytest.raises(EngineUnavailable):
             await fetch(engines, behind.url)
         assert (behind.connections, len(behind.requests)) == (2, 3)
+
+
+async def test_an_engine_that_was_at_work_when_a_used_connection_broke_is_not_asked_anew() -> None:
+    async def works(_: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2 * _STALE_SECONDS)
+        writer.transport.abort()
+
+    async with pool(raw(OK)) as (engines, behind):
+        assert await fetch(engines, behind.url) == b"{}"
+        behind.reply = works
+        with pytest.raises(EngineUnavailable) as caught:
+            await fetch(engines, behind.url)
+        assert not isinstance(caught.value, NothingSent)
+        assert (behind.connections, len(behind.requests)) == (1, 2)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_engine_that_is_gone_with_a_used_connection_was_sent_something(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.upstream.connection._STALE_SECONDS", 5 if at_once else 0)
+
+    async def dies(_: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        behind.server.close()
+        writer.transport.abort()
+
+    async with pool(raw(OK)) as (engines, behind):
+        assert await fetch(engines, behind.url) == b"{}"
+        behind.reply = dies
+        with pytest.raises(EngineUnavailable) as caught:
+            await fetch(engines, behind.url)
+        assert not isinstance(caught.value, NothingSent)
+        with pytest.raises(NothingSent):
+            await fetch(engines, behind.url)
 
 
 async def test_a_connection_that_breaks_after_sending_is_no_reason_to_retry() -> None:

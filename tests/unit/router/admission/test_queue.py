@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.digests import Digest
-from router.admission import Patience, Queue
+from router.admission import Loan, Patience, Queue
 from router.errors import Overloaded
 from router.places import Place
 
@@ -266,6 +266,48 @@ async def test_routers_share_what_pinned_versions_leave() -> None:
     assert len(taken) == 2
     assert front.queue.enter(home, "bank", version("p"))
     assert front.queue.enter(home, "bank", version("q"))
+
+
+class Noted(Loan):
+    """Whose task is not to be stopped."""
+
+    def recall(self) -> None:
+        self.recalled = True
+
+
+async def test_what_is_lent_is_no_last_slot() -> None:
+    front, home, loan = Front(running=100), place(capacity=3), Noted()
+    front.queue.pin({"engine-0": frozenset({version("pinned")})})
+    assert front.queue.lend(home, "a", version("x"), loan)
+    assert not front.queue.lend(home, "a", version("y"), loan), "the last that is not pinned"
+    assert front.queue.lend(home, "a", version("x"), Noted()), "what is at work takes no other slot"
+    assert front.queue.lend(home, "bank", version("pinned"), Noted()), "nor does what has its own"
+    assert front.queue.enter(home, "b", version("y"))
+    assert front.queue.lend(home, "a", version("y"), Noted())
+
+
+async def test_what_is_lent_is_called_back_when_somebody_waits() -> None:
+    front, here, there = Front(running=2), Noted(), Noted()
+    assert front.queue.lend(place(), "a", version("x"), here)
+    assert front.queue.enter(place(), "b", version("y"))
+    assert front.queue.lend(place("engine-1"), "a", version("x"), there)
+    assert [loan.recalled for loan in (here, there)] == [False, False]
+    task = await front.line_up("c", "c", "z")
+    assert [loan.recalled for loan in (here, there)] == [True, False]
+    assert not front.queue.lend(place(), "a", version("x"), Noted()), "somebody waits"
+    front.queue.give_back(place(), "a", version("x"), here)
+    assert await task == place()
+    assert [len(lane.lent) for lane in front.queue._lanes.values()] == [0, 1]
+
+
+async def test_what_was_given_back_is_not_called_back() -> None:
+    front, loan = Front(running=1), Noted()
+    assert front.queue.lend(place(), "a", version("x"), loan)
+    front.queue.give_back(place(), "a", version("x"), loan)
+    front.queue.enter(place(), "b", version("y"))
+    task = await front.line_up("c", "c", "z")
+    assert not loan.recalled
+    task.cancel()
 
 
 async def one_after_another(front: Front, seconds: float, count: int) -> None:
