@@ -18,6 +18,7 @@ from registry.signing.envelope import Envelope
 from router.receipts import Receipt, Sealing, verify_receipt, verify_sealing
 from router.records.record import Record
 from router.records.segments import Line, read_lines, segments_of
+from router.records.start import beginning
 from router.records.verify import verify_records
 from server.assembly.catalog import open_catalog
 from server.assembly.trust import read_keys
@@ -47,6 +48,7 @@ def verify_receipt_file(file: Path, *, trust: Path | None, workspace: Workspace 
     if broken := [str(fault) for fault in found if fault.file.partition("/")[0] == record.writer]:
         raise ReceiptInvalid("the record chain it belongs to is damaged", faults=broken)
     line = base64.b64decode(Receipt.parse(data).record)
+    _require_here(workspace.records / record.writer, record.seq)
     if _digests(workspace.records / record.writer, record.seq, record.seq) != [Digest.of(line)]:
         raise ReceiptInvalid(f"record {record.id} is not in the chain of {record.writer}")
     return Verified(record, verify_sealing(data, trusted))
@@ -67,6 +69,7 @@ def prove_receipt(file: Path, *, workspace: Workspace) -> Receipt:
         )
     head = RecordHead.parse(Envelope.build(entry.body["envelope"]).body())
     first = head.first or 0
+    _require_here(workspace.records / head.writer, first)
     lines = _digests(workspace.records / head.writer, first, head.seq)
     leaves = [leaf_hash(raw(each)) for each in lines]
     if len(leaves) != head.seq - first + 1 or digest(root(leaves)) != head.root:
@@ -88,6 +91,16 @@ def prove_receipt(file: Path, *, workspace: Workspace) -> Receipt:
     sealed = Receipt.parse(data).model_copy(update={"sealing": sealing})
     verify_sealing(sealed.canonical(), trusted)
     return sealed
+
+
+def _require_here(folder: Path, seq: int) -> None:
+    """A receipt is proved by all records under the head over it. Raises ReceiptInvalid."""
+    start = beginning(folder, folder.name)
+    if seq < start.seq:
+        raise ReceiptInvalid(
+            f"record {seq} of {folder.name} was pruned: its chain begins with record {start.seq} here",
+            hint="verify the receipt with --trust; prove one before its records are pruned",
+        )
 
 
 def _digests(folder: Path, first: int, last: int) -> list[Digest]:
