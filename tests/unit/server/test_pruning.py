@@ -309,9 +309,37 @@ async def test_a_beginning_right_after_the_newest_head(volume: Volume) -> None:
     assert heads.unsent == 0
     await log.close()
     assert volume.faults() == []
-    volume.sink.envelopes = volume.sink.envelopes[:-1]
-    volume.sink.envelopes.pop()
+    whole = volume.sink.envelopes
+    volume.sink.envelopes = whole[:-2]
     assert "no signed head covers" in str(volume.faults())
+    last = RecordHead.parse(whole[-2].body())
+    assert last.seq == done.begins - 1
+    other = last.model_copy(update={"digest": Digest.of(b"other")})
+    volume.sink.envelopes = [KEY.sign(RECORD_HEAD, other.canonical())]
+    log, heads = await volume.open()
+    assert heads.refused
+    assert "is not the one that the registry knows" in str(log.fault)
+    await log.close()
+
+
+async def test_the_beginning_is_on_disk_before_anything_goes(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (await volume.grow(30)).shipped()
+    seen = []
+
+    def watched(name: str, real: Any) -> Any:
+        def call(*args: Any) -> Any:
+            seen.append(name)
+            return real(*args)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for owner, name in ((os, "fsync"), (Path, "replace"), (Path, "unlink")):
+            patch.setattr(owner, name, watched(name, getattr(owner, name)))
+        volume.prune()
+    assert seen[: seen.index("unlink")] == ["fsync", "replace", "fsync"]
 
 
 async def test_on_a_full_disk_no_new_file_is_needed(volume: Volume) -> None:
