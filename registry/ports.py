@@ -113,7 +113,7 @@ class Shelf(Protocol):
     def has(self, name: str) -> bool: ...
 
     def list(self, folder: str) -> Iterator[Piece]:
-        """Everything below ``folder``, by name."""
+        """Everything below ``folder``, by name; all there is for ``""``."""
         ...
 
     def remove(self, name: str) -> None:

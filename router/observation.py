@@ -1,6 +1,9 @@
 """What is told of finished requests: metrics always, spans and log lines where an operator wants them."""
 
+import math
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from router.circuit import Circuit
 from router.logs import AccessLog
@@ -29,6 +32,15 @@ def finishing(
             tell(trace, moments)
 
     return finished
+
+
+def _volume(folder: Path) -> tuple[float, float]:
+    """(size, what is left of it) in bytes; not numbers while nobody can tell."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return math.nan, math.nan
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
 def watch(
@@ -84,6 +96,8 @@ def watch(
         "1 while the registry knows another chain of this writer",
         lambda: heads.refused,
     )
+    one("tenon_record_volume_bytes", "Of the volume that records are on", lambda: _volume(log.folder)[0])
+    one("tenon_record_volume_free_bytes", "Room left on it", lambda: _volume(log.folder)[1])
     one("tenon_record_heads_unsent", "Durable lines no accepted head covers", lambda: heads.unsent)
     one(
         "tenon_records_total",

@@ -35,6 +35,11 @@ class ShippingBusy(Conflict):
     hint = "one process a target is enough; it goes on where the other one is"
 
 
+class PruningBusy(Conflict):
+    code = "pruning_busy"
+    hint = "wait until it has ended"
+
+
 class ShippingTargetInvalid(InvalidInput):
     code = "shipping_target_invalid"
     hint = "give a folder like ./records, s3:PREFIX/ within the bucket of TENON_S3_BUCKET, or registry"

@@ -67,7 +67,7 @@ def settings_page() -> str:
         ("tenon serve control", ControlSettings),
         ("tenon serve router", RouterSettings),
         ("tenon serve engine", EngineSettings),
-        ("tenon record ship", ShipSettings),
+        ("tenon record ship, tenon record prune", ShipSettings),
         ("tenon train", TrainerSettings),
         ("tenon", ClientSettings),
     ]

@@ -235,7 +235,7 @@ class TrainerSettings(BaseSettings):
 
 
 class ShipSettings(StorageSettings):
-    """``tenon record ship``, beside a router."""
+    """``tenon record ship`` and ``tenon record prune``, beside a router."""
 
     ship_to: str | None = Field(
         None, min_length=1, description="Folder, `s3:PREFIX/`, or `registry`: where records are shipped to"
@@ -250,6 +250,9 @@ class ShipSettings(StorageSettings):
         None, description="Control plane of `registry`; default: the workspace's own database"
     )
     service_token_file: Path | None = Field(None, description="Bearer token for it")
+    router_key_file: Path | None = Field(
+        None, description="`tenon record prune`: signs where a chain begins; default: the workspace's"
+    )
 
 
 def inherited_environment(*, storage: bool = False) -> dict[str, str]:

@@ -59,7 +59,7 @@ class S3Shelf:
     def list(self, folder: str) -> Iterator[Piece]:
         with translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=f"{self._prefix}{folder}/"
+                Bucket=self._bucket, Prefix=f"{self._prefix}{folder}/" if folder else self._prefix
             )
             for page in pages:
                 for item in page.get("Contents", ()):

@@ -5,6 +5,7 @@ from registry.shipping import genesis
 from router.records.heads import Heads
 from router.records.log import RecordLog
 from router.records.record import Record, Trace, content_digest
+from router.records.start import RecordStart
 from router.records.unfinished import unfinished
 from router.records.verify import RecordFault, verify_records
 
@@ -14,6 +15,7 @@ __all__ = [
     "RecordFault",
     "RecordHead",
     "RecordLog",
+    "RecordStart",
     "Trace",
     "content_digest",
     "genesis",

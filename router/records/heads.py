@@ -20,6 +20,7 @@ from router.ports import HeadSink
 from router.records.log import RecordLog
 from router.records.reading import find, read
 from router.records.segments import Tail
+from router.records.start import beginning
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
@@ -157,18 +158,30 @@ class Heads:
         folder, tree = self._log.folder, Frontier()
         if not end:
             return tree
-        place, seq = await asyncio.to_thread(find, folder, max(0, known.seq))
+        start = await asyncio.to_thread(beginning, folder, self._writer)
+        if known.seq < start.seq - 1:
+            raise RecordChainForked(
+                f"the registry knows {self._writer} up to record {known.seq}, and the records up to "
+                f"{start.seq - 1} were pruned",
+                writer=self._writer,
+            )
+        if known.seq == start.seq - 1 and known.digest != start.digest:
+            raise self._another(known)
+        place, seq = await asyncio.to_thread(find, folder, max(start.seq, known.seq))
         while seq < end:
             lines, place = await asyncio.to_thread(read, folder, place, end - seq)
             digests = [hashlib.sha256(line[:-1]).digest() for line in lines]
             if 0 <= (at := known.seq - seq) < len(lines) and digests[at].hex() != known.digest.hex:
-                raise RecordChainForked(
-                    f"record {known.seq} of {self._writer} is not the one that the registry knows",
-                    writer=self._writer,
-                )
+                raise self._another(known)
             tree = await asyncio.to_thread(grown, tree, b"".join(digests[max(0, at + 1) :]))
             seq += len(lines)
         return tree
+
+    def _another(self, known: KnownHead) -> RecordChainForked:
+        return RecordChainForked(
+            f"record {known.seq} of {self._writer} is not the one that the registry knows",
+            writer=self._writer,
+        )
 
     async def _grow(self) -> None:
         """In a thread: at full load a head covers thousands of lines, at 2 µs each."""

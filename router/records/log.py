@@ -154,7 +154,10 @@ class RecordLog:
         """The exact outcome line; None when there is none **or** it is another tenant's."""
         # A record that does not exist costs a look at the disk too: the time must not tell it from another's.
         for place in list(self._index.find(record)) or self._some:
-            line: bytes = await self._in_thread(self._segments.read, place)
+            try:
+                line: bytes = await self._in_thread(self._segments.read, place)
+            except FileNotFoundError:  # pruned
+                continue
             if b'"id":"%b",' % record.encode() in line:
                 return line if b'"tenant":"%b",' % tenant.encode() in line else None
         return None

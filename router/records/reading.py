@@ -7,6 +7,7 @@ import orjson
 
 from registry.errors import RecordCorrupt
 from router.records.segments import Place, read_lines, segments_of
+from router.records.start import beginning
 
 BLOCK = 256 << 10
 """Bytes: about 250 lines, which take a loop half a millisecond to look through."""
@@ -14,12 +15,14 @@ BLOCK = 256 << 10
 
 def find(folder: Path, seq: int) -> tuple[Place, int]:
     """(where a line is that has at most ``seq``, how many lines come before it). Raises RecordCorrupt."""
-    files = segments_of(folder)
-    for number in range(len(files) - 1, -1, -1):
-        first = first_seq(files[number])
+    for file in reversed(segments_of(folder)):
+        first = first_seq(file)
         if first is not None and first <= seq:
-            return Place(number, 0), first
-    return Place(0, 0), 0
+            return Place(int(file.stem), 0), first
+    start = beginning(folder, folder.name)
+    if seq < start.seq:
+        raise RecordCorrupt(f"record {seq} of {folder.name} was pruned: the chain begins with {start.seq}")
+    return Place(start.segment, 0), start.seq
 
 
 def read(folder: Path, place: Place, most: int) -> tuple[Sequence[bytes], Place]:

@@ -1,7 +1,8 @@
 """The files of one writer's chain: ``<folder>/000000.jsonl`` and so on, append-only, one process at a time.
 
 Synchronous; :class:`router.records.log.RecordLog` calls it from a thread of its own. Beside them lies
-``head.json``, the last signed head that the registry took: a start checks the chain against it.
+``head.json``, the last signed head that the registry took: a start checks the chain against it; and, once the
+oldest were pruned, ``start.json`` (:mod:`router.records.start`).
 """
 
 import errno
@@ -17,8 +18,8 @@ from typing import NamedTuple, TypeAlias
 from registry.canonical import decode
 from registry.digests import Digest
 from registry.errors import InvalidDocument, RecordCorrupt
-from registry.shipping import genesis
 from router.errors import RecordsBusy
+from router.records.start import Beginning, beginning, locked, reserve
 
 _log = logging.getLogger(__name__)
 _LONGEST = 1 << 20
@@ -51,7 +52,12 @@ def read_lines(file: Path) -> Iterator[Line]:
 
 
 def segments_of(folder: Path) -> list[Path]:
-    return sorted(folder.glob(PATTERN))
+    """Of the chain: what a prune that was killed has left before its beginning is none of it."""
+    try:
+        first = beginning(folder, folder.name).segment
+    except RecordCorrupt:  # tenon log verify tells of it, and no router starts
+        first = 0
+    return [file for file in sorted(folder.glob(PATTERN)) if int(file.stem) >= first]
 
 
 class Tail(NamedTuple):  # made for every line
@@ -112,6 +118,8 @@ class Segments:
             self._take_lock()
             tail = self._resume(seen, newest, sealed)
             self._open_segment(self._number)
+            with suppress(BlockingIOError), locked(self.folder):  # else a prune reserves it
+                reserve(self.folder)
         except BaseException:
             self.close()
             raise
@@ -199,14 +207,15 @@ class Segments:
             os.close(directory)
 
     def _resume(self, seen: Seen, newest: int, sealed: Sealed | None) -> Tail:
+        start = beginning(self.folder, self._writer)
         files = segments_of(self.folder)
-        for number, file in enumerate(files):
+        for number, file in enumerate(files, start.segment):
             if file != self._path(number):
                 raise RecordCorrupt(f"the record segment {number:06d}.jsonl is missing")
-        self._number = max(len(files) - 1, 0)
-        first, tail = self._begin(files, newest, sealed)
+        self._number = start.segment + max(len(files) - 1, 0)
+        first, tail = self._begin(files, start, newest, sealed)
         seq, digest, end = tail.seq, tail.digest, b'"writer":"%b"}\n' % self._writer.encode()
-        for segment, file in enumerate(files[first:], start=first):
+        for segment, file in enumerate(files[first:], start=start.segment + first):
             offset = 0
             # Four microseconds a line: a loop over 200,000 has no room for objects.
             with file.open("rb") as stream:
@@ -230,16 +239,18 @@ class Segments:
             )
         return tail
 
-    def _begin(self, files: list[Path], newest: int, sealed: Sealed | None) -> tuple[int, Tail]:
-        """(the segment to begin with, where the chain stands before it)"""
-        found = 0
+    def _begin(
+        self, files: list[Path], start: Beginning, newest: int, sealed: Sealed | None
+    ) -> tuple[int, Tail]:
+        """(which of ``files`` to begin with, where the chain stands before it)"""
+        found, whole = 0, Tail(start.seq, start.digest)
         for number in range(len(files) - 1, 0, -1):
             with files[number].open("rb") as stream:
                 found += sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
-            before = Tail(0, genesis(self._writer)) if found < newest else self._end_of(files[number - 1])
+            before = whole if found < newest else self._end_of(files[number - 1])
             if found >= newest and (sealed is None or before.seq <= sealed.seq):
                 return number, before
-        return 0, Tail(0, genesis(self._writer))
+        return 0, whole
 
     def _end_of(self, file: Path) -> Tail:
         last = None

@@ -7,16 +7,18 @@ chain could not be noticed).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from registry.digests import Digest
-from registry.errors import InvalidDocument, SignatureInvalid
+from registry.errors import InvalidDocument, RecordCorrupt, SignatureInvalid
 from registry.log.merkle import Frontier, leaf_hash
 from registry.models import PublicKey, RecordHead
 from registry.shipping import genesis
 from registry.signing.envelope import Envelope, verify
-from registry.signing.types import RECORD_HEAD
+from registry.signing.types import RECORD_HEAD, RECORD_START
 from router.records.record import Record
 from router.records.segments import read_lines, segments_of
+from router.records.start import FILE, Beginning, beginning, marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,9 @@ def verify_records(
     claimed = _heads(heads, trusted, faults)
     writers = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
     for writer in sorted(writers | claimed.keys()):
-        faults.extend(_chain(folder / writer, writer, claimed.get(writer, [])))
+        known = claimed.get(writer, [])
+        start, wrong = _start(folder / writer, writer, trusted, known)
+        faults.extend(wrong or _chain(folder / writer, writer, start, known))
     return faults
 
 
@@ -72,18 +76,43 @@ class _Last:
     digest: Digest
 
 
-def _chain(folder: Path, writer: str, heads: list[RecordHead]) -> list[RecordFault]:
+_Digests: TypeAlias = Mapping[int, tuple[Digest, str, int | None]]
+"""seq -> the record's digest, file and line; of the one before the first, where that is said."""
+
+
+def _start(
+    folder: Path, writer: str, trusted: Mapping[str, PublicKey], heads: list[RecordHead]
+) -> tuple[Beginning, list[RecordFault]]:
+    """With a beginning that nobody may claim, no line is where it says: that is the fault to tell."""
+    start = Beginning(0, 0, genesis(writer))
+    try:
+        found = marked(folder)
+        if found is None:
+            return start, []
+        verify(found[0], payload_type=RECORD_START, trusted=trusted, role="router")
+        start = beginning(folder, writer)
+    except (SignatureInvalid, RecordCorrupt) as error:
+        return start, [RecordFault(f"{writer}/{FILE}", None, None, f"not said by a router: {error.message}")]
+    if all(head.seq < start.seq - 1 for head in heads):
+        what = f"no signed head covers record {start.seq - 1}, after which the chain begins"
+        return start, [RecordFault(f"{writer}/{FILE}", None, None, what)]
+    return start, []
+
+
+def _chain(folder: Path, writer: str, start: Beginning, heads: list[RecordHead]) -> list[RecordFault]:
     faults: list[RecordFault] = []
-    digests: dict[int, tuple[Digest, str, int]] = {}
+    digests: dict[int, tuple[Digest, str, int | None]] = {
+        start.seq - 1: (start.digest, f"{writer}/{FILE}", None)
+    }
     last: _Last | None = None
     files = segments_of(folder)
-    for number, path in enumerate(files):
+    for number, path in enumerate(files, start.segment):
         if path.stem != f"{number:06d}":
             faults.append(RecordFault(f"{writer}/{path.name}", None, None, "an earlier segment is missing"))
         for line in read_lines(path):
             where = f"{writer}/{path.name}"
             digest = Digest.of(line.data)
-            expected = last.seq + 1 if last is not None else 0
+            expected = last.seq + 1 if last is not None else start.seq
             try:
                 record = Record.parse(line.data)
             except InvalidDocument:
@@ -96,18 +125,22 @@ def _chain(folder: Path, writer: str, heads: list[RecordHead]) -> list[RecordFau
                 continue
             if not line.whole:
                 faults.append(RecordFault(where, line.number, record.seq, "the last line is torn"))
-            faults.extend(_links(record, where, line.number, writer, last))
+            faults.extend(_links(record, where, line.number, writer, last, start))
             digests.setdefault(record.seq, (digest, where, line.number))
             last = _Last(where, line.number, record.seq, digest)
-    faults.extend(_head_faults(writer, heads, digests, last))
+    end = last.seq if last is not None else start.seq - 1
+    faults.extend(_head_faults(writer, [head for head in heads if head.seq >= start.seq - 1], digests, end))
     if not faults:  # else the same damage would be told again for every head over it
-        faults.extend(_root_faults(writer, heads, digests))
-        faults.extend(_after_faults(writer, heads, digests))
+        whole = [head for head in heads if head.first is not None and head.first >= start.seq]
+        faults.extend(_root_faults(writer, whole, digests))
+        faults.extend(_after_faults(writer, whole, digests))
     return _once(faults)
 
 
-def _links(record: Record, where: str, line: int, writer: str, last: _Last | None) -> list[RecordFault]:
-    expected = last.seq + 1 if last is not None else 0
+def _links(
+    record: Record, where: str, line: int, writer: str, last: _Last | None, start: Beginning
+) -> list[RecordFault]:
+    expected = last.seq + 1 if last is not None else start.seq
     if record.writer != writer:
         return [
             RecordFault(where, line, record.seq, f"written by {record.writer!r}, stored under {writer!r}")
@@ -118,7 +151,7 @@ def _links(record: Record, where: str, line: int, writer: str, last: _Last | Non
     if record.seq < expected:
         return [RecordFault(where, line, record.seq, f"out of order: seq {expected} was expected here")]
     if last is None:
-        if record.prev != genesis(writer):
+        if record.prev != start.digest:
             return [RecordFault(where, line, record.seq, "does not begin this writer's chain")]
     elif record.prev != last.digest:
         return [
@@ -133,13 +166,10 @@ def _links(record: Record, where: str, line: int, writer: str, last: _Last | Non
     return []
 
 
-def _head_faults(
-    writer: str, heads: list[RecordHead], digests: dict[int, tuple[Digest, str, int]], last: _Last | None
-) -> list[RecordFault]:
+def _head_faults(writer: str, heads: list[RecordHead], digests: _Digests, end: int) -> list[RecordFault]:
     faults: list[RecordFault] = []
     for head in heads:
         stored = digests.get(head.seq)
-        end = last.seq if last is not None else -1
         if head.seq > end:
             what = f"a signed head covers seq {head.seq}, the trail ends at {'none' if end < 0 else end}"
             faults.append(RecordFault(writer, None, head.seq, f"{what}: the end was cut off"))
@@ -154,9 +184,7 @@ def _head_faults(
     return faults
 
 
-def _root_faults(
-    writer: str, heads: list[RecordHead], digests: dict[int, tuple[Digest, str, int]]
-) -> list[RecordFault]:
+def _root_faults(writer: str, heads: list[RecordHead], digests: _Digests) -> list[RecordFault]:
     return [
         RecordFault(writer, None, head.seq, f"the root of a signed head is not that of seq {head.first} on")
         for head in heads
@@ -164,18 +192,15 @@ def _root_faults(
     ]
 
 
-def _after_faults(
-    writer: str, heads: list[RecordHead], digests: dict[int, tuple[Digest, str, int]]
-) -> list[RecordFault]:
+def _after_faults(writer: str, heads: list[RecordHead], digests: _Digests) -> list[RecordFault]:
     return [
         RecordFault(writer, None, head.seq, f"a signed head has seq {head.first} follow another record")
         for head in heads
-        if head.after is not None
-        and head.after != (digests[head.first - 1][0] if head.first else genesis(writer))
+        if head.after is not None and head.after != digests[(head.first or 0) - 1][0]
     ]
 
 
-def _root(first: int, last: int, digests: Mapping[int, tuple[Digest, str, int]]) -> Digest | None:
+def _root(first: int, last: int, digests: _Digests) -> Digest | None:
     """Over the digests of these lines; None when one is missing."""
     tree = Frontier()
     for seq in range(first, last + 1):

@@ -1,6 +1,6 @@
 """Everything that can be proved about a workspace, in one pass."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from router.records.segments import read_lines, segments_of
 from router.records.unfinished import unfinished
 from router.records.verify import verify_records
 from server.assembly.catalog import open_auditor
+from server.assembly.proved_log import beginnings
 from server.assembly.trust import log_keys
 from server.workspace import Workspace
 
@@ -25,6 +26,8 @@ class Audit:
     records: int
     unsealed: int
     """Newest records under no logged head yet: a router signs one every few seconds, and at its stop."""
+    begins: Mapping[str, int]
+    """Writer -> seq of its first record, of those whose older ones were pruned."""
     unfinished: tuple[Record, ...] = ()
     """Intents without an outcome. No fault of the chain: their router was killed, or is still at work."""
 
@@ -48,13 +51,15 @@ def audit(
         faults = auditor.verify(trusted, blobs=blobs, state=state, progress=progress)
         lines = unsealed = 0
         begun: list[Record] = []
+        begins: dict[str, int] = {}
         if records:
+            begins = beginnings(workspace.records, (folder.name for folder in _writers(workspace)))
             lines = sum(
                 1 for folder in _writers(workspace) for path in segments_of(folder) for _ in read_lines(path)
             )
             heads = auditor.record_heads()
             found = verify_records(workspace.records, auditor.signers(), heads)
-            unsealed = max(0, lines - sum(_covered(heads).values()))
+            unsealed = max(0, sum(begins.values()) + lines - sum(_covered(heads).values()))
             begun = unfinished(workspace.records)
             faults += [Fault(where=f"records {fault.file}", what=str(fault)) for fault in found]
         stored = sum(1 for _ in auditor.blobs.digests()) if blobs else 0
@@ -64,6 +69,7 @@ def audit(
             blobs=stored,
             records=lines,
             unsealed=unsealed,
+            begins=begins,
             unfinished=tuple(begun),
         )
 

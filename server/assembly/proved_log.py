@@ -1,17 +1,19 @@
 """A registry's log read from afar, and proved: what was shown is all that its signed head covers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from registry.catalog.projection import RECORDS_HEAD
-from registry.errors import LogForked
+from registry.errors import LogForked, RecordCorrupt
 from registry.log.entries import Entry
 from registry.log.merkle import Frontier, leaf_hash
 from registry.models import PublicKey, RecordHead
 from registry.signing.envelope import Envelope
 from router.records.record import Record
 from router.records.segments import read_lines, segments_of
+from router.records.start import marked
 from router.records.unfinished import unfinished
 from router.records.verify import RecordFault, verify_records
 from server.assembly.place import Catalog
@@ -30,6 +32,8 @@ class Checked:
     unfinished: tuple[Record, ...]
     elsewhere: tuple[str, ...]
     """Writers that the log has heads of and that are not in the folder: their records were not looked at."""
+    begins: Mapping[str, int]
+    """Writer -> seq of the first record that is here, of those whose older ones were pruned."""
 
 
 def proved_entries(catalog: Catalog, trusted: Mapping[str, PublicKey], take: Callable[[Entry], None]) -> int:
@@ -69,14 +73,27 @@ def check_folder(folder: Path, trusted: Mapping[str, PublicKey], heads: Iterable
         covered[head.writer] = max(covered.get(head.writer, 0), head.seq + 1)
         if head.writer in here:
             chosen.append(envelope)
-    counts = {name: _lines(folder / name) for name in here}
+    counts, begins = {name: _lines(folder / name) for name in here}, beginnings(folder, here)
     return Checked(
         tuple(verify_records(folder, trusted, chosen)),
         records=sum(counts.values()),
-        unsealed=sum(max(0, count - covered.get(name, 0)) for name, count in counts.items()),
+        unsealed=sum(
+            max(0, begins.get(name, 0) + count - covered.get(name, 0)) for name, count in counts.items()
+        ),
         unfinished=tuple(unfinished(folder)),
         elsewhere=tuple(sorted(covered.keys() - here)),
+        begins=begins,
     )
+
+
+def beginnings(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Of the writers in ``folder`` whose oldest records were pruned, as their folders say."""
+    found = {}
+    for name in sorted(names):
+        with suppress(RecordCorrupt):  # a fault of its own
+            if (start := marked(folder / name)) is not None:
+                found[name] = start[1].seq
+    return found
 
 
 def writers(folder: Path) -> list[str]:

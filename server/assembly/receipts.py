@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.catalog.local.catalog import LocalCatalog
+from registry.catalog.projection import RECORDS_HEAD
 from registry.digests import Digest
 from registry.errors import ReceiptInvalid
-from registry.log.entries import Head
+from registry.log.entries import Entry, Head
 from registry.log.merkle import leaf_hash, root
 from registry.log.proofs import inclusion_proof
 from registry.log.statements import digest, raw
@@ -18,8 +20,11 @@ from registry.signing.envelope import Envelope
 from router.receipts import Receipt, Sealing, verify_receipt, verify_sealing
 from router.records.record import Record
 from router.records.segments import Line, read_lines, segments_of
+from router.records.start import beginning
 from router.records.verify import verify_records
 from server.assembly.catalog import open_catalog
+from server.assembly.place import Catalog
+from server.assembly.proved_log import proved_entries
 from server.assembly.trust import read_keys
 from server.workspace import Workspace
 
@@ -47,19 +52,20 @@ def verify_receipt_file(file: Path, *, trust: Path | None, workspace: Workspace 
     if broken := [str(fault) for fault in found if fault.file.partition("/")[0] == record.writer]:
         raise ReceiptInvalid("the record chain it belongs to is damaged", faults=broken)
     line = base64.b64decode(Receipt.parse(data).record)
+    _require_here(workspace.records / record.writer, record.seq)
     if _digests(workspace.records / record.writer, record.seq, record.seq) != [Digest.of(line)]:
         raise ReceiptInvalid(f"record {record.id} is not in the chain of {record.writer}")
     return Verified(record, verify_sealing(data, trusted))
 
 
-def prove_receipt(file: Path, *, workspace: Workspace) -> Receipt:
-    """The receipt with the proof that the registry's log commits to its record. Raises ReceiptInvalid when no
-    head with a root covers it (yet), or when the stored records are not those of the head."""
+def prove_receipt(file: Path, *, catalog: Catalog, records: Path) -> Receipt:
+    """The receipt with the proof that the registry's log commits to its record. ``records``: where the folder
+    of its writer is. Raises ReceiptInvalid when no head with a root covers it (yet), or when the stored
+    records are not those of the head."""
     data = _read(file)
-    catalog = open_catalog(workspace)
     trusted = catalog.trusted()
     record = verify_receipt(data, trusted)
-    entry = catalog.record_head_over(record.writer, record.seq)
+    entry = _head_over(catalog, record)
     if entry is None:
         raise ReceiptInvalid(
             f"no head in the log covers record {record.seq} of {record.writer}",
@@ -67,7 +73,8 @@ def prove_receipt(file: Path, *, workspace: Workspace) -> Receipt:
         )
     head = RecordHead.parse(Envelope.build(entry.body["envelope"]).body())
     first = head.first or 0
-    lines = _digests(workspace.records / head.writer, first, head.seq)
+    _require_here(records / head.writer, first)
+    lines = _digests(records / head.writer, first, head.seq)
     leaves = [leaf_hash(raw(each)) for each in lines]
     if len(leaves) != head.seq - first + 1 or digest(root(leaves)) != head.root:
         raise ReceiptInvalid(
@@ -88,6 +95,33 @@ def prove_receipt(file: Path, *, workspace: Workspace) -> Receipt:
     sealed = Receipt.parse(data).model_copy(update={"sealing": sealing})
     verify_sealing(sealed.canonical(), trusted)
     return sealed
+
+
+def _head_over(catalog: Catalog, record: Record) -> Entry | None:
+    """The oldest entry whose head has the record under its root. From afar the log is read for it, and
+    proved."""
+    if isinstance(catalog, LocalCatalog):
+        return catalog.record_head_over(record.writer, record.seq)
+    found: list[Entry] = []
+
+    def look(entry: Entry) -> None:
+        if not found and entry.kind == RECORDS_HEAD and entry.subject == record.writer:
+            head = RecordHead.parse(Envelope.build(entry.body["envelope"]).body())
+            if head.first is not None and head.first <= record.seq <= head.seq:
+                found.append(entry)
+
+    proved_entries(catalog, {}, look)
+    return found[0] if found else None
+
+
+def _require_here(folder: Path, seq: int) -> None:
+    """A receipt is proved by all records under the head over it. Raises ReceiptInvalid."""
+    start = beginning(folder, folder.name)
+    if seq < start.seq:
+        raise ReceiptInvalid(
+            f"record {seq} of {folder.name} was pruned: its chain begins with record {start.seq} here",
+            hint="verify the receipt with --trust; prove it with what was shipped: tenon record fetch",
+        )
 
 
 def _digests(folder: Path, first: int, last: int) -> list[Digest]:

@@ -67,16 +67,21 @@ def opened(to: str, settings: ShipSettings, workspace: Workspace | None) -> Iter
         raise InvalidInput("which registry?", hint="give --workspace, or set TENON_CONTROL_URL")
 
 
-def ship_all(records: Path, place: Place, *, batch: int = BATCH) -> dict[str, int]:
-    """Writer -> records shipped now. Raises FileUnusable where there can be no records: a folder that is not
-    mounted would be shipped from for ever."""
+def record_folders(records: Path) -> list[Path]:
+    """Of each writer. Raises FileUnusable where there can be no records: a folder that is not mounted would
+    be shipped from for ever."""
     try:
         folders = sorted(path for path in records.iterdir() if path.is_dir())
     except OSError as error:
         raise FileUnusable(f"the records in {records} cannot be read: {error.strerror}") from None
     if segments_of(records):
         raise FileUnusable(f"{records} is the folder of one writer", hint="give the folder that it is in")
-    return {folder.name: ship(folder, place, batch=batch) for folder in folders}
+    return folders
+
+
+def ship_all(records: Path, place: Place, *, batch: int = BATCH) -> dict[str, int]:
+    """Writer -> records shipped now. Raises FileUnusable."""
+    return {folder.name: ship(folder, place, batch=batch) for folder in record_folders(records)}
 
 
 def ship_every(

@@ -129,6 +129,7 @@ def _records(at: "Place", folder: Path, trust: Path | None, *, json: bool) -> di
             render.note(f"not here, and not looked at: the records of {', '.join(checked.elsewhere)}")
         if not log_keys:
             render.note("not proven: who signed: give the log key, got on another way, with --trust")
+    _begins(checked.begins, json=json)
     _unfinished(checked.unfinished, json=json)
     return {
         "ok": not checked.faults,
@@ -136,6 +137,7 @@ def _records(at: "Place", folder: Path, trust: Path | None, *, json: bool) -> di
         "entries": size,
         "records": checked.records,
         "unsealed": checked.unsealed,
+        "begins": dict(checked.begins),
         "elsewhere": list(checked.elsewhere),
         "unfinished": _shown(checked.unfinished),
         "faults": [{"where": f"records {fault.file}", "what": str(fault)} for fault in checked.faults],
@@ -178,6 +180,7 @@ def _folder(
             render.note(f"the newest {result.unsealed} records are not under a signed head yet")
         if trust is None:
             render.note("against the log key in this folder: --trust takes one got on another way")
+    _begins(result.begins, json=json)
     _unfinished(result.unfinished, json=json)
     return found | {
         "ok": not result.faults,
@@ -185,9 +188,15 @@ def _folder(
         "entries": result.entries,
         "blobs": result.blobs,
         "records": result.records,
+        "begins": dict(result.begins),
         "unfinished": _shown(result.unfinished),
         "faults": [{"where": fault.where, "what": fault.what} for fault in result.faults],
     }
+
+
+def _begins(begins: Mapping[str, int], *, json: bool) -> None:
+    for writer, seq in begins.items() if not json else ():
+        render.note(f"{writer} begins with record {seq} here: those before it were pruned, and not looked at")
 
 
 def _unfinished(records: "Sequence[Record]", *, json: bool) -> None:

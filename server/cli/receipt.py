@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from server.cli import render
-from server.cli.options import At, Json, root
+from server.cli.options import At, Json, place, root
 
 
 def install(app: typer.Typer) -> None:
@@ -53,14 +53,17 @@ def verify(
 def prove(
     file: Annotated[Path, typer.Argument(help="Receipt, as GET /v1/receipts/ID gave it")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write [default: stdout]")] = None,
+    records: Annotated[
+        Path | None, typer.Option("--records", help="Routers' record folders [default: the workspace's]")
+    ] = None,
     json: Json = False,
     workspace: At = None,
 ) -> None:
     """Add the proof that the registry's log commits to a receipt's record; no other record is shown."""
     from server.assembly.receipts import prove_receipt
-    from server.workspace import find
 
-    receipt = prove_receipt(file, workspace=find(root(workspace)))
+    at = place(workspace)
+    receipt = prove_receipt(file, catalog=at.catalog, records=records or at.folder().records)
     if out is None:
         render.data(receipt.model_dump(mode="json"))
         return

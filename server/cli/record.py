@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli import record_ship, render
+from server.cli import record_fetch, record_prune, record_ship, render
 from server.cli.options import At, Json, root
 
 Records = Annotated[
@@ -17,6 +17,8 @@ def install(app: typer.Typer) -> None:
     group = typer.Typer(help="What routers wrote down about requests.", no_args_is_help=True)
     group.command("show")(show)
     group.command("ship")(record_ship.ship)
+    group.command("fetch")(record_fetch.fetch)
+    group.command("prune")(record_prune.prune)
     group.command("forget")(forget)
     group.command("rewrap")(rewrap)
     app.add_typer(group, name="record")

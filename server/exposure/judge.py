@@ -7,9 +7,10 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-from registry.errors import InvalidDocument
+from registry.errors import InvalidDocument, RecordCorrupt
 from router.records.record import Record
 from router.records.segments import read_lines, segments_of
+from router.records.start import marked
 from router.records.verify import RecordFault
 from server.exposure.boots import BootStory, Load, Story
 from server.exposure.events import EngineEvent, within
@@ -70,11 +71,23 @@ def judge(records: Path, story: Story, question: Question, faults: Iterable[Reco
                 continue
             sound.append((record.seq, datetime.fromisoformat(record.at)))
             _look(record, story, loads, question, found)
+        if begun := _pruned(records / writer):
+            end = sound[0][1] if sound else question.until
+            if end > question.since:
+                found.unjudged.append(Unjudged(writer, question.since, min(end, question.until), begun))
         for fault in by_writer.get(writer, []):
             start, end = _around(fault.seq, sound, question)
             if start <= question.until and end >= question.since:
                 found.unjudged.append(Unjudged(writer, start, end, str(fault)))
     return found
+
+
+def _pruned(folder: Path) -> str | None:
+    try:
+        found = marked(folder)
+    except RecordCorrupt:
+        return None  # one of the faults
+    return f"its records before {found[1].seq} were pruned" if found else None
 
 
 def _records(folder: Path) -> Iterator[Record]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from registry.shipping import MOST_LINES, RecordBatch, Stored
+from registry.shipping import MOST_LINES, KnownHead, RecordBatch, Stored
+from registry.usage import UsageCounted
 from server.api.client import ControlClient
 from server.shipping.ship import Begun
 
@@ -57,3 +58,9 @@ class OverHttp:
 
     def records_stored(self, writer: str) -> Stored:
         return self._runner.run(self._client.stored(writer))
+
+    def record_head_known(self, writer: str) -> KnownHead:
+        return self._runner.run(self._client.known(writer))
+
+    def usage_counted(self, writer: str) -> UsageCounted:
+        return UsageCounted(writer=writer, seq=self._runner.run(self._client.counted(writer)))

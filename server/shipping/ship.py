@@ -19,10 +19,10 @@ from registry.digests import Digest
 from registry.errors import InvalidDocument, RecordChainForked, RecordCorrupt
 from registry.models import RecordHead
 from registry.ports import Shelf
-from registry.shipping import genesis
 from registry.signing.envelope import Envelope
 from router.records.record import Record
 from router.records.segments import continues, read_lines, segments_of
+from router.records.start import beginning
 from server.errors import ShippingBusy
 
 BATCH: Final = 50_000
@@ -86,7 +86,7 @@ def ship(folder: Path, place: Place, *, batch: int = BATCH) -> int:
     Raises RecordChainForked when what was shipped before is of another chain, RecordCorrupt when it or the
     chain has a gap; ShippingBusy when another process ships this writer there; what ``place`` raises.
     """
-    with _alone(folder, place.name):
+    with _alone(folder, place.name), _unpruned(folder):
         (start, newest), sealed = place.begin(folder.name), _sealed(folder)
         if start and newest is not None:
             _require_one_chain(folder, start, newest)
@@ -120,8 +120,13 @@ def shipped(shelf: Shelf, writer: str) -> tuple[int, str | None]:
 
 def _require_one_chain(folder: Path, count: int, newest: Digest) -> None:
     """Raises RecordChainForked unless the chain in ``folder`` goes on behind ``count`` shipped records."""
-    found = next(_lines(folder, count - 1), None)
-    if found is None or Digest.of(found) != newest:
+    begun = beginning(folder, folder.name)
+    if begun.seq == count:
+        found: Digest | None = begun.digest
+    else:
+        line = next(_lines(folder, count - 1), None)
+        found = Digest.of(line) if line is not None else None
+    if found != newest:
         raise RecordChainForked(
             f"of {folder.name}, {count} records were shipped, and the chain here is another one",
             writer=folder.name,
@@ -130,10 +135,15 @@ def _require_one_chain(folder: Path, count: int, newest: Digest) -> None:
 
 def _lines(folder: Path, start: int) -> Iterator[bytes]:
     """The chain from seq ``start`` on, each line checked to follow the one before it."""
-    files = segments_of(folder)
+    begun, files = beginning(folder, folder.name), segments_of(folder)
+    if start < begun.seq:
+        raise RecordCorrupt(
+            f"the records of {folder.name} from {start} to {begun.seq - 1} were pruned",
+            hint="ship to the place that holds them already",
+        )
     seqs = [_first_seq(file) for file in files]
     end = b'"writer":"%b"}' % folder.name.encode()
-    before: Digest | None = genesis(folder.name) if start == 0 else None
+    before: Digest | None = begun.digest if start == begun.seq else None
     for number, file in enumerate(files):
         if number + 1 < len(files) and seqs[number + 1] < start:
             continue
@@ -161,6 +171,14 @@ def _sealed(folder: Path) -> int:
         return RecordHead.parse(Envelope.parse((folder / "head.json").read_bytes()).body()).seq
     except FileNotFoundError:
         return -1
+
+
+@contextmanager
+def _unpruned(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise ShippingBusy(f"the records of {folder.name} are being pruned") from None
 
 
 @contextmanager

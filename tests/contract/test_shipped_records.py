@@ -89,6 +89,10 @@ def test_each_record_under_a_head_once(shipment: Shipment) -> None:
     assert shipment.stored(15) == lines
     assert shipment.catalog.records_stored("w").next == 15
     assert shipment.catalog.records_stored("nobody").next == 0
+    local = shipment.world.catalog
+    assert local.shipped_writers() == ("w",)
+    assert local.shipped_lines("w", 3, 4) == tuple(lines[3:7])
+    assert local.shipped_lines("w", 15, 4) == ()
 
 
 def test_a_batch_whose_answer_was_lost_counts_once(shipment: Shipment) -> None:

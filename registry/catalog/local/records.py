@@ -32,6 +32,15 @@ class Records(Part):
         with self._database.read() as rows:
             return shipped.stored(rows, writer)
 
+    def shipped_writers(self) -> tuple[str, ...]:
+        with self._database.read() as rows:
+            return rows.shipped.writers()
+
+    def shipped_lines(self, writer: str, first: int, most: int) -> tuple[str, ...]:
+        """At most ``most``, in order, from record ``first`` on."""
+        with self._database.read() as rows:
+            return rows.shipped.lines(writer, first, most)
+
     def record_head_over(self, writer: str, seq: int) -> Entry | None:
         """The oldest entry whose head has the writer's record ``seq`` under its root."""
         with self._database.read() as rows:

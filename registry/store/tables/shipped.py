@@ -32,6 +32,14 @@ class ShippedTable:
         )
         return {seq: Digest(digest) for seq, digest in self.session.exec(chosen).all()}
 
+    def writers(self) -> tuple[str, ...]:
+        return tuple(self.session.exec(select(RecordRow.writer).distinct().order_by(RecordRow.writer)).all())
+
+    def lines(self, writer: str, first: int, most: int) -> tuple[str, ...]:
+        """In order, from ``first`` on."""
+        chosen = select(RecordRow.line).where(RecordRow.writer == writer, RecordRow.seq >= first)
+        return tuple(self.session.exec(chosen.order_by(col(RecordRow.seq)).limit(most)).all())
+
     def add(self, records: Sequence[StoredRecord]) -> None:
         self.session.add_all(RecordRow(**dict(record)) for record in records)
         self.session.flush()

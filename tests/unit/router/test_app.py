@@ -1,5 +1,6 @@
 """The small routes, readiness, following the feed, starting and stopping."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,10 @@ async def test_metrics_count_without_naming_tenants(house: House, bank: str) -> 
     ):
         assert line in found.body
     assert b"bank_a" not in found.body
+    volume = os.statvfs(house.folder)
+    sizes = dict(line.rsplit(b" ", 1) for line in found.body.splitlines() if b"tenon_record_volume_" in line)
+    assert float(sizes[b"tenon_record_volume_bytes"]) == volume.f_blocks * volume.f_frsize
+    assert 0 < float(sizes[b"tenon_record_volume_free_bytes"]) <= volume.f_bfree * volume.f_frsize * 2
 
 
 async def test_metrics_name_tenants_behind_a_token(tmp_path: Path) -> None:

@@ -95,7 +95,9 @@ class World:
 
     def proven(self, number: int) -> dict[str, Any]:
         self.file.write_bytes(issue(self.lines[number], self.router).canonical())
-        return prove_receipt(self.file, workspace=self.workspace).model_dump(mode="json")
+        return prove_receipt(
+            self.file, catalog=open_catalog(self.workspace), records=self.workspace.records
+        ).model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +242,7 @@ def test_records_that_are_not_those_of_the_head_prove_nothing(world: World, tmp_
     try:
         last.write_bytes(before.replace(b"bank_a", b"bank_b"))
         with pytest.raises(ReceiptInvalid, match="not those that the head"):
-            prove_receipt(receipt, workspace=world.workspace)
+            prove_receipt(receipt, catalog=open_catalog(world.workspace), records=world.workspace.records)
         with pytest.raises(ReceiptInvalid, match="damaged"):
             verify_receipt_file(receipt, trust=None, workspace=world.workspace)
     finally:
