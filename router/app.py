@@ -21,6 +21,7 @@ from router.entropy import Entropy
 from router.epochs import Epochs
 from router.exchange import Exchange, Message, Receive, Send
 from router.feed import Feed
+from router.groups import Groups
 from router.headers import Headers
 from router.limits import Cadence, Freshness, Limits, Timeouts
 from router.logs import AccessLog
@@ -64,6 +65,7 @@ class RouterApp:
         spans: Spans | None,
         access: AccessLog | None,
         peers: Peers | None,
+        groups: Groups,
         malformed: Malformed,
     ) -> None:
         self._pipeline = pipeline
@@ -81,6 +83,7 @@ class RouterApp:
         self._spans = spans
         self._access = access
         self._peers = peers
+        self._groups = groups
         self.malformed = malformed
         """Told by the connections that such bytes came on."""
         self._stack = AsyncExitStack()
@@ -97,12 +100,12 @@ class RouterApp:
         async with AsyncExitStack() as stack:
             await self.records.open()
             stack.push_async_callback(self.records.close)
-            await self.malformed.start()
-            stack.push_async_callback(self.malformed.stop)
             stack.push_async_callback(self._pipeline.retainer.close)
             await self._pipeline.attempts.engines.start()
             stack.push_async_callback(self._pipeline.attempts.engines.stop)
             stack.push_async_callback(self._farewell)
+            await self._groups.start()
+            stack.push_async_callback(self._groups.stop)
             await self._heads.start()
             if self.usage is not None:
                 await self.usage.start()
@@ -293,6 +296,7 @@ def create_app(
             limits=shadows,
         ),
         epochs=Epochs(ticks),
+        groups=Groups(log, clock, entropy),
         retainer=Retainer.beside(
             records_dir / writer,
             retention_key,
@@ -309,7 +313,7 @@ def create_app(
     )
     reach = Reach(pipeline.feed.engine_urls, takes_connections if engines is None else always)
     observation.watch(measured, pipeline, sender, reports, reach, spans, access)
-    malformed = Malformed(log, clock, entropy)
+    malformed = Malformed(pipeline.groups)
     app = RouterApp(
         pipeline=pipeline,
         counts=counts,
@@ -323,6 +327,7 @@ def create_app(
         spans=spans,
         access=access,
         peers=peers,
+        groups=pipeline.groups,
         malformed=malformed,
     )
     name, meaning = "tenon_malformed_requests_total", "Bytes that were no HTTP request"

@@ -82,7 +82,9 @@ class Asked:
     def headers(self, error: RouterError | None = None) -> RawHeaders:
         trace = self.trace
         record = trace.id.encode("ascii")
-        found: RawHeaders = [(b"x-tenon-record", record), (b"x-request-id", record)]
+        found: RawHeaders = [(b"x-request-id", record)]
+        if not trace.counted:
+            found.append((b"x-tenon-record", record))
         if self.ticket is not FREE:
             found += self.ticket.headers()
         if error is None:

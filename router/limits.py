@@ -62,8 +62,8 @@ class Cadence:
     head_records: int = 1000
     segment_bytes: int = 64 << 20
     receipts: int = 200_000
-    """The newest outcomes: their places are kept in memory (60 bytes each), a start checks their lines (12 µs
-    each). Older ones are found with the command line only."""
+    """The newest outcomes: their places are kept in memory (60 bytes each), shared by tenants; a start checks
+    as many lines (12 µs each). Older ones are found with the command line only."""
     retry_seconds: float = 1.0
     """After a failed write, before the disk is tried again."""
 

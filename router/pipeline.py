@@ -30,6 +30,7 @@ from router.errors import (
 )
 from router.exchange import Exchange
 from router.feed import Feed
+from router.groups import Groups
 from router.limits import Limits
 from router.moments import Moments
 from router.placement import affinity_of
@@ -64,6 +65,7 @@ class Pipeline:
     finished: Callable[[Trace, Moments], None]
     shadows: Shadows
     epochs: Epochs
+    groups: Groups
     spans: Spans | None = None
     drain: Drain = field(default_factory=Drain)
     tokens: Tokens | None = None
@@ -209,14 +211,27 @@ class Pipeline:
             return  # the answer is on record and only sending it failed: nobody is there to be told
         exchange, trace = asked.exchange, asked.trace
         trace.status, trace.code = error.status, error.code
-        body = asked.surface.refusal(error)
+        if trace.engine is None and self.groups.count(trace):
+            asked.recorded = True
+        else:
+            error = await self._record_refusal(asked, error)
+        if isinstance(error, ClientGone):
+            return
+        if exchange.started and asked.streamed is not None:
+            await exchange.end(asked.streamed.broken(error))
+        else:
+            await exchange.respond(error.status, asked.surface.refusal(error), asked.headers(error))
+
+    async def _record_refusal(self, asked: Asked, error: RouterError) -> RouterError:
+        """What its client is told: something else where it cannot be recorded."""
+        exchange, trace = asked.exchange, asked.trace
         if exchange.started and asked.streamed is not None:
             asked.note_contents(asked.streamed.contents_before_end)
             trace.answer_of = "content"  # something was sent, whether a digest of it may be kept or not
         elif isinstance(error, ClientGone):
             trace.answer = trace.answer_of = None
         else:
-            asked.note_answer(body)
+            asked.note_answer(asked.surface.refusal(error))
         if not asked.ruled and trace.request is not None:
             self._unknown(trace)
         if asked.kept is not None and asked.admitted:  # who is sent away at the door fills no disk
@@ -225,11 +240,6 @@ class Pipeline:
         try:
             await self._record(asked)
         except RecordUnavailable as unavailable:
-            error = unavailable
-            trace.status, trace.code = error.status, error.code
-        if isinstance(error, ClientGone):
-            return
-        if exchange.started and asked.streamed is not None:
-            await exchange.end(asked.streamed.broken(error))
-        else:
-            await exchange.respond(error.status, asked.surface.refusal(error), asked.headers(error))
+            trace.status, trace.code = unavailable.status, unavailable.code
+            return unavailable
+        return error

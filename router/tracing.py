@@ -73,7 +73,9 @@ class Tracing:
         self._processor.shutdown()  # type: ignore[no-untyped-call]
 
     def _request_span(self, context: Context, trace: Trace, moments: Moments, end: int) -> ReadableSpan:
-        attributes: dict[str, Attribute] = {"http.request.method": "POST", "tenon.record": trace.id}
+        attributes: dict[str, Attribute] = {"http.request.method": "POST"}
+        if not trace.counted:
+            attributes["tenon.record"] = trace.id
         if moments.path:
             attributes["http.route"] = moments.path
         if trace.status is not None:

@@ -29,12 +29,12 @@ class _Batch:
     but its future. (One future for the batch would save 0.2 µs a request, and let whoever is cancelled while
     waiting for it cancel the waiting of all others.)"""
 
-    __slots__ = ("digests", "durable", "ids", "lines")
+    __slots__ = ("digests", "durable", "lines", "shown")
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
-        self.ids: list[str | None] = []
-        """Of outcomes; None for an intent, which has no receipt."""
+        self.shown: list[Trace | None] = []
+        """Outcomes of tenants; None for what has no receipt."""
         self.durable: list[asyncio.Future[bool]] = []
         self.digests = bytearray()
         """32 bytes a line."""
@@ -139,7 +139,7 @@ class RecordLog:
         durable: asyncio.Future[bool] = self._loop.create_future()
         queue = self._queue
         queue.lines.append(line)
-        queue.ids.append(trace.id if event == "outcome" else None)
+        queue.shown.append(trace if event == "outcome" else None)
         queue.durable.append(durable)
         queue.digests += hashed.digest()
         self._seq += 1
@@ -153,7 +153,7 @@ class RecordLog:
     async def read(self, record: str, tenant: str) -> bytes | None:
         """The exact outcome line; None when there is none **or** it is another tenant's."""
         # A record that does not exist costs a look at the disk too: the time must not tell it from another's.
-        for place in list(self._index.find(record)) or self._some:
+        for place in list(self._index.find(tenant, record)) or self._some:
             try:
                 line: bytes = await self._in_thread(self._segments.read, place)
             except FileNotFoundError:  # pruned
@@ -204,9 +204,8 @@ class RecordLog:
                 if not self._unsealed:
                     self._unsealed_from = seq
                 self._unsealed.extend(bytes.fromhex(digest[7:]))
-            if b'"event":"outcome"' in line:
-                start = line.index(b'"id":"') + 6
-                self._index.add(line[start : line.index(b'"', start)].decode(), place)
+            if b'"event":"outcome"' in line and b'"tenant":"' in line:
+                self._index.add(_text(line, b'"tenant":"'), _text(line, b'"id":"'), place)
 
         tail = self._segments.open(seen, newest=self._cadence.receipts, sealed=sealed)
         if not self._unsealed:
@@ -261,9 +260,9 @@ class RecordLog:
         for durable in batch.durable:
             if not durable.done():
                 durable.set_result(True)
-        for line, record in zip(batch.lines, batch.ids, strict=True):
-            if record is not None:
-                self._index.add(record, place := Place(segment, offset))
+        for line, trace in zip(batch.lines, batch.shown, strict=True):
+            if trace is not None and trace.tenant is not None:
+                self._index.add(trace.tenant, trace.id, place := Place(segment, offset))
             offset += len(line) + 1
         if place is not None:
             self._some = [place]
@@ -305,6 +304,11 @@ class RecordLog:
 
 def _why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+def _text(line: bytes, name: bytes) -> str:
+    start = line.index(name) + len(name)
+    return line[start : line.index(b'"', start)].decode()
 
 
 async def durable(written: asyncio.Future[bool]) -> None:

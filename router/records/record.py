@@ -16,7 +16,7 @@ from registry.canonical import Document, later
 from registry.digests import Digest
 
 KIND: Literal["tenon.record/v1"] = "tenon.record/v1"
-Event: TypeAlias = Literal["intent", "outcome", "malformed"]
+Event: TypeAlias = Literal["intent", "outcome", "refused", "malformed"]
 _LATER = ("agrees", "engine_version", "retention", "shadow_of", "started_at", "surface")
 
 
@@ -30,7 +30,8 @@ class Record(Document):
     id: str
     at: str
     event: Event
-    """``intent``: about to ask an engine. ``outcome``: what the client got; exactly one a request.
+    """``intent``: about to ask an engine. ``outcome``: what the client got; exactly one a request that
+    is not counted in ``refused``: requests that no engine was chosen for, by tenant, key and code.
     ``malformed``: bytes that were no request, so nobody's; ``code`` names the fault."""
     tenant: str | None
     key: str | None
@@ -79,7 +80,7 @@ class Record(Document):
     """None: ``request`` and ``answer`` are plain digests. ``hmac``, ``full``: keyed with the tenant's key.
     ``none``: the policy, or one that might have applied, keeps none."""
     count: int | None = later(None, ge=1)
-    """In ``malformed``: how often it was met, from ``started_at`` to ``last_at``."""
+    """In ``refused`` and ``malformed``: how often it was met, from ``started_at`` to ``last_at``."""
     last_at: str | None = later(None)
 
 
@@ -125,6 +126,8 @@ class Trace:
     started_at: str | None = None
     surface: str | None = None
     retention: str | None = None
+    counted: bool = False
+    """Refused, and counted with others: there is no record of this id."""
 
     def line(self, event: Event, *, writer: str, seq: int, prev: Digest, at: str) -> bytes:
         """Canonical JSON (a property test holds it to RFC 8785), in 2 µs.

@@ -26,7 +26,8 @@ class RouterPeers:
     """``router.ports.Peers`` over HTTP.
 
     ``urls``: base URLs. A name that has several addresses (a headless Service has one for each pod) stands
-    for a router at each. This router may be among them: it has looked already and says so once more.
+    for a router at each, and one that has none for a router that cannot be asked. This router may be among
+    them: it has looked already and says so once more.
     """
 
     def __init__(self, urls: Sequence[str], *, patience: float = PATIENCE) -> None:
@@ -80,6 +81,8 @@ class RouterPeers:
         assert url.host is not None
         found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
         addresses = sorted({str(where[0]) for *_, where in found})
+        if not addresses:
+            raise ReceiptUnavailable
         asked = [asyncio.create_task(self._ask_one(url, each, record, headers)) for each in addresses]
         try:
             return await self._first(asked)

@@ -152,3 +152,16 @@ def test_monitoring_reaches_each_process_once(gpu: Release, chart: Chart) -> Non
     assert {endpoint["path"] for endpoint in monitor["spec"]["endpoints"]} == {"/metrics"}
     assert labels_of(monitor)["release"] == "prometheus"
     assert chart.render("minimal").of("ServiceMonitor") == []
+
+
+def test_each_router_knows_the_others_by_names_that_stay(chart: Chart) -> None:
+    """One name for all would leave out a pod that is away, and what it holds would be said not to be."""
+    release = chart.render("minimal", "router.replicas=3")
+    routers = release.one("StatefulSet", "router")
+    name, service = routers["metadata"]["name"], routers["spec"]["serviceName"]
+    (headless,) = [each for each in release.of("Service") if each["metadata"]["name"] == service]
+    port = headless["spec"]["ports"][0]["port"]
+    assert headless["spec"]["clusterIP"] == "None"
+    assert release.environment("router")["TENON_PEERS"].split(",") == [
+        f"http://{name}-{number}.{service}:{port}" for number in range(3)
+    ]

@@ -92,6 +92,7 @@ async def test_a_body_that_never_comes(tmp_path: Path) -> None:
     async with rough(tmp_path, limits=limits) as router:
         data = router.request()
         for cut in (len(data) - 1, len(data) - len(USUAL)):
+            await router.house.next_second()
             said = await router.ask(data[:cut])
             assert (said.status, said.code) == (408, "request_timeout")
             assert (await router.outcome(said)).code == "request_timeout"
@@ -192,7 +193,7 @@ async def test_who_is_asking_is_never_guessed(
 ) -> None:
     said = await router.ask(router.request(None, *more))
     assert (said.status, said.code) == (status, code)
-    assert (await router.outcome(said)).code == code
+    assert await router.counted(code) == 1
     assert not router.engine.bodies
     assert not leaks(said, "retail_b")
 
@@ -208,8 +209,7 @@ async def test_keys_of_every_kind_of_nonsense(router: Rough, value: bytes) -> No
     said = await router.ask(router.request(None, b"Authorization: " + value, key=False))
     assert said.status == 401
     assert said.headers["www-authenticate"].startswith("Bearer")
-    record = await router.outcome(said)
-    assert (record.status, record.tenant, record.key) == (401, None, None)
+    assert await router.counted(said.code) == 1
 
 
 async def test_engines_never_hear_a_clients_headers(router: Rough) -> None:
@@ -302,9 +302,11 @@ async def test_endless_trailers_are_cut(router: Rough, endless: list[bytes], pat
     for said in await router.say([head + first, *endless], seconds=5):
         assert said.status in {401, 404, 431}
     if path != b"/v1/models":
-        await until(lambda: bool(router.outcomes()))
-        code = "client_closed" if key else "missing_api_key"
-        assert [record.code for record in router.outcomes()] == [code]
+        if key:
+            await until(lambda: bool(router.outcomes()))
+            assert [record.code for record in router.outcomes()] == ["client_closed"]
+        else:
+            assert await router.counted("missing_api_key") == 1
     assert not router.engine.bodies
 
 

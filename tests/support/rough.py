@@ -116,6 +116,14 @@ class Rough:
         assert records[-1] == found
         return found
 
+    async def counted(self, code: str | None) -> int:
+        """How often a refusal was counted that has no record of its own; :meth:`at_rest` beside it."""
+        await self.at_rest()
+        await self.house.next_second()
+        counted = [each for each in self.house.records() if (each.event, each.code) == ("refused", code)]
+        assert {(each.tenant, each.key) for each in counted} == {(None, None)}
+        return sum(each.count or 0 for each in counted)
+
     def outcomes(self) -> list[Record]:
         return [record for record in self.house.records() if record.event == "outcome"]
 

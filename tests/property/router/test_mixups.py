@@ -5,6 +5,7 @@ which version answers, or which refusal comes; every answer is held to it."""
 import asyncio
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -97,6 +98,8 @@ class Mixups(RuleBasedStateMachine):
         self.hold: asyncio.Event | None = None
         self.under_way: list[UnderWay] = []
         self.outcomes: dict[str, tuple[rules.Request, rules.Outcome]] = {}
+        self.counted = Counter[str]()
+        """Refusals without a record of their own."""
         self.boots = 0
         self.dirty = True
 
@@ -451,6 +454,8 @@ class Mixups(RuleBasedStateMachine):
 
     async def _call(self, secret: str | None, body: dict[str, Any], headers: dict[str, str]) -> Call:
         """Under way: the router has looked at everything, and waits for an engine if it asked one."""
+        if self.random.random() < 0.5:
+            await self.house.next_second()
         call = self.house.call(secret, body, headers=headers)
         for _ in range(20):
             await asyncio.sleep(0)
@@ -469,7 +474,10 @@ class Mixups(RuleBasedStateMachine):
 
     def _judge(self, asked: UnderWay, response: Response) -> None:
         expected = asked.expected
-        self.outcomes[response.record] = (asked.request, expected)
+        if "x-tenon-record" in response.headers:
+            self.outcomes[response.record] = (asked.request, expected)
+        else:
+            self.counted[expected.code or ""] += 1
         if expected.version is None:
             assert response.status >= 400, (asked.request, expected)
             assert response.code == expected.code, (asked.request, response.body)
@@ -536,6 +544,11 @@ class Mixups(RuleBasedStateMachine):
         primary = {record.id: record for record in outcomes if record.shadow_of is None}
         assert len(primary) == len([record for record in outcomes if record.shadow_of is None])
         assert primary.keys() == self.outcomes.keys()
+        counted = Counter[str]()
+        for record in self.house.records():
+            if record.event == "refused":
+                counted[record.code or ""] += record.count or 0
+        assert counted == self.counted
         for identity, (request, expected) in self.outcomes.items():
             record = primary[identity]
             assert (record.code, record.version if record.code is None else None) == (

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import product
 from types import FrameType
 from typing import Any
 
@@ -45,12 +46,15 @@ async def test_a_foreign_model_and_none(house: House) -> None:
     house.scene.serve("retail_b", model="cashier")
     await house.publish()
     await house.ask(bank)  # what is found out once was found out
-    for stream in (False, True):
-        asked = [
-            await worked(partial(house.ask, bank, {"model": name, "stream": stream}))
-            for name in ("cashier", "nothing")
-        ]
+    for stream, before in product((False, True), (0, 1, 2)):  # recorded, the first that is counted, another
+        asked = []
+        for name in ("cashier", "nothing"):
+            await house.next_second()
+            for _ in range(before):
+                await house.ask(bank, {"model": "never-was"})
+            asked.append(await worked(partial(house.ask, bank, {"model": name, "stream": stream})))
         assert asked[0][0].code == "model_not_found"
+        assert ("x-tenon-record" in asked[0][0].headers) == (before == 0)
         same(*asked)
 
 
@@ -72,10 +76,10 @@ async def test_a_foreign_tenant_header_and_one_of_nobody(house: House) -> None:
     house.scene.serve("retail_b")
     await house.publish()
     await house.ask(bank)
-    asked = [
-        await worked(partial(house.ask, bank, headers={"X-Tenant-ID": tenant}))
-        for tenant in ("retail_b", "nobody_x")
-    ]
+    asked = []
+    for tenant in ("retail_b", "nobody_x"):
+        await house.next_second()
+        asked.append(await worked(partial(house.ask, bank, headers={"X-Tenant-ID": tenant})))
     assert asked[0][0].code == "tenant_mismatch"
     same(*asked)
 

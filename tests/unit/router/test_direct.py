@@ -78,6 +78,7 @@ async def test_directly_and_through_asgi_a_client_reads_the_same(
         reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
         found = []
         for target in (b"/v1/chat/completions", b"/v1/chat/completions?through=asgi"):
+            await router.house.next_second()
             writer.write(asking(router.secret, target, **more))
             head, body = await answer(reader)
             said = orjson.loads(body)

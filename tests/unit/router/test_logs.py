@@ -47,7 +47,7 @@ async def test_a_line_a_request(tmp_path: Path) -> None:
     )  # fmt: skip
     assert first["path"] == "/v1/chat/completions"
     assert (first["prompt_tokens"], first["completion_tokens"], first["engine_ms"]) == (7, 3, 0)
-    assert second["request"] == refused.record
+    assert second["request"] == refused.headers["x-request-id"]
     assert (second["tenant"], second["status"], second["code"], second["engine_ms"]) == (
         None, 401, "invalid_api_key", None,
     )  # fmt: skip

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from registry.clock import ManualClock
 from registry.shipping import genesis
 from router.errors import RecordUnavailable
-from router.malformed import Fault, Group, Malformed
+from router.groups import Group, Groups
+from router.malformed import Fault, Malformed
 from router.records.record import Event, Record
 from tests.unit.router.driving import House, until
 from tests.unit.router.test_network import ASKING, Running, honest, request, running
@@ -100,7 +101,7 @@ async def test_a_connection_is_refused_once(tmp_path: Path) -> None:
 
 
 async def test_no_tenant_sees_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.malformed._SECONDS", 0.001)
+    monkeypatch.setattr("router.groups._SECONDS", 0.001)
     async with running(tmp_path, honest) as router:
         await said(router, b"garbage\r\n\r\n")
         await until(lambda: bool(groups(router.house)))
@@ -115,13 +116,14 @@ async def test_a_flood_is_a_line_a_second_for_each_fault(
 ) -> None:
     async with opened(tmp_path) as log:
         clock = ManualClock()
-        malformed = Malformed(log, clock, bytes)
-        await malformed.start()
+        groups = Groups(log, clock, bytes)
+        malformed = Malformed(groups)
+        await groups.start()
         for fault in Fault:
             for _ in range(1000):
                 malformed.note(fault)
                 clock.advance(0.001)
-        await malformed.stop()
+        await groups.stop()
     lines = (tmp_path / "w" / "000000.jsonl").read_bytes().splitlines()
     assert [Record.parse(line).count for line in lines] == [1000] * len(Fault)
     first = Record.parse(lines[0])
@@ -131,11 +133,12 @@ async def test_a_flood_is_a_line_a_second_for_each_fault(
 async def test_a_full_disk_delays_them_and_loses_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.malformed._SECONDS", 0.001)
+    monkeypatch.setattr("router.groups._SECONDS", 0.001)
     disk = Disk()
     async with opened(tmp_path, disk) as log:
-        malformed = Malformed(log, ManualClock(), bytes)
-        await malformed.start()
+        groups = Groups(log, ManualClock(), bytes)
+        malformed = Malformed(groups)
+        await groups.start()
         disk.failing = True
         for fault in (Fault.NOT_HTTP, Fault.NOT_HTTP, Fault.HEAD_TIMEOUT):
             malformed.note(fault)
@@ -143,7 +146,7 @@ async def test_a_full_disk_delays_them_and_loses_none(
         malformed.note(Fault.NOT_HTTP)
         disk.failing = False
         await until(lambda: not log.fault)
-        await malformed.stop()
+        await groups.stop()
     records = [Record.parse(line) for line in (tmp_path / "w" / "000000.jsonl").read_bytes().splitlines()]
     assert sum(record.count or 0 for record in records if record.code == "not_http") == 3
     assert sum(record.count or 0 for record in records if record.code == "head_timeout") == 1
@@ -160,7 +163,7 @@ class Ledger:
     def append(self, event: Event, group: Group) -> "asyncio.Future[bool]":
         if self.full:
             raise RecordUnavailable
-        assert event == "malformed"
+        assert event == "malformed", group
         written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.told.append((group, group.count, written))
         return written
@@ -177,20 +180,21 @@ class Ledger:
 def test_whatever_the_disk_does_the_counts_add_up(steps: list[str]) -> None:
     async def run() -> None:
         log, noted = Ledger(), Counter[str]()
-        malformed = Malformed(log, ManualClock(), bytes)  # type: ignore[arg-type]
+        groups = Groups(log, ManualClock(), bytes)  # type: ignore[arg-type]
+        malformed = Malformed(groups)
         for step in steps:
             match step:
                 case Fault():
                     malformed.note(step)
                     noted[step] += 1
                 case "write":
-                    malformed._write()
+                    groups._write()
                 case "keep" | "lose":
                     log.settle(kept=step == "keep")
                 case _:
                     log.full = step == "full"
             await asyncio.sleep(0)
-            held = Counter({fault.value: group.count for fault, group in malformed._groups.items()})
+            held = Counter({kind.code: group.count for kind, group in groups._groups.items()})
             for group, count, _ in log.told:
                 held[group.code or ""] += count
             assert log.kept + held == noted

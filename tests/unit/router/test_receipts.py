@@ -36,7 +36,7 @@ async def test_a_foreign_receipt_is_the_same_404_as_none(house: House, bank: str
     mine, refused = await house.ask(bank), await house.ask(None)
     foreign = await house.get(f"/v1/receipts/{mine.record}", retail)
     unknown = await house.get("/v1/receipts/rec-0", retail)
-    nobodys = await house.get(f"/v1/receipts/{refused.record}", bank)
+    nobodys = await house.get(f"/v1/receipts/{refused.headers['x-request-id']}", bank)
     odd = await house.get("/v1/receipts/../../etc/passwd", bank)
     assert foreign.status == 404
     assert foreign.body == unknown.body == nobodys.body == odd.body
@@ -45,7 +45,7 @@ async def test_a_foreign_receipt_is_the_same_404_as_none(house: House, bank: str
 
 async def test_refusals_have_receipts_too(house: House, bank: str) -> None:
     refused = await house.ask(bank, {"model": "nothing"})
-    found = await house.get(f"/v1/receipts/{refused.record}", bank)
+    found = await house.get(f"/v1/receipts/{refused.headers['x-request-id']}", bank)
     assert verify_receipt(found.body, house.trusted).code == "model_not_found"
 
 

@@ -24,10 +24,9 @@ from router.errors import RecordsBusy, RecordUnavailable
 from router.limits import Cadence
 from router.ports import EngineAnswer
 from router.records import Heads, RecordFault, RecordHead, RecordLog, Trace, genesis, verify_records
-from router.records.index import Index
 from router.records.log import durable
 from router.records.record import Record
-from router.records.segments import Place, Segments
+from router.records.segments import Segments
 from router.testing import FakeAnswer, FakeHeads, honest, stream
 from tests.unit.router.driving import QUESTION, House, until
 
@@ -394,22 +393,6 @@ async def test_heads_are_sent_after_so_many_records_and_again_after_a_refusal(
     found = [RecordHead.parse(payload) for payload in payloads]
     assert [head.seq for head in found][-1] == 2
     assert found[-1].digest == Digest.of(lines(tmp_path)[2])
-
-
-async def test_the_newest_receipts_are_found_however_many_there_were(tmp_path: Path) -> None:
-    index = Index(100)
-    before = _size(index)
-    for i in range(1000):
-        index.add(f"rec-{i}", Place(i % 7, i * 900))
-    assert _size(index) == before
-    for i in range(900, 1000):
-        assert Place(i % 7, i * 900) in list(index.find(f"rec-{i}"))
-    assert not [i for i in range(700) if list(index.find(f"rec-{i}"))]
-    assert _size(Index(200_000)) < 13 << 20
-
-
-def _size(index: Index) -> int:
-    return sum(table.itemsize * len(table) for pair in (index._young, index._old) for table in pair)
 
 
 def signed_log(folder: Path, signer: Signer, receipts: int = 3) -> RecordLog:

@@ -21,8 +21,8 @@ from registry.errors import RecordChainForked, RecordCorrupt
 from registry.ports import Piece, Shelf
 from registry.shipping import genesis
 from registry.signing.keys import Signer
+from router.groups import Group
 from router.limits import Cadence
-from router.malformed import Group
 from router.records import Heads, Record, RecordLog, Trace
 from router.records.log import durable
 from router.records.segments import Segments

@@ -1,5 +1,5 @@
 {{/*
-Copies records that are under a signed head out of the pod's volume (docs/guides/limits.md is about what they hold).
+Copies records that are under a signed head out of the pod's volume (docs/concepts/receipts.md is about what they hold).
 It never ends by itself: a container that crashes would make the router unready.
 */}}
 {{- define "tenon.ship" -}}

@@ -1,8 +1,10 @@
 """Routers that are asked for a receipt over real sockets."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -127,6 +129,27 @@ async def test_who_is_away_or_silent_may_hold_it() -> None:
         others.urls = ["http://router.invalid:8400"]
         with pytest.raises(ReceiptUnavailable):
             await others.asked()
+
+
+async def test_a_name_without_an_address_may_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a pod's that is gone: a stateful set's pod keeps its name and its records, but not its address."""
+    resolve = asyncio.get_running_loop().getaddrinfo
+
+    async def addresses(host: str, port: int, **more: Any) -> Sequence[tuple[Any, ...]]:
+        if host == "router-1.gone":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [] if host == "router-1.empty" else await resolve(host, port, **more)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses)
+    for away in ("gone", "empty"):
+        async with AsyncExitStack() as stack:
+            others = Others(stack)
+            await others.add(knows_nothing)
+            others.urls.append(f"http://router-1.{away}:8400")
+            with pytest.raises(ReceiptUnavailable):
+                await others.asked()
+            await others.add(knows)
+            assert await others.asked() == b'{"receipt":1}'
 
 
 async def test_a_record_is_a_name_and_no_path() -> None:
