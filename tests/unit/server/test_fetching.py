@@ -13,7 +13,7 @@ from registry import canonical
 from registry.blobs.s3_shelf import S3Shelf
 from registry.digests import Digest
 from registry.errors import AlreadyExists
-from router.malformed import Group
+from router.groups import Group
 from router.receipts import issue
 from router.records import Trace, genesis
 from server.api.app import create_app
