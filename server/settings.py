@@ -146,6 +146,9 @@ class RouterSettings(RoleSettings, IdentitySettings):
     queue_aging: float = Field(
         1.0, gt=0, description="Seconds after which a waiting adapter gets another one's LoRA slot"
     )
+    choices: int = Field(
+        8, ge=1, le=128, description="Largest `n` of a request, times its prompts; policies may allow less"
+    )
     prompt_token_bytes: float = Field(
         1.0, ge=1, le=4, description="Bytes of a prompt for which one token of a quota is reserved"
     )

@@ -162,6 +162,7 @@ SAME_DEFAULT = {
     "router.queueSeconds": ("router", "queue_seconds"),
     "router.queueAging": ("router", "queue_aging"),
     "router.promptTokenBytes": ("router", "prompt_token_bytes"),
+    "router.choices": ("router", "choices"),
     "engine.maxLoras": ("engine", "max_loras"),
     "engine.maxLoraRank": ("engine", "max_lora_rank"),
     "engine.kvCacheGib": ("engine", "kv_cache_gib"),
