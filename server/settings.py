@@ -127,6 +127,9 @@ class RouterSettings(RoleSettings, IdentitySettings):
         description="Base URLs of all routers, with commas, to find the receipts of their answers; a name "
         "with several addresses means a router at each",
     )
+    keep_alive: int = Field(
+        75, ge=1, description="Seconds that a client's connection may idle; more than the load balancer's"
+    )
     drain: int = Field(15, ge=0, description="Seconds that requests under way get to finish at a stop")
     connect_timeout: float = Field(2.0, gt=0, description="Seconds to connect to an engine")
     first_byte_timeout: float = Field(

@@ -58,6 +58,7 @@ def serve(settings: RouterSettings) -> None:
         log_level=settings.log_level,
         log_format=settings.log_format,
         drain=settings.drain,
+        keep_alive=settings.keep_alive,
     )
 
 

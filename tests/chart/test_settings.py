@@ -155,6 +155,7 @@ SAME_DEFAULT = {
     "router.connectTimeout": ("router", "connect_timeout"),
     "router.firstByteTimeout": ("router", "first_byte_timeout"),
     "router.idleTimeout": ("router", "idle_timeout"),
+    "router.keepAlive": ("router", "keep_alive"),
     "router.drain": ("router", "drain"),
     "router.maxStaleness": ("router", "max_staleness"),
     "router.engineRequests": ("router", "engine_requests"),

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from registry.signing.keys import Signer
+from router import serving
 from router.errors import InvalidRequest
 from router.limits import Limits
 from router.surfaces.chat.surface import Chat
-from server.assembly import listen, router
+from server.assembly import listen, logs, router
 from server.settings import RouterSettings, load
 
 
@@ -34,6 +35,26 @@ def served(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> dict[st
     monkeypatch.setattr(listen, "serve", lambda _, **how: found.update(how))
     router.serve(load(RouterSettings, settings))
     return found
+
+
+def test_how_long_connections_may_idle(monkeypatch: pytest.MonkeyPatch, required: dict[str, Any]) -> None:
+    assert served(monkeypatch, required)["keep_alive"] == 75
+    assert served(monkeypatch, required | {"keep_alive": 20})["keep_alive"] == 20
+
+
+def test_the_listener_takes_it(
+    monkeypatch: pytest.MonkeyPatch, required: dict[str, Any], tmp_path: Path
+) -> None:
+    found: list[int] = []
+
+    def run(self: serving.Server) -> None:
+        found.append(self.config.timeout_keep_alive)
+        self.started = True
+
+    monkeypatch.setattr(serving.Server, "run", run)
+    monkeypatch.setattr(logs, "start", lambda *_: None)
+    router.serve(load(RouterSettings, required | {"keep_alive": 20}))
+    assert found == [20]
 
 
 def test_the_largest_n(monkeypatch: pytest.MonkeyPatch, required: dict[str, Any]) -> None:
