@@ -198,13 +198,19 @@ HISTORY = [
     "body",
     [
         pytest.param(BEGUN + b"{" + b",".join(b'"%d":1' % i for i in range(60_000)) + b"}}", id="pairs"),
-        pytest.param(BEGUN + b'{"a":[' + b",".join([b'""'] * 60_000) + b"]}}", id="texts"),
+        pytest.param(BEGUN + b'{"a":[' + b",".join([b"1"] * 200_000) + b"]}}", id="numbers"),
         pytest.param(BEGUN + b'{"a":[' + b",".join([b"{}"] * 30_000) + b"]}}", id="objects"),
+        pytest.param(BEGUN + b'{"a":[' + b",".join([b'""'] * 120_000) + b"]}}", id="texts"),
         pytest.param(
-            BEGUN + b'{"a":"\\\\", "b":[' + b",".join([b"[]"] * 30_000) + b"]}}", id="behind-a-text"
+            BEGUN
+            + b'{"a":['
+            + b",".join([b"{" + b",".join(b'"%d":1' % i for i in range(600)) + b"}"] * 90)
+            + b"]}}",
+            id="pairs-of-many",
         ),
         pytest.param(
-            BEGUN + b'{"a":"\\"[", "b":[' + b",".join([b"[]"] * 30_000) + b"]}}", id="behind-a-quote"
+            BEGUN + b'{"a":[' + b",".join([b"[" + b",".join([b"1"] * 20) + b"]"] * 8_000) + b"]}}",
+            id="numbers-of-many",
         ),
         pytest.param(
             orjson.dumps({"model": "m", "messages": [{"role": "user", "content": [{}]}] * 4_000}), id="parts"
@@ -219,7 +225,7 @@ def test_values_are_counted_outside_of_texts(body: bytes) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        'if (a[0], b[1]) { f("x", \'\\\\\', "\\n"); }\n' * 80_000,
+        'if (a[0], b[1]) { f("x", \'\\\\\', "\\n"); }\n' * 50_000,
         '{"a": [1, 2, {"b": ""}], "c": "\\\\"},' * 60_000,
         "\\" * 400_000,
         '"' * 400_000,
@@ -234,8 +240,8 @@ def test_a_long_text_may_hold_what_it_likes(text: str) -> None:
 def test_what_clients_really_send_is_within_the_bounds() -> None:
     long = {"model": "m", "messages": HISTORY * 1_000}
     assert len(parse(json.dumps(long).encode(), most_choices=1).messages) == 3_000
-    ids = completions({"model": "m", "prompt": list(range(300_000))})
-    assert ids.prompts == [list(range(300_000))]
+    ids = completions({"model": "m", "prompt": list(range(131_072))})
+    assert ids.prompts == [list(range(131_072))]
     parameters = {f"p{i}": {"type": "string", "description": "a, b"} for i in range(30)}
     schema = {"type": "object", "properties": parameters, "required": list(parameters)}
     tools = [{"type": "function", "function": {"name": f"f{i}", "parameters": schema}} for i in range(128)]
