@@ -160,9 +160,8 @@ class Asked:
     def note_caller(self, principal: Principal) -> None:
         self.trace.tenant, self.trace.key = principal.tenant, principal.key
 
-    def note_body(self, body: bytes) -> bytes:
+    def note_body(self, body: bytes) -> None:
         self.trace.request = Digest.of(body)
-        return body
 
     def note_kept(self, kept: Kept, body: bytes) -> None:
         self.kept = kept

@@ -11,7 +11,7 @@ from datetime import datetime
 from registry.clock import Clock
 from registry.models import Retention
 from router import problems
-from router.admission import Admission, cost
+from router.admission import LARGE, Admission, cost
 from router.asked import Asked
 from router.attempts import Attempts
 from router.auth import authenticate, may_ask
@@ -114,13 +114,19 @@ class Pipeline:
         if self.feed.latest is not tables:  # the client took its time
             tables, now = self.feed.tables(), self.clock.now()
             principal = authenticate(exchange.headers, tables, now, self.tokens)
-        asked.question = question = surface.parse(asked.note_body(body), self.limits)
+        asked.note_body(body)
+        large = len(body) > LARGE
+        if large:
+            self.admission.enter(principal, tables, len(body))
+        asked.question = question = surface.parse(body, self.limits)
         asked.target = target = self._resolve(asked, principal, tables, now)
         asked.ruled = True
         if target.policy.retention is not Retention.DIGESTS:
             await self._retain(asked, target, body)
         asked.order = order = surface.order(question, target, self.salt_secret)
-        asked.ticket = self.admission.admit(principal, tables, *cost(body, question, order))
+        asked.ticket = self.admission.admit(
+            principal, tables, *cost(body, question, order), 0 if large else 1
+        )
         asked.admitted = True
         asked.moments.admitted = self.ticks()
         affinity = affinity_of(exchange.headers, question) if len(target.live.places) > 1 else 0

@@ -5,6 +5,7 @@ Also tells the application at once of a client that hung up (``router.exchange.W
 """
 
 import asyncio
+import resource
 import time
 from collections.abc import Callable, Collection
 from types import FrameType
@@ -30,6 +31,9 @@ HEAD_SECONDS = 10.0
 """For a request's head to arrive, and for a new connection to say its first word (slow-loris)."""
 STALL_SECONDS = 60.0
 """A client that takes nothing for so long has gone, whatever its TCP says; until then it holds a slot."""
+CROWDED_SECONDS = 5.0
+"""That a connection may idle where there are too many of them."""
+_MOST_PATIENT = 10_000
 _LENGTH = ("Content-Length", "Transfer-Encoding")
 """What llhttp's words name when it cannot tell where a body ends."""
 _VERSIONS = ("1.1", "1.0")
@@ -41,6 +45,13 @@ _MALFORMED = (
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _WORDS = {400: _MALFORMED, 408: _TOO_SLOW, 431: _TOO_LARGE}
+
+
+def crowd() -> int:
+    """Connections from which on idle ones are closed soon: half of the files that the process may open, for
+    it also needs some for its engines; and not more than 130 MB hold (13 KB each)."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_PATIENT if files == resource.RLIM_INFINITY else min(files // 2, _MOST_PATIENT)
 
 
 class Joined(asyncio.Transport):
@@ -107,6 +118,8 @@ class Connection(HttpToolsProtocol):
         self._bare_bytes = 0
         """Since a head began, or since the last byte of a body."""
         self._head_since = self._idle_since = self.loop.time()
+        self._between = 0.0
+        """Seconds between two looks."""
         self._look_timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._refused = False
@@ -115,7 +128,8 @@ class Connection(HttpToolsProtocol):
         joined = Joined(transport, self.loop)
         self.send = joined.send
         super().connection_made(joined)
-        self._look_timer = self.loop.call_later(min(HEAD_SECONDS, self.timeout_keep_alive), self._look)
+        self._between = min(HEAD_SECONDS, CROWDED_SECONDS, self.timeout_keep_alive)
+        self._look_timer = self.loop.call_later(self._between, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._look_timer, self._stalled):
@@ -318,20 +332,21 @@ class Connection(HttpToolsProtocol):
 
     def _look(self) -> None:
         """One timer looks after a connection, its heads and its idleness; it costs a request nothing."""
-        now, longest = self.loop.time(), min(HEAD_SECONDS, self.timeout_keep_alive)
+        now, between = self.loop.time(), self._between
         if self._in_head:
             left = self._head_since + HEAD_SECONDS - now
         elif self.cycle is None or self.cycle.response_complete:
-            left = self._idle_since + self.timeout_keep_alive - now
+            crowded = len(self.connections) > crowd()
+            left = self._idle_since + (between if crowded else self.timeout_keep_alive) - now
         else:
-            left = longest
+            left = between
         if left <= 0:
             if self._in_head and (self._bare_bytes or self.cycle is not None):
                 self._refuse(Fault.HEAD_TIMEOUT)
             else:  # who said no word, or no further one, did nothing wrong
                 self.transport.close()
         else:
-            self._look_timer = self.loop.call_later(min(left, longest), self._look)
+            self._look_timer = self.loop.call_later(min(left, between), self._look)
 
 
 class Server(uvicorn.Server):

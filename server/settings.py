@@ -127,6 +127,9 @@ class RouterSettings(RoleSettings, IdentitySettings):
         description="Base URLs of all routers, with commas, to find the receipts of their answers; a name "
         "with several addresses means a router at each",
     )
+    keep_alive: int = Field(
+        75, ge=1, description="Seconds that a client's connection may idle; more than the load balancer's"
+    )
     drain: int = Field(15, ge=0, description="Seconds that requests under way get to finish at a stop")
     connect_timeout: float = Field(2.0, gt=0, description="Seconds to connect to an engine")
     first_byte_timeout: float = Field(
@@ -145,6 +148,9 @@ class RouterSettings(RoleSettings, IdentitySettings):
     queue_seconds: float = Field(30.0, gt=0, description="Longest wait for an engine; beyond it, 503")
     queue_aging: float = Field(
         1.0, gt=0, description="Seconds after which a waiting adapter gets another one's LoRA slot"
+    )
+    choices: int = Field(
+        8, ge=1, le=128, description="Largest `n` of a request, times its prompts; policies may allow less"
     )
     prompt_token_bytes: float = Field(
         1.0, ge=1, le=4, description="Bytes of a prompt for which one token of a quota is reserved"

@@ -70,8 +70,9 @@ class Account:
         if self.day is not None:
             self.day.advance(slot // DAY_SLICES)
 
-    def check(self, tokens: int, certain: int, now: float) -> int:
+    def check(self, tokens: int, certain: int, now: float, requests: int = 1) -> int:
         """How many of ``tokens`` are to be reserved; ``certain`` of them were asked for, the rest estimated.
+        ``requests``: 0 for one that was counted already.
 
         An estimate alone refuses nobody for ever: a request that would not fit into an empty window reserves
         all of it. Raises RateLimited, BudgetSpent, RequestOverLimit; changes nothing.
@@ -82,9 +83,9 @@ class Account:
                 raise RateLimited("requests at a time", self.most_running, _SOON)
         waits = 0.0
         what, limit = "", 0
-        if self.requests is not None and self.requests.used >= self.requests.limit:
+        if self.requests is not None and self.requests.used + requests > self.requests.limit:
             what, limit = "requests per minute", self.requests.limit
-            waits = self.requests.wait(1, now)
+            waits = self.requests.wait(requests, now)
         if self.tokens is not None:
             if certain > self.tokens.limit:
                 raise RequestOverLimit(certain, self.tokens.limit, "tokens per minute")
@@ -102,10 +103,10 @@ class Account:
             raise RateLimited(what, limit, max(1, math.ceil(waits)))
         return tokens
 
-    def reserve(self, tokens: int, slot: int) -> None:
+    def reserve(self, tokens: int, slot: int, requests: int = 1) -> None:
         self.running += 1
         if self.requests is not None:
-            self.requests.add(slot, 1)
+            self.requests.add(slot, requests)
         if self.tokens is not None:
             self.tokens.add(slot, tokens)
         if self.day is not None:
@@ -120,10 +121,10 @@ class Account:
             if self.day is not None:
                 self.day.add(slot // DAY_SLICES, change)
 
-    def forget(self, slot: int) -> None:
+    def forget(self, slot: int, requests: int = 1) -> None:
         """The request never counted."""
         if self.requests is not None:
-            self.requests.add(slot, -1)
+            self.requests.add(slot, -requests)
 
     def news(self, now: float) -> Iterator[Count]:
         """Own counts that the other routers do not know yet."""

@@ -9,11 +9,14 @@ from router.admission.hours import Hours
 from router.admission.shown import shown
 from router.admission.tickets import FREE, Ticket, touch
 from router.errors import Limited
+from router.metering import Usage
 from router.surfaces.surface import Order, Question
 from router.tables import Principal, Tables
 
 TEMPLATE_TOKENS = 64
 """What a chat template adds around the messages that the JSON around them does not make up for."""
+LARGE = 16 << 10
+"""Bytes of a body that may take longer to read than all the rest of a request takes: 2 ms of the loop."""
 _MOST_CALLERS = 20_000
 _NO_LIMITS = frozenset({"requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrent_requests"})
 
@@ -45,8 +48,18 @@ class Admission:
         self.refused: dict[str, int] = {}
         """Refusals by error code."""
 
-    def admit(self, principal: Principal, tables: Tables, prompt_bytes: int, completion: int) -> Ticket:
-        """``completion``: max_tokens × n. Raises RateLimited, BudgetSpent, RequestOverLimit."""
+    def enter(self, principal: Principal, tables: Tables, body_bytes: int) -> None:
+        """Count a large request before it is read, so that who has used up a limit costs no time. It stays
+        counted, whatever it turns out to be. Raises RateLimited, BudgetSpent."""
+        self.admit(principal, tables, body_bytes, 0).settle(Usage(0, 0))
+
+    def admit(
+        self, principal: Principal, tables: Tables, prompt_bytes: int, completion: int, requests: int = 1
+    ) -> Ticket:
+        """``completion``: max_tokens × n. ``requests``: 0 for one that has entered.
+
+        Raises RateLimited, BudgetSpent, RequestOverLimit.
+        """
         state = tables.state
         caller = self._callers.get(principal.key)
         tenant, key = state.tenants.get(principal.tenant), state.keys.get(principal.key)
@@ -64,14 +77,14 @@ class Admission:
             for account in accounts:
                 if slot > account.slot:
                     account.advance(slot)
-                held.append(account.check(tokens, completion, now))
+                held.append(account.check(tokens, completion, now, requests))
         except Limited as error:
             self.refused[error.code] = self.refused.get(error.code, 0) + 1
             error.headers = [*error.headers, *shown(accounts, now)]
             for account in accounts:  # what the others gave back meanwhile is worth hearing
                 touch(account, self.touched)
             raise
-        return Ticket(accounts, held, estimate, now, self._hours, self.touched, caller.weight)
+        return Ticket(accounts, held, estimate, now, self._hours, self.touched, caller.weight, requests)
 
     def _caller(self, principal: Principal, tenant: Tenant | None, key: Key | None) -> _Caller:
         found = []

@@ -10,7 +10,17 @@ from router.metering import Usage
 
 
 class Ticket:
-    __slots__ = ("_accounts", "_estimate", "_held", "_hours", "_settled", "_slot", "_touched", "weight")
+    __slots__ = (
+        "_accounts",
+        "_estimate",
+        "_held",
+        "_hours",
+        "_requests",
+        "_settled",
+        "_slot",
+        "_touched",
+        "weight",
+    )
 
     def __init__(
         self,
@@ -21,10 +31,12 @@ class Ticket:
         hours: Hours,
         touched: list[Account],
         weight: int,
+        requests: int,
     ) -> None:
         """``held``: tokens reserved in each account. ``estimate``: tokens of the prompt. ``weight``: in the
-        queue of a busy engine."""
+        queue of a busy engine. ``requests``: 0 where the request was counted already."""
         self.weight = weight
+        self._requests = requests
         self._accounts = accounts
         self._held = held
         self._estimate = estimate
@@ -33,7 +45,7 @@ class Ticket:
         self._settled = False
         slot = self._slot = int(now) // SLICE_SECONDS
         for account, tokens in zip(accounts, held, strict=True):
-            account.reserve(tokens, slot)
+            account.reserve(tokens, slot, requests)
             if not account.touched:
                 touch(account, touched)
 
@@ -53,7 +65,7 @@ class Ticket:
         """The request reached no engine: it never counted."""
         if not self._settled:
             for account in self._accounts:
-                account.forget(self._slot)
+                account.forget(self._slot, self._requests)
         self._end(0, most=False)
 
     def headers(self) -> Shown:

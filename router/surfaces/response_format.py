@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import orjson
+
 from registry import canonical
 from registry.errors import InvalidDocument
+from registry.policies import MAX_BYTES
 from router.errors import InvalidRequest, ResponseFormatConflict, UnsupportedParameter
 from router.policies import CompiledPolicy, form
 from router.surfaces.surface import Question
@@ -72,7 +75,8 @@ def _schema(asked: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _spelled(schema: Mapping[str, Any]) -> bytes | None:
+    """None for what is no policy's: the canonical spelling takes a millisecond for 10 KB."""
     try:
-        return canonical.encode(schema)
-    except InvalidDocument:
+        return canonical.encode(schema) if len(orjson.dumps(schema)) <= MAX_BYTES else None
+    except (TypeError, InvalidDocument):
         return None

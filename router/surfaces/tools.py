@@ -99,7 +99,7 @@ def permit(tools: Tools, policy: CompiledPolicy) -> None:
     Raises ToolNotAllowed, or UnsupportedParameter beside a schema: it is enforced on every word that the
     model writes, so a call could never be written.
     """
-    if policy.accepts is not None and tools.mode != "none":
+    if policy.accepts is not None:
         raise UnsupportedParameter("tools cannot be combined with a policy's schema", param="tools")
     for name in tools.offered:
         if not policy.allows_tool(name):

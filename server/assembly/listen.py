@@ -13,9 +13,17 @@ _NOT_STARTED = 3
 
 
 def serve(
-    app: Any, *, host: str, port: int, log_level: str, log_format: str = "text", drain: int = 15
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    log_level: str,
+    log_format: str = "text",
+    drain: int = 15,
+    keep_alive: int = 5,
 ) -> None:
-    """Blocks until SIGTERM or SIGINT, then gives requests ``drain`` seconds.
+    """Blocks until SIGTERM or SIGINT, then gives requests ``drain`` seconds. ``keep_alive``: seconds that a
+    connection may idle; the default is uvicorn's.
 
     Not uvicorn's access log: request lines may carry tenants' data.
     """
@@ -24,6 +32,7 @@ def serve(
         "host": host,
         "port": port,
         "log_level": log_level,
+        "timeout_keep_alive": keep_alive,
         "log_config": None if log_format == "json" else uvicorn.config.LOGGING_CONFIG,
     }
     if isinstance(app, RouterApp):

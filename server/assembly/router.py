@@ -4,7 +4,7 @@ from registry.clock import SystemClock
 from registry.signing.keys import Signer
 from router.admission import Patience
 from router.app import create_app
-from router.limits import Freshness, Timeouts
+from router.limits import Freshness, Limits, Timeouts
 from router.logs import AccessLog
 from router.ports import Spans
 from server.api.client import ControlClient
@@ -30,6 +30,7 @@ def serve(settings: RouterSettings) -> None:
             longest=settings.queue_seconds,
         ),
         token_bytes=settings.prompt_token_bytes,
+        limits=Limits(choices=settings.choices),
         signer=Signer.load(settings.router_key_file),
         records_dir=settings.records_dir,
         writer=settings.writer,
@@ -57,6 +58,7 @@ def serve(settings: RouterSettings) -> None:
         log_level=settings.log_level,
         log_format=settings.log_format,
         drain=settings.drain,
+        keep_alive=settings.keep_alive,
     )
 
 

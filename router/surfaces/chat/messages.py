@@ -14,19 +14,24 @@ _SOUNDS = ("wav", "mp3")
 def messages(name: str, value: Any) -> tuple[dict[str, Any], ...]:
     if not isinstance(value, list) or not value:
         raise InvalidRequest("messages must be a list with at least one message", param=name)
-    return tuple([_message(name, index, message) for index, message in enumerate(value)])
+    called: list[tuple[str, str]] = []
+    found = tuple([_message(name, index, message, called) for index, message in enumerate(value)])
+    if called:
+        fields.json_objects(called)
+    return found
 
 
-def _message(name: str, index: int, value: Any) -> dict[str, Any]:
+def _message(name: str, index: int, value: Any, called: list[tuple[str, str]]) -> dict[str, Any]:
+    """``called``: takes the arguments of calls."""
     # Nearly every message: two fields of ASCII, and no walk.
     if type(value) is dict and len(value) == 2:
         role, said = value.get("role"), value.get("content")
         if role in _SPEAKERS and type(said) is str and said.isascii():
             return {"role": role, "content": said}
-    return _read(f"{name}[{index}]", value)
+    return _read(f"{name}[{index}]", value, called)
 
 
-def _read(at: str, value: Any) -> dict[str, Any]:
+def _read(at: str, value: Any, called: list[tuple[str, str]]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest(f"{at} must be an object", param=at)
     role = value.get("role")
@@ -37,7 +42,7 @@ def _read(at: str, value: Any) -> dict[str, Any]:
     message: dict[str, Any] = {"role": role}
     calls = value.get("tool_calls") if role == "assistant" else None
     if calls:
-        message["tool_calls"] = _calls(f"{at}.tool_calls", calls)
+        message["tool_calls"] = _calls(f"{at}.tool_calls", calls, called)
     if value.get("content") is not None or not calls:
         message["content"] = content(f"{at}.content", value.get("content"), media=role == "user")
     if role == "tool":
@@ -86,7 +91,7 @@ def _part(at: str, part: Any, *, media: bool) -> dict[str, Any]:
     raise UnsupportedParameter(f"{at} is not a text part or media inside the request", param=at)
 
 
-def _calls(at: str, value: Any) -> list[dict[str, Any]]:
+def _calls(at: str, value: Any, called: list[tuple[str, str]]) -> list[dict[str, Any]]:
     """Of an earlier answer, as the client kept them."""
     if not isinstance(value, list):
         raise InvalidRequest(f"{at} must be a list", param=at)
@@ -101,7 +106,7 @@ def _calls(at: str, value: Any) -> list[dict[str, Any]]:
             raise UnsupportedParameter(f"{where}.type must be 'function'", param=f"{where}.type")
         # vLLM hands the arguments of history to the chat template as an object and fails on any other text.
         arguments = fields.text(f"{where}.function.arguments", function.get("arguments"))
-        fields.json_object(f"{where}.function.arguments", arguments)
+        called.append((f"{where}.function.arguments", arguments))
         found.append(
             {
                 "id": fields.text(f"{where}.id", entry.get("id")),

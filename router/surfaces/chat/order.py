@@ -28,11 +28,14 @@ def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
     form = response_format(question, policy)
     if form.engine is not None:
         fields["response_format"] = policy.told if form.engine is policy.response_format else form.engine
-    if question.tools is not None:
-        permit(question.tools, policy)
+    tools = question.tools
+    if tools is not None and tools.mode == "none" and form.engine is not None:
+        tools = None  # as a call could not be written, so the engine need not be told
+    if tools is not None:
+        permit(tools, policy)
         if form.engine is not None:
             raise UnsupportedParameter("tools cannot be combined with a JSON response_format", param="tools")
-        fields |= question.tools.fields()
+        fields |= tools.fields()
     if question.stream:
         # Always asked for, because usage is metered; passed on only to clients that asked for it too.
         fields["stream_options"] = {"include_usage": True}
@@ -46,6 +49,6 @@ def constrain(question: Question, target: Target, salt_secret: bytes) -> Order:
         logprobs=question.logprobs,
         policy=policy,
         own=form.own,
-        tools=question.tools,
+        tools=tools,
         echo=question.echo,
     )

@@ -43,7 +43,9 @@ def parse(body: bytes, *, most_choices: int) -> Question:
 
 def prompts(name: str, value: Any) -> list[str | list[int]]:
     """A text, a list of token ids, or a list of either."""
-    many = value if isinstance(value, list) and value and not _ids(value) else [value]
+    if _ids(value):
+        return [value]
+    many = value if isinstance(value, list) and value else [value]
     return [_prompt(name if many[0] is value else f"{name}[{index}]", one) for index, one in enumerate(many)]
 
 
@@ -60,11 +62,10 @@ def _prompt(at: str, value: Any) -> str | list[int]:
 
 
 def _ids(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(type(i) is int and 0 <= i < MOST_TOKEN_ID for i in value)
-    )
+    """Three passes in C cost a third of one in Python, and there may be 300,000."""
+    if not isinstance(value, list) or not value or type(value[0]) is not int:
+        return False
+    return set(map(type, value)) == {int} and min(value) >= 0 and max(value) < MOST_TOKEN_ID
 
 
 def _refused(why: str, *, unless: Any) -> Check:

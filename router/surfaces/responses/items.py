@@ -14,6 +14,7 @@ def conversation(name: str, items: list[Any]) -> list[dict[str, Any]]:
     if not items:
         raise InvalidRequest(f"{name} must hold at least one item", param=name)
     found: list[dict[str, Any]] = []
+    called: list[tuple[str, str]] = []
     for index, item in enumerate(items):
         at = f"{name}[{index}]"
         entry = fields.mapping(at, item)
@@ -22,6 +23,7 @@ def conversation(name: str, items: list[Any]) -> list[dict[str, Any]]:
             found.append(_message(at, entry))
         elif kind == "function_call":
             call = _call(at, entry)
+            called.append((f"{at}.arguments", call["function"]["arguments"]))
             # Calls of one turn are one message to a chat template.
             if found and found[-1]["role"] == "assistant":
                 found[-1].setdefault("tool_calls", []).append(call)
@@ -31,6 +33,8 @@ def conversation(name: str, items: list[Any]) -> list[dict[str, Any]]:
             found.append(_output(at, entry))
         else:
             raise UnsupportedParameter(f"{at} is of a type that is not supported", param=f"{at}.type")
+    if called:
+        fields.json_objects(called)
     return found
 
 
@@ -62,7 +66,6 @@ def _part(at: str, part: Any) -> dict[str, Any]:
 def _call(at: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     fields.known(at, entry, ("type", "call_id", "name", "arguments", "id", "status"))
     arguments = fields.text(f"{at}.arguments", entry.get("arguments"))
-    fields.json_object(f"{at}.arguments", arguments)
     return {
         "id": fields.text(f"{at}.call_id", entry.get("call_id")),
         "type": "function",

@@ -1,6 +1,7 @@
 """Completions that their connection answers itself: the same words as through ASGI, in fewer writes."""
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from router import serving
 from router.direct import Direct
 from router.serving import Connection
 from router.testing import stream
@@ -191,6 +193,40 @@ async def test_a_connection_without_requests_is_closed(
         assert await asyncio.wait_for(reader.read(), 5) == b""
         assert loop.time() - began > 0.45
         writer.close()
+
+
+async def test_where_connections_are_many_idle_ones_are_closed_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "CROWDED_SECONDS", 0.3)
+    begun = Connection.connection_made
+
+    def soon(self: Connection, transport: asyncio.Transport) -> None:
+        self.timeout_keep_alive = 1.0  # type: ignore[assignment]
+        begun(self, transport)
+
+    monkeypatch.setattr(Connection, "connection_made", soon)
+    loop = asyncio.get_running_loop()
+    async with running(tmp_path, honest) as router:
+        for most, least, longest in ((1, 0.95, 5.0), (0, 0.25, 0.9)):
+            monkeypatch.setattr(serving, "crowd", lambda most=most: most)
+            reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+            writer.write(asking(router.secret))
+            assert (await answer(reader))[0].startswith(b"http/1.1 200")
+            began = loop.time()
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert least < loop.time() - began < longest
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    ("files", "most"), [(1024, 512), (1 << 20, 10_000), (resource.RLIM_INFINITY, 10_000)]
+)
+def test_connections_are_many_by_the_files_that_may_be_open(
+    monkeypatch: pytest.MonkeyPatch, files: int, most: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert serving.crowd() == most
 
 
 async def test_a_connection_answers_in_one_task_and_leaves_none_behind(tmp_path: Path) -> None:

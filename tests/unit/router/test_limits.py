@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from registry.models import OnInvalid, Quota
-from router.admission import Patience
+from router.admission import LARGE, Patience
 from router.errors import EngineInterrupted
 from router.testing import FakeAnswer, chunk, completion, stream, usage_chunk
 from tests.unit.router.driving import QUESTION, House, until
@@ -46,6 +46,53 @@ async def test_a_burst_beyond_the_limit_is_told_when_to_come_back(house: House) 
     assert len(house.engines.asked) == 3
     house.now += 66
     assert (await house.ask(secret)).status == 200
+
+
+async def test_a_large_body_is_counted_before_it_is_read(house: House) -> None:
+    secret = await limited(house, requests_per_minute=2)
+    large = [{"role": "user", "content": "x" * LARGE}]
+    assert (await house.ask(secret, {"messages": large})).status == 200
+    assert (await house.ask(secret, {"messages": [{}, *large]})).status == 400
+    for messages in (large, [{}, *large]):
+        refused = await house.ask(secret, {"messages": messages})
+        assert (refused.status, refused.code) == (429, "rate_limit_exceeded")
+        assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+        assert house.outcome(refused).model is None  # nothing was read
+    assert (await house.ask(secret, {"messages": [{}]})).status == 400  # small ones cost nothing
+    house.now += 66
+    assert (await house.ask(secret, {"messages": large})).status == 200
+    assert len(house.engines.asked) == 2
+
+
+async def test_a_large_body_counts_once_and_its_tokens_as_ever(house: House) -> None:
+    secret = await limited(house, requests_per_minute=3, tokens_per_minute=100_000, concurrent_requests=1)
+    large = {"messages": [{"role": "user", "content": "x" * LARGE}], "max_tokens": 200_000}
+    refused = await house.ask(secret, large)
+    assert (refused.status, refused.code) == (400, "sampling_out_of_bounds")
+    assert left(house) == 100_000
+    answer = await house.ask(secret, {**large, "max_tokens": 10})
+    assert answer.status == 200
+    assert answer.headers["x-ratelimit-remaining-requests"] == "1"
+    usage = answer.json()["usage"]
+    assert left(house) == 100_000 - usage["total_tokens"]
+    assert house.app.admission.accounts["tenant/bank_a"].running == 0
+
+
+async def test_a_large_body_that_reaches_no_engine_is_still_counted(house: House) -> None:
+    secret = await limited(house, requests_per_minute=1)
+    house.engines.down.add("http://")
+    large = {"messages": [{"role": "user", "content": "x" * LARGE}]}
+    assert (await house.ask(secret)).status == 503
+    assert [(await house.ask(secret, large)).status for _ in range(2)] == [503, 429]
+
+
+async def test_who_has_no_tokens_left_is_not_read(house: House) -> None:
+    secret = await limited(house, tokens_per_minute=LARGE)
+    refused = await house.ask(secret, {"messages": [{"role": "user", "content": "x" * LARGE}], "n": "1"})
+    assert refused.status == 400  # it fits into an empty minute
+    assert (await house.ask(secret)).status == 200
+    refused = await house.ask(secret, {"messages": [{"role": "user", "content": "x" * LARGE}], "n": "1"})
+    assert refused.code == "rate_limit_exceeded"
 
 
 async def test_others_are_not_limited_by_it(house: House) -> None:

@@ -11,9 +11,11 @@ import pytest
 from registry.models import Role
 from router.errors import InvalidRequest, ResponseFormatConflict, UnsupportedParameter
 from router.headers import Headers
+from router.limits import Limits
 from router.resolution import choose, resolve
 from router.surfaces.chat.order import constrain
 from router.surfaces.chat.question import parse
+from router.surfaces.every import SURFACES
 from router.surfaces.salt import cache_salt
 from router.surfaces.surface import Order, Question
 from router.tables import Principal, compile_tables
@@ -26,6 +28,15 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def question(**changes: Any) -> Question:
     return parse(orjson.dumps({**QUESTION, **changes}), most_choices=8)
+
+
+def read(name: str, body: dict[str, Any]) -> Question:
+    surface = next(surface for surface in SURFACES if surface.name == name)
+    return surface.parse(orjson.dumps(body), Limits())
+
+
+def completions(body: dict[str, Any]) -> Question:
+    return read("completions", body)
 
 
 def order(schema: dict[str, Any] | None, **changes: Any) -> Order:
@@ -163,6 +174,93 @@ def test_a_body_of_countless_values_is_refused_unread(piece: str) -> None:
         parse(body, most_choices=1)
     long = {"model": "assistant", "messages": [{"role": "user", "content": "well, and so on [1]. " * 50_000}]}
     assert parse(json.dumps(long).encode(), most_choices=1).model == "assistant"
+
+
+def said(text: str) -> bytes:
+    """In a body that is not compact."""
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+
+
+def calling(arguments: str, times: int = 1) -> list[Any]:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return [{"role": "assistant", "tool_calls": [call] * times}]
+
+
+BEGUN = b'{"model":"m", "messages":[{"role":"user","content":"x"}], "metadata":'
+HISTORY = [
+    *calling('{"city": "Basel", "days": [1, 2]}'),
+    {"role": "tool", "tool_call_id": "c", "content": "rain, then sun"},
+    {"role": "user", "content": [{"type": "text", "text": "and then?"}]},
+]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(BEGUN + b"{" + b",".join(b'"%d":1' % i for i in range(60_000)) + b"}}", id="pairs"),
+        pytest.param(BEGUN + b'{"a":[' + b",".join([b"1"] * 200_000) + b"]}}", id="numbers"),
+        pytest.param(BEGUN + b'{"a":[' + b",".join([b"{}"] * 30_000) + b"]}}", id="objects"),
+        pytest.param(BEGUN + b'{"a":[' + b",".join([b'""'] * 120_000) + b"]}}", id="texts"),
+        pytest.param(
+            BEGUN
+            + b'{"a":['
+            + b",".join([b"{" + b",".join(b'"%d":1' % i for i in range(600)) + b"}"] * 90)
+            + b"]}}",
+            id="pairs-of-many",
+        ),
+        pytest.param(
+            BEGUN + b'{"a":[' + b",".join([b"[" + b",".join([b"1"] * 20) + b"]"] * 8_000) + b"]}}",
+            id="numbers-of-many",
+        ),
+        pytest.param(
+            orjson.dumps({"model": "m", "messages": [{"role": "user", "content": [{}]}] * 4_000}), id="parts"
+        ),
+    ],
+)
+def test_values_are_counted_outside_of_texts(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="too many values"):
+        parse(body, most_choices=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'if (a[0], b[1]) { f("x", \'\\\\\', "\\n"); }\n' * 50_000,
+        '{"a": [1, 2, {"b": ""}], "c": "\\\\"},' * 60_000,
+        "\\" * 400_000,
+        '"' * 400_000,
+    ],
+    ids=["code", "json", "backslashes", "quotes"],
+)
+def test_a_long_text_may_hold_what_it_likes(text: str) -> None:
+    assert parse(said(text), most_choices=1).messages[0]["content"] == text
+    assert parse(orjson.dumps(orjson.loads(said(text))), most_choices=1).messages[0]["content"] == text
+
+
+def test_what_clients_really_send_is_within_the_bounds() -> None:
+    long = {"model": "m", "messages": HISTORY * 1_000}
+    assert len(parse(json.dumps(long).encode(), most_choices=1).messages) == 3_000
+    ids = completions({"model": "m", "prompt": list(range(131_072))})
+    assert ids.prompts == [list(range(131_072))]
+    parameters = {f"p{i}": {"type": "string", "description": "a, b"} for i in range(30)}
+    schema = {"type": "object", "properties": parameters, "required": list(parameters)}
+    tools = [{"type": "function", "function": {"name": f"f{i}", "parameters": schema}} for i in range(128)]
+    assert question(tools=tools).tools is not None
+
+
+def test_the_arguments_of_all_calls_together_are_bounded() -> None:
+    lists = f'{{"a":[{",".join(["[]"] * 6_000)}]}}'
+    assert parse(orjson.dumps({"model": "m", "messages": calling(lists)}), most_choices=1).messages
+    items = [{"type": "function_call", "call_id": "c", "name": "f", "arguments": lists}] * 20
+    for surface, body in (("chat", {"messages": calling(lists, 20)}), ("responses", {"input": items})):
+        with pytest.raises(InvalidRequest, match="calls hold too many values"):
+            read(surface, {"model": "m", **body})
+
+
+@pytest.mark.parametrize("arguments", ["12", "{", '{"a":1, "a":2}', '{"a":NaN}', '{"a":1e999}', "[" * 3_000])
+def test_arguments_are_an_object_that_names_a_key_once(arguments: str) -> None:
+    with pytest.raises(InvalidRequest, match="must be the JSON text of an object"):
+        question(messages=calling(arguments))
 
 
 def asks(schema: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from router.surfaces.completions import question as completions
 from router.surfaces.every import SURFACES
 from router.surfaces.messages import question as messages
 from router.surfaces.responses import question as responses
-from router.testing import FakeAnswer, completion
+from router.testing import FakeAnswer, completion, honest
 from tests.unit.router.driving import QUESTION, House, Response
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "http.md"
@@ -192,6 +192,24 @@ async def test_more_ways_to_ask_wrongly_for_tools(house: House, free: str) -> No
     ):
         assert (await house.ask(free, changes)).status == 400
     assert not house.engines.asked
+
+
+@pytest.mark.parametrize("whose", ["policy", "client"])
+async def test_tools_that_may_not_be_called_go_with_a_schema(house: House, whose: str) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    allowed = {"schema": schema} if whose == "policy" else {"tools": ("*",)}
+    secret = house.scene.serve("bank_a", **allowed)
+    await house.publish()
+    house.engines.script = honest('{"a":1}')
+    asked = {"tools": TOOLS, **({"response_format": {"type": "json_object"}} if whose == "client" else {})}
+    assert (await house.ask(secret, asked)).code == "unsupported_parameter"
+    assert (await house.ask(secret, {**asked, "tool_choice": "required"})).code == "unsupported_parameter"
+    answer = await house.ask(secret, {**asked, "tool_choice": "none"})
+    assert answer.status == 200
+    assert answer.json()["choices"][0]["message"]["content"] == '{"a":1}'
+    (sent,) = house.engines.asked
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(sent.body)
+    assert sent.body["response_format"]
 
 
 def test_history_keeps_calls_and_results() -> None:

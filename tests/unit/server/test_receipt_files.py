@@ -265,6 +265,27 @@ def test_the_script_as_an_auditor_runs_it(world: World, tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in said.splitlines()] == ["proven"] * 3
     answer.write_bytes(ANSWER + b" ")
     assert run("--answer", str(answer)) == (1, "NOT PROVEN: the record is of another answer\n")
+    for kept, fields, why in (
+        ("hmac", {}, "is keyed (retention hmac)"),
+        ("full", {}, "is keyed (retention full)"),
+        ("none", {"answer": None, "answer_of": None}, "was not kept (retention none)"),
+    ):
+        receipt.write_bytes(orjson.dumps(_reissued(world, world.lines[4], retention=kept, **fields)))
+        assert run()[0] == 0
+        for more in (("--answer", str(answer)), ("--content", "Grüße")):
+            code, said = run(*more)
+            assert code == 3
+            assert said.startswith("proven: rec-4: ")
+            assert said.splitlines()[-1].startswith(f"not checked: the digest of the answer {why}")
+            assert ("tenon record show rec-4 --matches" in said) == (kept != "none")
+    forged = _nested(_reissued(world, world.lines[4], retention="full"), "record", to="")
+    receipt.write_bytes(orjson.dumps(forged))
+    assert run("--answer", str(answer))[0] == 1
+    refusal = _reissued(world, world.lines[4], retention="none")  # refused before its policy was known
+    receipt.write_bytes(orjson.dumps(refusal))
+    assert run("--answer", str(answer))[0] == 1
+    answer.write_bytes(ANSWER)
+    assert run("--answer", str(answer))[0] == 0
     receipt.write_bytes(orjson.dumps(world.proven(3)))
     assert run("--content", "Grüße")[0] == 0
     assert run("--content", "Gruss")[0] == 1
