@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import orjson
@@ -43,7 +44,7 @@ def _decoded(body: bytes) -> dict[str, Any]:
         fields = orjson.loads(body)
         if len(body) > _LARGE and not _few(fields):
             raise InvalidRequest("the body holds too many values")
-        fields = _once(fields, body)
+        fields = _once(fields, body, _bounded() if len(body) > _LARGE else _COUNTING)
     except (ValueError, TypeError, RecursionError):
         raise InvalidRequest("the body is not valid JSON, or names a key twice") from None
     if not isinstance(fields, dict):
@@ -70,14 +71,26 @@ def _few(found: Any) -> bool:
     return True
 
 
-def _once(found: Any, spelled: bytes) -> Any:
+def _once(found: Any, spelled: bytes, counting: json.JSONDecoder) -> Any:
     """What orjson ``found``, if it names each key once. Raises ValueError, TypeError, RecursionError."""
     # Written again as it came, it named no key twice: bodies of the usual clients are compact, and this costs
     # a tenth of the decoder that counts keys. Only escapes are dearer to write than to read.
     escaped = len(spelled) > _LARGE and spelled.count(b"\\") > _MANY_ESCAPES
     if escaped or orjson.dumps(found) != spelled:
-        return _COUNTING.decode(spelled.decode())
+        return counting.decode(spelled.decode())
     return found
+
+
+def _bounded() -> json.JSONDecoder:
+    """For what ``_few`` has seen: more objects than it let through are behind a key given twice."""
+    objects = count(1)
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if next(objects) > _MOST_CONTAINERS:
+            raise ValueError("a key appears twice")
+        return canonical.unique(pairs)
+
+    return json.JSONDecoder(object_pairs_hook=unique)
 
 
 _COUNTING = json.JSONDecoder(object_pairs_hook=canonical.unique)
@@ -182,11 +195,13 @@ def required(given: Mapping[str, Any], *names: str) -> None:
 def json_objects(texts: Sequence[tuple[str, str]]) -> None:
     """Texts that spell objects, with their names; all of a request, whose bounds hold for them together."""
     found = [_object(name, text) for name, text in texts]
-    if sum([len(text) for _, text in texts]) > _LARGE and not _few(found):
+    large = sum([len(text) for _, text in texts]) > _LARGE
+    if large and not _few(found):
         raise InvalidRequest("the arguments of the calls hold too many values", param=texts[0][0])
+    counting = _bounded() if large else _COUNTING
     for (name, text), value in zip(texts, found, strict=True):
         try:
-            _once(value, text.encode())
+            _once(value, text.encode(), counting)
         except (ValueError, TypeError, RecursionError):
             raise _no_object(name) from None
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from registry import canonical
 from registry.models import Role
 from router.errors import InvalidRequest, ResponseFormatConflict, UnsupportedParameter
 from router.headers import Headers
@@ -246,6 +247,24 @@ def test_what_clients_really_send_is_within_the_bounds() -> None:
     schema = {"type": "object", "properties": parameters, "required": list(parameters)}
     tools = [{"type": "function", "function": {"name": f"f{i}", "parameters": schema}} for i in range(128)]
     assert question(tools=tools).tools is not None
+
+
+def test_what_is_behind_a_key_given_twice_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = 0
+    unique = canonical.unique
+
+    def noted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal seen
+        seen += 1
+        return unique(pairs)
+
+    monkeypatch.setattr(canonical, "unique", noted)
+    hidden = f'{{"x":[{",".join(["{}"] * 60_000)}], "x":1}}'
+    with pytest.raises(InvalidRequest, match="names a key twice"):
+        parse(BEGUN + hidden.encode() + b"}", most_choices=1)
+    with pytest.raises(InvalidRequest, match="must be the JSON text of an object"):
+        parse(orjson.dumps({"model": "m", "messages": calling(hidden)}), most_choices=1)
+    assert seen == 20_000
 
 
 def test_the_arguments_of_all_calls_together_are_bounded() -> None:
