@@ -58,6 +58,7 @@ async def test_a_large_body_is_counted_before_it_is_read(house: House) -> None:
         assert (refused.status, refused.code) == (429, "rate_limit_exceeded")
         assert refused.headers["x-ratelimit-remaining-requests"] == "0"
         assert house.outcome(refused).model is None  # nothing was read
+        await house.next_second()
     assert (await house.ask(secret, {"messages": [{}]})).status == 400  # small ones cost nothing
     house.now += 66
     assert (await house.ask(secret, {"messages": large})).status == 200
