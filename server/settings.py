@@ -53,6 +53,17 @@ class StorageSettings(BaseSettings):
     )
 
 
+class RegistrySettings(StorageSettings):
+    """Of whoever opens a registry: the control plane, and the command line in a workspace folder."""
+
+    max_adapter_rank: int = Field(
+        64,
+        ge=1,
+        le=512,
+        description="Largest rank of an adapter that the registry takes; up to 512, as `TENON_MAX_LORA_RANK`",
+    )
+
+
 class IdentitySettings(BaseSettings):
     """Whose tokens are taken beside keys, on both planes."""
 
@@ -97,7 +108,7 @@ class DiscoverySettings(BaseSettings):
     )
 
 
-class ControlSettings(RoleSettings, StorageSettings, IdentitySettings, DiscoverySettings):
+class ControlSettings(RoleSettings, RegistrySettings, IdentitySettings, DiscoverySettings):
     """``tenon serve control``: the registry over HTTP."""
 
     control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")
