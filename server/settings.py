@@ -193,6 +193,11 @@ class EngineSettings(RoleSettings):
     dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="Serving precision")
     max_loras: int = Field(8, ge=1, description="Adapters on the device at a time")
     max_lora_rank: int = Field(64, ge=1, description="Largest rank served")
+    lora_sizes: Literal["bound", "wanted"] = Field(
+        "bound",
+        description="What a boot of vLLM is sized for: `TENON_MAX_LORA_RANK`, or the largest rank wanted of "
+        "the engine when it starts (then it starts afresh for a larger one)",
+    )
     max_model_len: int | None = Field(None, ge=16, description="Context length, tokens")
     kv_cache_gib: int = Field(1, ge=1, description="KV cache on a CPU, GiB")
     cpu_cores: str | None = Field(

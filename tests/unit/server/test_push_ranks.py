@@ -12,7 +12,7 @@ from server.assembly.catalog import initialise
 from server.assembly.place import Place, open_place
 from server.assembly.pushing import Pushed, push
 from server.assembly.reference_job import Job
-from server.engines.spec import RANKS
+from server.engines.sizes import RANKS
 from server.settings import RegistrySettings
 from tests.support.adapters import tiny_base, write_adapter
 from tests.support.remote import remote
