@@ -66,8 +66,8 @@ class AdapterConfig:
         return max([self.rank, *self.rank_pattern.values()])
 
 
-def parse(data: bytes, *, max_rank: int) -> AdapterConfig:
-    """Raises AdapterConfigInvalid, AdapterUnsupported, AdapterRankTooHigh."""
+def parse(data: bytes, *, max_rank: int | None) -> AdapterConfig:
+    """``max_rank`` None: any. Raises AdapterConfigInvalid, AdapterUnsupported, AdapterRankTooHigh."""
     try:
         config = canonical.decode(data)
     except InvalidDocument as error:
@@ -87,7 +87,7 @@ def parse(data: bytes, *, max_rank: int) -> AdapterConfig:
         partial=any(config.get(key) is not None for key in ("layers_to_transform", "exclude_modules")),
         base=_base(config.get("tenon_base")),
     )
-    if parsed.max_rank > max_rank:
+    if max_rank is not None and parsed.max_rank > max_rank:
         raise AdapterRankTooHigh(
             f"rank {parsed.max_rank}, the highest allowed is {max_rank}",
             rank=parsed.max_rank,

@@ -110,7 +110,7 @@ class AdapterUnsupported(IntakeRefused):
 
 class AdapterRankTooHigh(IntakeRefused):
     code = "adapter_rank_too_high"
-    hint = "train with a smaller r (64 at most)"
+    hint = "train with a smaller r, or raise TENON_MAX_ADAPTER_RANK where engines serve larger ranks"
 
 
 class AdapterBaseMismatch(IntakeRefused):

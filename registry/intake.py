@@ -70,8 +70,9 @@ class _Pair:
     """(out, rank)"""
 
 
-def inspect(folder: Path, *, base: Base, max_rank: int = 64) -> tuple[LoraShape, tuple[Path, ...]]:
-    """(the shape, the files to store sorted by name). Raises the IntakeRefused leaf of the first fault.
+def inspect(folder: Path, *, base: Base, max_rank: int | None = 64) -> tuple[LoraShape, tuple[Path, ...]]:
+    """(the shape, the files to store sorted by name). ``max_rank`` None: any, where a registry with a
+    bound of its own looks again. Raises the IntakeRefused leaf of the first fault.
 
     Nobody else may write to ``folder`` meanwhile: what is stored must be what was inspected.
     """
@@ -118,7 +119,7 @@ def adapter_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _config(path: Path, *, base: Base, max_rank: int) -> AdapterConfig:
+def _config(path: Path, *, base: Base, max_rank: int | None) -> AdapterConfig:
     with path.open("rb") as file:
         data = file.read(MAX_CONFIG + 1)
     if len(data) > MAX_CONFIG:
@@ -216,10 +217,10 @@ def _check_targets(pairs: Mapping[str, _Pair], config: AdapterConfig, base: Base
         )
 
 
-def _check_ranks(pairs: Mapping[str, _Pair], config: AdapterConfig, max_rank: int) -> None:
+def _check_ranks(pairs: Mapping[str, _Pair], config: AdapterConfig, max_rank: int | None) -> None:
     for module, pair in pairs.items():
         ranks, wanted = (pair.a.shape[0], pair.b.shape[1]), config.rank_of(module)
-        if max(ranks) > max_rank:
+        if max_rank is not None and max(ranks) > max_rank:
             raise AdapterRankTooHigh(f"{module} has rank {max(ranks)}, the highest allowed is {max_rank}")
         if ranks != (wanted, wanted):
             raise AdapterShapeMismatch(

@@ -1,7 +1,7 @@
 """What moving an alias may need besides a verdict: a signature, and other people's consent."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
@@ -10,6 +10,10 @@ from registry.digests import Digest
 from registry.evidence import GatePolicy
 from registry.names import Name
 from registry.signing.envelope import Envelope
+
+Because: TypeAlias = Literal["full", "down", "rank", "none"]
+"""Why a version is on no engine. Of those that it may be on: none has room for it, none is up, none is for
+adapters as large, or there is none."""
 
 
 class Protection(Document):
@@ -84,6 +88,8 @@ class Readiness(Document):
     restarts: bool = later(default=False)
     """Nobody can hold it before the alias moves: an engine of the tenant's own starts again then, with it
     merged into the weights."""
+    because: Because | None = later(None)
+    """Why no engine is to hold it, where one should."""
     waits_for: dict[Name, bool] | None = None
     """Wanted engine -> attested on it; None for whoever may not know the engines by name."""
 

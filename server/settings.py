@@ -53,6 +53,17 @@ class StorageSettings(BaseSettings):
     )
 
 
+class RegistrySettings(StorageSettings):
+    """Of whoever opens a registry: the control plane, and the command line in a workspace folder."""
+
+    max_adapter_rank: int = Field(
+        64,
+        ge=1,
+        le=512,
+        description="Largest rank of an adapter that the registry takes; up to 512, as `TENON_MAX_LORA_RANK`",
+    )
+
+
 class IdentitySettings(BaseSettings):
     """Whose tokens are taken beside keys, on both planes."""
 
@@ -97,7 +108,7 @@ class DiscoverySettings(BaseSettings):
     )
 
 
-class ControlSettings(RoleSettings, StorageSettings, IdentitySettings, DiscoverySettings):
+class ControlSettings(RoleSettings, RegistrySettings, IdentitySettings, DiscoverySettings):
     """``tenon serve control``: the registry over HTTP."""
 
     control_port: int = Field(8401, ge=0, le=65535, description="Port of the control plane")
@@ -188,6 +199,11 @@ class EngineSettings(RoleSettings):
     dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="Serving precision")
     max_loras: int = Field(8, ge=1, description="Adapters on the device at a time")
     max_lora_rank: int = Field(64, ge=1, description="Largest rank served")
+    lora_sizes: Literal["bound", "wanted"] = Field(
+        "bound",
+        description="What a boot of vLLM is sized for: `TENON_MAX_LORA_RANK`, or the largest rank wanted of "
+        "the engine when it starts (then it starts afresh for a larger one)",
+    )
     max_model_len: int | None = Field(None, ge=16, description="Context length, tokens")
     kv_cache_gib: int = Field(1, ge=1, description="KV cache on a CPU, GiB")
     cpu_cores: str | None = Field(

@@ -29,7 +29,7 @@ from registry.models import Base, Role, Tenant
 from registry.names import AdapterName, Ref
 from server.assembly import stack
 from server.assembly.catalog import initialise, open_catalog
-from server.settings import StorageSettings, inherited_environment
+from server.settings import RegistrySettings, inherited_environment
 from server.workspace import Workspace
 from tests.support.adapters import tiny_base, tiny_fingerprint, write_adapter
 
@@ -136,7 +136,7 @@ def _registry(folder: Path, database_url: str) -> tuple[Workspace, LocalCatalog]
     address.write_text(database_url)
     address.chmod(0o600)
     workspace = initialise(folder / "workspace", database_url_file=address)
-    catalog = open_catalog(workspace, StorageSettings(database_url_file=address))
+    catalog = open_catalog(workspace, RegistrySettings(database_url_file=address))
     base = _base()
     _, contract = tiny_base("wide")
     catalog.register_base(base, contract.model_copy(update={"base": base.identity()}), actor="bench")

@@ -3,21 +3,23 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final
 
 from pydantic import Field
 
+from registry.because import because
 from registry.canonical import Document, later
 from registry.digests import Digest
 from registry.feed import State
 from registry.fingerprint import Attestation, Strength
 from registry.fleet import assigned
-from registry.homes import given, own
+from registry.homes import given
 from registry.models import EngineState
 from registry.names import Name
+from registry.promotions import Because
 from registry.signing.envelope import Envelope
 from registry.store.transaction import Transaction
-from registry.wants import Want, Why, wants
+from registry.wants import Why, wants
 
 _AT_ONCE: Final = 500
 """Entries in one query: SQLite takes 999 variables where it is old."""
@@ -57,8 +59,7 @@ class Unplaced(Document):
     tenant: Name
     adapter: Name
     why: Why
-    because: Literal["full", "down", "none"] = later("full")
-    """Of the engines that it may be on: none has room for it, none is up, or there is none."""
+    because: Because = later("full")
 
 
 class Missing(Document):
@@ -167,21 +168,9 @@ def fleet(
             tenant=want.tenant.id,
             adapter=state.versions[want.version].adapter,
             why=want.why,
-            because=_because(state, want, owners),
+            because=because(state, want, owners),
         )
         for want in sorted(wants(state, now).values(), key=lambda want: want[:3])
         if want.version not in placed
     )
     return Fleet(engines=tuple(engines), unplaced=unplaced)
-
-
-def _because(state: State, want: Want, owners: Mapping[str, str]) -> Literal["full", "down", "none"]:
-    owner = want.tenant.id if own(want.tenant) else None
-    mine = [
-        engine.up
-        for name, engine in state.engines.items()
-        if engine.base == want.base and owners.get(name) == owner
-    ]
-    if not mine:
-        return "none"
-    return "full" if any(mine) else "down"

@@ -13,6 +13,9 @@ from registry.names import Ref
 from registry.promotions import Preparation, Readiness, in_force
 
 DOWN = "start the engines (tenon fleet shows them), or move without waiting for them: --no-wait"
+TOO_LARGE = (
+    "start an engine for its rank (TENON_MAX_LORA_RANK, maxLoraRank in the chart), or train with a smaller r"
+)
 MAX_SECONDS = 3600.0
 """An engine's place is held so long for nobody, at most."""
 
@@ -58,13 +61,22 @@ def require(where: Ref, readiness: Readiness | None) -> None:
     if readiness.wanted:
         lacking = readiness.wanted - readiness.attested
         what = f"{lacking} of {readiness.wanted} engines do not hold {readiness.version.short} yet"
+    elif readiness.because == "rank":
+        what = f"no engine is for adapters of the rank of {readiness.version.short}"
     elif readiness.engines:
         what = f"no engine has room for {readiness.version.short}"
     else:
         what = f"{readiness.version.short} is attested nowhere, for all engines of its base are down"
     raise PromotionNotReady(
         f"{where} stays where it is: {what}",
-        hint=None if readiness.engines else DOWN,
+        hint=advice(readiness),
         wanted=readiness.wanted,
         attested=readiness.attested,
     )
+
+
+def advice(readiness: Readiness) -> str | None:
+    """What to do about the engines; None: wait for them."""
+    if readiness.because == "rank":
+        return TOO_LARGE
+    return None if readiness.engines else DOWN

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import TypeAlias
 
+from registry.because import because
 from registry.catalog import feed
 from registry.catalog.errors import LogTruncated
 from registry.clock import Clock, stamp
@@ -12,11 +13,13 @@ from registry.digests import Digest
 from registry.errors import LogForked
 from registry.feed import AliasKey, Delta, Position, Snapshot, State, uncollected
 from registry.fleet import assigned
+from registry.homes import given
 from registry.models import AliasState, Former, Level, VersionState
 from registry.names import AdapterName
-from registry.promotions import Preparation, Readiness, in_force
+from registry.promotions import Because, Preparation, Readiness, in_force
 from registry.store.port import Store
 from registry.store.transaction import Transaction
+from registry.wants import wants
 
 _EVER = "9999-12-31T23:59:59.000000Z"
 _KEPT = timedelta(seconds=2)
@@ -92,8 +95,14 @@ def _readiness(state: State, key: AliasKey, published: VersionState, now: dateti
         prepared_until=known.until if known is not None and prepared else None,
         down=len(known_engines) - len(up),
         restarts=restarts,
+        because=None if wanted or restarts else _because(assumed, published.version, now),
         waits_for=dict(sorted(wanted.items())),
     )
+
+
+def _because(state: State, version: Digest, now: datetime) -> Because | None:
+    want = wants(state, now).get(version)  # nobody's, where it was revoked or its tenant is suspended
+    return want and because(state, want, given(state.tenants.values()))
 
 
 def _restarts(state: State, key: AliasKey, published: VersionState, now: datetime) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from registry.catalog.errors import PromotionNotReady
-from registry.catalog.preparations import DOWN
+from registry.catalog.preparations import advice
 from registry.digests import Digest
 from registry.evidence import GatePolicy
 from registry.names import AdapterName, Ref
@@ -108,15 +108,15 @@ def _late(goal: Goal, found: Readiness, seconds: float) -> PromotionNotReady:
     where, version = Ref(goal.name, alias=goal.alias), goal.version.short
     if found.wanted:
         what = f"{found.wanted - found.attested} of {found.wanted} engines did not hold {version}"
+    elif found.because == "rank":
+        what = f"no engine was for adapters of the rank of {version}"
     elif found.engines:
         what = f"no engine had room for {version}"
     else:
         what = f"no engine was up that could hold {version}"
     return PromotionNotReady(
         f"{where} stays where it is: after {seconds:g} s {what}",
-        hint="look at the engines (tenon fleet), then try again; --wait waits longer"
-        if found.engines
-        else DOWN,
+        hint=advice(found) or "look at the engines (tenon fleet), then try again; --wait waits longer",
         wanted=found.wanted,
         attested=found.attested,
     )

@@ -15,7 +15,7 @@ from server.assembly.blobs import open_storage
 from server.assembly.log_key import settle
 from server.assembly.secrets import read_url
 from server.assembly.storage import on_postgresql, open_store
-from server.settings import StorageSettings, load
+from server.settings import RegistrySettings, load
 from server.workspace import SIGNERS, Workspace, create, find, keep_database_url
 
 
@@ -25,7 +25,7 @@ def initialise(root: Path, *, database_url_file: Path | None = None) -> Workspac
     ``database_url_file``: where its PostgreSQL is; the URL is copied into the workspace. Raises AlreadyExists
     for a folder or a database that is in use: another log key could never write there.
     """
-    settings = StorageSettings(database_url_file=database_url_file) if database_url_file else _settings()
+    settings = RegistrySettings(database_url_file=database_url_file) if database_url_file else _settings()
     if settings.database_url_file is not None:
         with closing(on_postgresql(settings.database_url_file)) as store:
             _require_unused(store)
@@ -53,7 +53,7 @@ def upgrade_database(url_file: Path) -> None:
         upgrade(store)
 
 
-def open_catalog(workspace: Workspace, settings: StorageSettings | None = None) -> LocalCatalog:
+def open_catalog(workspace: Workspace, settings: RegistrySettings | None = None) -> LocalCatalog:
     settings = settings or _settings()
     catalog = _opened(workspace, settings)
     return _opened(workspace, settings) if settle(workspace, catalog) else catalog
@@ -68,12 +68,13 @@ def open_auditor(workspace: Workspace) -> Iterator[Auditor]:
         yield Auditor(store, open_storage(workspace, settings).blobs)
 
 
-def _opened(workspace: Workspace, settings: StorageSettings) -> LocalCatalog:
+def _opened(workspace: Workspace, settings: RegistrySettings) -> LocalCatalog:
     return LocalCatalog(
         database=open_store(workspace, settings),
         blobs=open_storage(workspace, settings).blobs,
         signer=signer(workspace, "log"),
         clock=SystemClock(),
+        max_rank=settings.max_adapter_rank,
     )
 
 
@@ -81,8 +82,8 @@ def signer(workspace: Workspace, role: str) -> Signer:
     return Signer.load(workspace.key(role))
 
 
-def _settings() -> StorageSettings:
-    return load(StorageSettings)
+def _settings() -> RegistrySettings:
+    return load(RegistrySettings)
 
 
 def _require_unused(store: Store) -> None:

@@ -48,7 +48,7 @@ def take(catalog: Catalog, folder: Path, name: AdapterName | None, *, tag: str |
         _, base, contract = catalog.base(manifest.base)
         if contract.identity() != manifest.contract.digest:
             raise LayoutInvalid(f"the base {base.name} is registered here with another contract")
-        shape, _ = inspect(Path(private), base=base)
+        shape, _ = inspect(Path(private), base=base, max_rank=None)  # the push below knows the bound
         if shape != manifest.lora:
             raise LayoutInvalid("the weights are not as the manifest describes them")
         version = catalog.push(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.catalog.local.catalog import LocalCatalog
 from registry.digests import Digest
 from registry.errors import InvalidInput
 from registry.fingerprint import Fingerprint
@@ -20,7 +21,6 @@ from server.assembly.catalog import signer
 from server.assembly.place import Catalog, Place
 
 ACTOR = "cli"
-_MAX_RANK = 64
 _SECONDS = 900.0
 """As much as `tenon adapter reference` takes unless it is told otherwise."""
 
@@ -96,7 +96,9 @@ def _measured(
     """Of a copy, in a process that can do little else: whose weights these are, nobody has checked."""
     from server.assembly.referencing import job_of, measured
 
-    inspect(adapter, base=base, max_rank=_MAX_RANK)  # the whole folder: not all of it is copied
+    # A registry behind a URL knows its bound itself. The whole folder: not all of it is copied.
+    bound = place.catalog.max_rank if isinstance(place.catalog, LocalCatalog) else None
+    shape, _ = inspect(adapter, base=base, max_rank=bound)
     with tempfile.TemporaryDirectory(prefix="tenon-push-") as private:
         copy = Path(private) / "adapter"
         copy.mkdir()
@@ -108,7 +110,7 @@ def _measured(
             copy,
             probes=probes,
             siblings=dict(siblings.of(place.catalog, name)),
-            max_rank=_MAX_RANK,
+            max_rank=shape.rank,
             seconds=_SECONDS,
             walled=walled,
         )

@@ -12,7 +12,7 @@ from registry.canonical import Document
 from server.assembly import processes
 from server.assembly.processes import SUPERVISOR, Process, Running, answer_of, reap, save, started, tail
 from server.errors import AlreadyRunning, PortTaken, StartFailed
-from server.settings import StorageSettings, inherited_environment, load
+from server.settings import RegistrySettings, inherited_environment, load
 from server.workspace import Workspace
 
 Progress = Callable[[str, str], None]
@@ -147,7 +147,7 @@ def launches(workspace: Workspace, engine: EngineOptions, ports: Ports) -> Launc
     common: dict[str, object] = {"service_token_file": workspace.service_token}
     control_url = f"http://127.0.0.1:{ports.control}"
     # Where this command keeps the registry's rows and bytes, the control plane must look for them too.
-    storage = load(StorageSettings).model_dump(exclude_defaults=True)
+    storage = load(RegistrySettings).model_dump(exclude_defaults=True)
     control = {"workspace": workspace.root, "control_port": ports.control} | storage
     agent: dict[str, object] = {
         "control_url": control_url,

@@ -8,6 +8,7 @@ from server.cli import render
 from server.cli.options import At, Json, place
 
 if TYPE_CHECKING:
+    from registry.promotions import Because
     from server.assembly.described import Described
 
 
@@ -20,14 +21,17 @@ def show(
     from registry.names import Ref
     from server.assembly.described import describe
 
-    found = describe(place(workspace).catalog, Ref.parse(ref))
+    catalog = place(workspace).catalog
+    found = describe(catalog, Ref.parse(ref))
+    because = catalog.readiness(found.name, found.version).because
     if json:
-        render.data(found.data())
+        render.data(found.data() | {"because": because})
     else:
-        render.table(str(found.name), ["what", "value"], _rows(found))
+        render.table(str(found.name), ["what", "value"], _rows(found, because))
 
 
-def _rows(found: "Described") -> list[list[str]]:
+def _rows(found: "Described", because: "Because | None") -> list[list[str]]:
+    from registry.catalog.preparations import TOO_LARGE
     from server.cli.strength import sentence
 
     manifest, lora = found.manifest, found.manifest.lora
@@ -48,6 +52,7 @@ def _rows(found: "Described") -> list[list[str]]:
         ["aliases", ", ".join(found.aliases) or "none"],
         ["base", manifest.base],
         ["lora", f"rank {lora.rank}, alpha {lora.alpha:g}, {', '.join(lora.targets)}"],
+        *([["engines", f"none is for adapters of its rank: {TOO_LARGE}"]] if because == "rank" else []),
         ["fingerprint", sentence(found.fingerprint) if found.fingerprint else "none: not servable"],
         ["made by", come.method],
         *[[what, value] for what, value in lineage if value],

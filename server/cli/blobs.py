@@ -28,11 +28,11 @@ def gc(
     from registry.clock import SystemClock
     from server.assembly.blobs import open_storage
     from server.assembly.catalog import open_catalog
-    from server.settings import StorageSettings, load
+    from server.settings import RegistrySettings, load
     from server.workspace import find
 
     here = find(root(workspace))
-    settings = load(StorageSettings)
+    settings = load(RegistrySettings)
     storage = open_storage(here, settings)
     found = open_catalog(here, settings).collect(
         storage.blobs, storage.uploads, clock=SystemClock(), grace=timedelta(hours=grace), delete=delete

@@ -35,10 +35,13 @@ def fleet(json: Json = False, workspace: At = None) -> None:
         render.note(
             f"Weakly attestable: {len(weak)} of the versions cannot be told from another by behaviour"
         )
+    from registry.catalog.preparations import TOO_LARGE
+
     for unplaced in found.unplaced:
         name = f"{unplaced.tenant}/{unplaced.adapter}@{unplaced.version.short}"
         says = {
             "full": f"No engine has room for {name} ({unplaced.why})",
+            "rank": f"No engine is for adapters of the rank of {name} ({unplaced.why}): {TOO_LARGE}",
             "down": f"All engines for {name} ({unplaced.why}) are down",
             "none": f"There is no engine for {name} ({unplaced.why})",
         }

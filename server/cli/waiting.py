@@ -84,6 +84,8 @@ def _drawn() -> "Iterator[Callable[[Readiness], None]]":
 
 def sentence(readiness: "Readiness") -> str:
     if not readiness.wanted:
+        if readiness.because == "rank":
+            return "No engine is for adapters of its rank"
         if readiness.engines:
             return "No engine has room for it yet"
         engines = "the only engine" if readiness.down == 1 else f"all {readiness.down} engines"
@@ -101,6 +103,8 @@ def moved(readiness: "Readiness", *, percent: float = 100) -> None:
         return
     if readiness.restarts:
         why = "its tenant's own engine starts again with it"
+    elif readiness.because == "rank":
+        why = "none is for adapters of its rank"
     elif readiness.engines:
         why = "engines load it first"
     elif readiness.down:

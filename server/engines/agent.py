@@ -5,14 +5,16 @@ import contextlib
 import secrets
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from registry.clock import Clock
 from registry.digests import Digest
 from registry.errors import BaseInvalid, TenonError
+from registry.feed import State
 from registry.fleet import assigned
-from registry.models import Base
+from registry.models import Base, EngineState
 from registry.signing.keys import Signer
 from server.engines.cache import AdapterCache
 from server.engines.cadence import Cadence
@@ -24,6 +26,7 @@ from server.engines.merges import Merges
 from server.engines.metrics import AgentMetrics
 from server.engines.null import null_adapter
 from server.engines.ports import ControlPlane
+from server.engines.sizes import Sizes, sizes
 from server.engines.spec import EngineSpec
 from server.engines.state import AgentState, Event, Kind, Report, logged
 from server.engines.surroundings import Surroundings
@@ -179,15 +182,35 @@ class Agent:
         state = self._following.known
         share = assigned(state, self._clock.now()).get(self._spec.engine) if state else None
         if share is None or share.merged is None or state is None:
-            return self._spec, base
+            return self._sized(state, base), base
         self._doing = "merging"
         try:
             folder = await self._merges.folder(share.merged, state.bases[base])
         except TenonError as error:
             self._tell("waiting", f"{share.merged.short}: {error.message}")
-            return self._spec, base
+            return self._sized(state, base), base
         await asyncio.to_thread(self._merges.begin, share.merged)
         return merged_spec(self._spec, share.merged, folder), base
+
+    def _sized(self, state: State | None, base: Digest) -> EngineSpec:
+        """For what will be wanted of this engine once it is up, if it is to be sized by that."""
+        spec = self._spec
+        if spec.lora_sizes == "bound" or state is None:
+            return spec
+        up = EngineState(
+            engine=spec.engine,
+            boot="not-started-yet",
+            url=spec.public_url,
+            base=base,
+            engine_version="unknown",
+            dtype=spec.dtype,
+            max_loras=spec.max_loras,
+            names=spec.names,
+            max_rank=spec.rank,
+        )
+        share = assigned(replace(state, engines={**state.engines, spec.engine: up}), self._clock.now())
+        wanted = [each.rank for each in share[spec.engine].versions]
+        return replace(spec, sizes=sizes(wanted, Sizes(rank=spec.rank, names=spec.names)))
 
     async def _registered_base(self) -> Digest:
         """The digest of the files on this machine, which must be a base that the registry knows."""

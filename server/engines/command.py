@@ -57,8 +57,8 @@ def _adapters(spec: EngineSpec) -> tuple[str, ...]:
     return (
         "--enable-lora",
         *("--max-loras", str(spec.max_loras)),
-        *("--max-lora-rank", str(spec.rank)),
-        *("--max-cpu-loras", str(spec.names + 1)),  # and the null adapter
+        *("--max-lora-rank", str(spec.boot_sizes.rank)),
+        *("--max-cpu-loras", str(spec.boot_sizes.names + 1)),  # and the null adapter
     )
 
 

@@ -18,7 +18,7 @@ from server.engines.errors import CacheUnusable, MergeFailed
 from server.engines.folders import publish, read_whole, stamp_of, write_new
 from server.engines.ports import ControlPlane
 from server.engines.process import EngineProcess
-from server.engines.spec import RANKS
+from server.engines.sizes import RANKS
 from server.engines.state import Event, Report
 
 _DRAFT = ".draft-"

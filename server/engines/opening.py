@@ -64,7 +64,9 @@ class Opening:
         )
         boot = Boot(
             witness=Witness(spec.engine, boot_id, version, spec.dtype, self._base),
-            capacity=Capacity(names=spec.names if lora else 1, rank=spec.rank),
+            capacity=Capacity(
+                names=spec.boot_sizes.names if lora else 1, rank=spec.boot_sizes.rank, bound=spec.rank
+            ),
             engine=self._client,
             control=around.control,
             signer=around.signer,

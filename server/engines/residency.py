@@ -13,6 +13,7 @@ from datetime import datetime
 from registry.digests import Digest
 from registry.feed import State
 from registry.fleet import Share, assigned
+from registry.homes import given
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,17 @@ class Capacity:
     """Versions ever loaded in one boot: vLLM's CPU cache. One more would evict another (D3). As many may be
     ready at a time: the router keeps those that are worked on within the device slots (D13)."""
     rank: int
-    """The largest LoRA rank that a slot holds."""
+    """The largest LoRA rank that a slot of this boot holds."""
+    bound: int | None = None
+    """The largest that one of a fresh boot may hold; None: the same."""
 
     def __post_init__(self) -> None:
         if self.names < 1 or self.rank < 1:
             raise ValueError(f"{self.names} names of rank {self.rank} hold nothing")
+
+    @property
+    def largest(self) -> int:
+        return max(self.rank, self.bound or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,8 @@ class Outlook:
     """Versions that other engines are to hold."""
     elsewhere: frozenset[Digest]
     """Versions with an attested slot on another engine that is up."""
+    alone: bool
+    """There is no other engine of its base and owner, up or not: nobody will ever serve instead of it."""
     tenants: Mapping[Digest, str]
     """Whose the versions are that this boot has loaded."""
 
@@ -59,7 +68,18 @@ def outlook(state: State, engine: str, now: datetime, *, loaded: Set[Digest] = f
         share=shares.get(engine, _NOTHING),
         expected=frozenset(expected),
         elsewhere=frozenset(elsewhere),
+        alone=not _others(state, engine),
         tenants={version: state.versions[version].tenant for version in loaded if version in state.versions},
+    )
+
+
+def _others(state: State, engine: str) -> bool:
+    mine = state.engines.get(engine)
+    owners = given(state.tenants.values())
+    return mine is not None and any(
+        other.base == mine.base and owners.get(name) == owners.get(engine)
+        for name, other in state.engines.items()
+        if name != engine
     )
 
 
@@ -107,7 +127,7 @@ def plan(view: Outlook, held: Held, capacity: Capacity) -> Plan:
     unplaced: dict[Digest, str] = {}
     serve: list[Digest] = []
     load: list[Digest] = []
-    full = False
+    full = small = False
     wanted = view.share.versions
     for target in wanted:
         version = target.version
@@ -115,12 +135,15 @@ def plan(view: Outlook, held: Held, capacity: Capacity) -> Plan:
             unplaced[version] = unfit[version]
         elif held.merged is not None and version != held.merged:
             unplaced[version] = "the engine has another version merged into its weights"
-        elif held.merged is None and target.rank > capacity.rank:
-            unplaced[version] = f"its rank {target.rank} is above the engine's {capacity.rank}"
+        elif held.merged is None and target.rank > capacity.largest:
+            unplaced[version] = f"its rank {target.rank} is above the engine's {capacity.largest}"
         elif version in held.loaded:
             serve.append(version)
         elif target.leaving:
             unplaced[version] = "it is on its way to other engines"
+        elif held.merged is None and target.rank > capacity.rank:
+            small = True
+            unplaced[version] = f"its rank {target.rank} is above this boot's {capacity.rank}"
         elif len(held.loaded) + len(load) >= capacity.names:
             full = True
             unplaced[version] = f"this boot of the engine has loaded all {capacity.names} names it may"
@@ -134,11 +157,11 @@ def plan(view: Outlook, held: Held, capacity: Capacity) -> Plan:
         withdraw=tuple(sorted((held.slots - kept) & view.expected & view.elsewhere)),
         retired=tuple(sorted(held.loaded - kept)),
         unplaced=unplaced,
-        renewal=_renewal(view, held, kept, full=full),
+        renewal=_renewal(view, held, kept, full=full, small=small),
     )
 
 
-def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool) -> Renewal | None:
+def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, small: bool) -> Renewal | None:
     share = view.share
     if share.merged != held.merged:
         return Renewal("other weights belong on this engine", ())  # the fleet already waited for the others
@@ -151,6 +174,10 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool) -> Ren
     if strangers and held.slots <= view.elsewhere:
         # Not while it is the only one: strangers in memory serve nobody, and its tenant would be without.
         why = alone
+    elif small:
+        # All engines that are to hold it find out at once: whoever goes second waits until the first is back.
+        waits_for: Set[Digest] = frozenset() if view.alone else held.slots - view.elsewhere
+        return Renewal("a larger rank is wanted than this boot is for", tuple(sorted(waits_for)))
     elif full and held.loaded - kept:
         why = "all names of this boot are used up"
     else:

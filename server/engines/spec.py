@@ -13,12 +13,11 @@ from registry.digests import Digest
 from registry.errors import InvalidName
 from registry.names import engine_name, parse_name
 from server.engines.errors import EngineSpecInvalid
+from server.engines.sizes import Sizes, slot_rank
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
-RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM 0.32 accepts as ``--max-lora-rank``."""
 VLLM: Final = (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
 """The ``vllm`` console script fails with the CPU wheel (it looks for a package named exactly ``vllm``)."""
 LAUNCHER: Final = (sys.executable, "-m", "server.engines.plugin.launcher")
@@ -39,14 +38,6 @@ _OWNED_FLAGS: Final = (
     "--enable-auto-tool-choice", "--tool-call-parser", "--tool-parser-plugin",
 )  # fmt: skip
 """Decided by other fields, or unsafe: never accepted in ``extra_args``."""
-
-
-def slot_rank(rank: int) -> int:
-    """The smallest rank that vLLM accepts and that holds ``rank``. Raises EngineSpecInvalid above 512."""
-    for allowed in RANKS:
-        if 0 < rank <= allowed:
-            return allowed
-    raise EngineSpecInvalid(f"rank {rank} cannot be served: vLLM takes 1 to {RANKS[-1]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +62,15 @@ class EngineSpec:
     max_loras: int = 8
     """Device slots: how many versions are worked on at a time (more in flight would starve: D13)."""
     max_lora_rank: int = 64
-    """Largest rank to serve; vLLM is given :func:`slot_rank` of it."""
+    """Largest rank to serve; vLLM is given :func:`slot_rank` of it, or less (``sizes``)."""
     max_cpu_loras: int | None = None
     """How many versions one boot may ever load, and hold ready; vLLM's CPU cache has room for exactly these
     and the null adapter, so that nothing is ever evicted and silently read again from disk (D3). Default:
     four times ``max_loras``, at least 32."""
+    lora_sizes: Literal["bound", "wanted"] = "bound"
+    """Whether each boot is made as large as the bounds, or as what is wanted of the engine when it starts."""
+    sizes: Sizes | None = None
+    """Of this boot; None: the bounds."""
     max_model_len: int | None = None
     kv_cache_gib: int | None = None
     """CPU only; default 1."""
@@ -132,7 +127,7 @@ class EngineSpec:
 
     @property
     def names(self) -> int:
-        """How many adapter names one boot may load."""
+        """How many adapter names one boot may load, at least; as many versions may be wanted of it."""
         return self.max_cpu_loras or max(_MIN_CPU_LORAS, 4 * self.max_loras)
 
     @property
@@ -141,7 +136,12 @@ class EngineSpec:
 
     @property
     def rank(self) -> int:
+        """The bound: what the fleet may ask the engine to hold."""
         return slot_rank(self.max_lora_rank)
+
+    @property
+    def boot_sizes(self) -> Sizes:
+        return self.sizes or Sizes(rank=self.rank, names=self.names)
 
     def _names(self) -> list[str]:
         faults = []

@@ -13,7 +13,7 @@ from server.engines.cache import AdapterCache
 from server.engines.errors import ContractMismatch
 from server.engines.packages import NotServable, Package, fetch_package
 from server.engines.ports import ControlPlane
-from server.engines.spec import RANKS
+from server.engines.sizes import RANKS
 
 
 @dataclass(frozen=True, slots=True)

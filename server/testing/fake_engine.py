@@ -1,5 +1,6 @@
 """Which weights answer, in the fake: the part of vLLM that can go wrong, without any HTTP."""
 
+import json
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ class FakeOptions:
     model: str = "/base"
     max_cpu_loras: int = 32
     max_loras: int = 8
+    max_lora_rank: int = 512
     merged: bool = False
     """The folder of the model holds an adapter's files: they are part of the weights."""
     mixes_base: bool = True
@@ -54,6 +56,10 @@ class FakeOptions:
     embeds: bool = False
     """The base is an embedding model: vLLM then has ``/v1/embeddings``, and no other model has it."""
     multimodal: bool = False
+
+
+class RankTooHigh(Exception):
+    """As vLLM says it of an adapter that its slots do not hold."""
 
 
 class AdapterGone(Exception):
@@ -96,7 +102,10 @@ class FakeEngine:
             self.tokens += 1
 
     def load(self, name: str, path: Path) -> None:
-        """Raises FileNotFoundError when there is no adapter at ``path``."""
+        """Raises FileNotFoundError when there is no adapter at ``path``, RankTooHigh."""
+        rank = json.loads((path / "adapter_config.json").read_bytes())["r"]
+        if rank > self.options.max_lora_rank:
+            raise RankTooHigh(f"LoRA rank {rank} is greater than max_lora_rank {self.options.max_lora_rank}.")
         self._read(name, path)
         self.paths[name] = path
 

@@ -31,7 +31,7 @@ from typing import Any
 from aiohttp import web
 
 from server.testing import fake_chat, fake_completion, fake_model, fake_tools
-from server.testing.fake_engine import AdapterGone, FakeEngine, FakeOptions, Faults
+from server.testing.fake_engine import AdapterGone, FakeEngine, FakeOptions, Faults, RankTooHigh
 
 
 class FakeServer:
@@ -111,6 +111,8 @@ class FakeServer:
             return _error(500, "Call to add_lora failed: unsupported adapter", "InternalServerError")
         try:
             self.engine.load(name, Path(path))
+        except RankTooHigh as error:
+            return _error(400, str(error), "BadRequestError")
         except FileNotFoundError:
             return _error(404, f"Loading lora {name} failed: No adapter found for <path>", "NotFoundError")
         return web.Response(text=f"Success: LoRA adapter '{name}' added successfully.")
@@ -281,6 +283,7 @@ def main(arguments: Sequence[str]) -> None:
         model=given.model,
         max_cpu_loras=given.max_cpu_loras or 1,
         max_loras=given.max_loras or 1,
+        max_lora_rank=given.max_lora_rank or 512,
         runtime_loading=lora,
         merged=not lora and (Path(given.model) / "adapter_model.safetensors").is_file(),
     )

@@ -188,6 +188,12 @@ def test_the_control_plane_is_told_whom_to_expect(pools: Release) -> None:
     assert "subPath" not in mount  # such a file would never be updated
 
 
+def test_the_registry_takes_what_the_largest_pool_serves(pools: Release, chart: Chart) -> None:
+    assert pools.environment("control")["TENON_MAX_ADAPTER_RANK"] == "256"
+    alone = chart.render("minimal", "engine.maxLoraRank=16").environment("control")
+    assert alone["TENON_MAX_ADAPTER_RANK"] == "16"
+
+
 def test_scaling_restarts_nobody(chart: Chart) -> None:
     """The list is read again; a restart of the control plane would be an interruption."""
     more = chart.render("minimal", "engine.replicas=4")

@@ -7,7 +7,7 @@ import pytest
 
 from registry import names
 from server import settings
-from server.engines.spec import RANKS
+from server.engines.sizes import RANKS
 from tests.chart.charts import CI_VALUES, Chart, Release
 from tests.chart.schema import at
 
@@ -139,6 +139,7 @@ def allowed(role: str, field: str) -> Any:
         ("logFormat", "router", "log_format"),
         ("engine.device", "engine", "device"),
         ("engine.dtype", "engine", "dtype"),
+        ("engine.loraSizes", "engine", "lora_sizes"),
     ],
 )
 def test_the_schema_allows_the_choices_that_the_settings_allow(value: str, role: str, field: str) -> None:
@@ -166,6 +167,7 @@ SAME_DEFAULT = {
     "router.choices": ("router", "choices"),
     "engine.maxLoras": ("engine", "max_loras"),
     "engine.maxLoraRank": ("engine", "max_lora_rank"),
+    "engine.loraSizes": ("engine", "lora_sizes"),
     "engine.kvCacheGib": ("engine", "kv_cache_gib"),
     "engine.gpuMemoryUtilization": ("engine", "gpu_memory_utilization"),
     "engine.tensorParallelSize": ("engine", "tensor_parallel_size"),

@@ -85,6 +85,25 @@ def test_the_fleet_says_why_a_version_is_nowhere(scene: Scene) -> None:
     assert "room" not in shown
 
 
+def test_a_version_that_no_engine_is_large_enough_for_is_told_so(scene: Scene) -> None:
+    world = scene.world
+    for name in ("engine-0", "engine-1"):
+        small = world.engine(name, boot="boot-0002").model_copy(update={"max_rank": 2})
+        world.catalog.announce(small, actor=name)
+    shown = tenon_here("fleet").err
+    assert shown.count("No engine is for adapters of the rank of ") == 2
+    assert "TENON_MAX_LORA_RANK" in shown
+    assert {each["because"] for each in said(tenon_here("fleet", "--json"))["unplaced"]} == {"rank"}
+    ref = f"bank_a/assistant@{scene.sure}"
+    assert said(tenon_here("adapter", "show", ref, "--json"))["because"] == "rank"
+    told = " ".join(tenon_here("adapter", "show", ref).out.split())
+    assert "none is for adapters of its rank: start an engine" in told
+    for name in ("engine-0", "engine-1"):
+        world.catalog.announce(world.engine(name, boot="boot-0003"), actor=name)
+    assert said(tenon_here("adapter", "show", ref, "--json"))["because"] is None
+    assert "none is for adapters" not in tenon_here("adapter", "show", ref).out
+
+
 def test_a_tenant_is_moved_by_one_command_and_the_fleet_shows_where(scene: Scene) -> None:
     pinned = tenon_here("tenant", "isolate", "bank_a", "--level", "pinned")
     assert pinned.code == 0, pinned.err

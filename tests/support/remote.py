@@ -131,12 +131,16 @@ class Remote:
 
 @contextmanager
 def remote(
-    folder: Path, *, bases: Sequence[tuple[Base, Contract]] = (), empty: bool = False
+    folder: Path,
+    *,
+    bases: Sequence[tuple[Base, Contract]] = (),
+    empty: bool = False,
+    max_rank: int = 64,
 ) -> Iterator[Remote]:
     """``bases``: known besides the tiny one; ``empty``: nothing but its schema is there."""
     folder.mkdir(exist_ok=True)
     blobs = FilesystemBlobs(folder / "blobs")
-    world = open_world(folder, blobs=blobs, filled=empty)
+    world = open_world(folder, blobs=blobs, filled=empty, max_rank=max_rank)
     uploads = Uploads(FilesystemShelf(folder / "shelf"), blobs)
     control = Control(catalog=world.catalog, blobs=blobs, uploads=uploads, service_token=SERVICE_TOKEN)
     for base, contract in bases:

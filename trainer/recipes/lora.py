@@ -17,7 +17,7 @@ _GROUPS: Final = {
 }
 
 Rank = Annotated[int, Field(ge=1, le=64)]
-"""Up to what intake takes and engines are sized for."""
+"""Up to what a registry takes and engines are sized for unless they are told otherwise."""
 Alpha = Annotated[float, Field(gt=0, le=4096)]
 
 
@@ -38,7 +38,7 @@ class LoraSettings(Document):
     model_config = DOCUMENTED
 
     rank: Rank = 8
-    """Width of the adapter's matrices; engines serve up to 64."""
+    """Width of the adapter's matrices; 64 at most."""
     alpha: Alpha = 16.0
     """Its scale: what it adds is multiplied by alpha / rank."""
     targets: Annotated[

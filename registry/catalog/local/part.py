@@ -64,6 +64,11 @@ class Part:
         return max(stamp(self._clock.now()), rows.log.last_at())
 
     @property
+    def max_rank(self) -> int:
+        """Of an adapter that is taken."""
+        return self._intake.max_rank
+
+    @property
     def answers(self) -> Answers:
         """What repeated requests are answered."""
         return Answers(self._database, self._clock)

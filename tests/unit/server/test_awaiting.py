@@ -121,6 +121,19 @@ def test_engines_that_are_down_are_waited_for(busy: tuple[World, Digest, Digest]
     assert sentence(waiting.seen[0]) == "Waiting for engines: all 2 engines of its base are down"
 
 
+def test_engines_for_its_rank_are_waited_for(world: World) -> None:
+    new = world.evaluated(seed=2)  # of rank 4
+    small = {"max_rank": 2}
+    world.catalog.announce(world.engine().model_copy(update=small), actor="engine-0")
+    waiting = Waiting()
+    with pytest.raises(
+        PromotionNotReady, match="after 3 s no engine was for adapters of the rank"
+    ) as refused:
+        _promote(world, new, waiting.patience(3))
+    assert "TENON_MAX_LORA_RANK" in refused.value.advice
+    assert sentence(waiting.seen[0]) == "No engine is for adapters of its rank"
+
+
 @pytest.mark.parametrize(
     ("readiness", "says"),
     [
@@ -129,6 +142,10 @@ def test_engines_that_are_down_are_waited_for(busy: tuple[World, Digest, Digest]
         ({"engines": 2, "wanted": 2, "attested": 0}, "no engine holds it (engines load it first)"),
         ({"engines": 0, "wanted": 0, "attested": 0, "down": 2}, "all engines of its base are down"),
         ({"engines": 0, "wanted": 0, "attested": 0}, "its base has no engine yet"),
+        (
+            {"engines": 1, "wanted": 0, "attested": 0, "because": "rank"},
+            "no engine holds it (none is for adapters of its rank)",
+        ),
         ({"engines": 1, "wanted": 0, "attested": 0, "restarts": True}, "own engine starts again with it"),
     ],
 )

@@ -22,6 +22,7 @@ TENON_DEVICE: {{ $engine.device | quote }}
 TENON_DTYPE: {{ $engine.dtype | quote }}
 TENON_MAX_LORAS: {{ int64 $engine.maxLoras | quote }}
 TENON_MAX_LORA_RANK: {{ int64 $engine.maxLoraRank | quote }}
+TENON_LORA_SIZES: {{ $engine.loraSizes | quote }}
 {{- with $engine.maxModelLen }}
 # int64: Helm reads numbers as floats, and 1048576 would become 1.048576e+06.
 TENON_MAX_MODEL_LEN: {{ int64 . | quote }}

@@ -63,3 +63,12 @@ Written with set and not with mergeOverwrite, which passes over values such as f
 {{- end -}}
 {{- join "," $names -}}
 {{- end }}
+
+{{/* The largest rank that any pool serves: the registry takes no adapter that none could hold. */}}
+{{- define "tenon.maxRank" -}}
+{{- $largest := 0 -}}
+{{- range (include "tenon.pools" . | fromJson).pools -}}
+{{- $largest = max $largest (int64 .maxLoraRank) -}}
+{{- end -}}
+{{- $largest -}}
+{{- end }}

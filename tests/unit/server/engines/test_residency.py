@@ -21,13 +21,15 @@ def view(
     leaving: Iterable[Digest] = (),
     expected: Iterable[Digest] = (),
     elsewhere: Iterable[Digest] = (),
+    alone: bool = False,
 ) -> Outlook:
     share = Share(
         tuple(Assigned(version, rank, "live", leaving=version in leaving) for version in versions),
         exclusive=exclusive,
         merged=merged,
     )
-    return Outlook(share, frozenset(expected), frozenset(elsewhere), dict.fromkeys(VERSIONS, "bank_a"))
+    tenants = dict.fromkeys(VERSIONS, "bank_a")
+    return Outlook(share, frozenset(expected), frozenset(elsewhere), alone, tenants)
 
 
 def held(*loaded: Digest, slots: Iterable[Digest] | None = None, merged: Digest | None = None) -> Held:
@@ -55,6 +57,26 @@ def test_a_high_rank_and_an_unfit_version_are_reported_and_take_no_name() -> Non
     assert made.load == (good,)
     assert made.unplaced == {unfit: "no fingerprint"}
     assert plan(view(good, rank=64), held(), ROOM).unplaced == {good: "its rank 64 is above the engine's 16"}
+
+
+def test_a_boot_that_is_too_small_waits_for_the_others_and_starts_afresh() -> None:
+    large, served = VERSIONS[:2]
+    small = Capacity(names=4, rank=16, bound=64)
+    wanted = Share((Assigned(large, 40, "prepared"), Assigned(served, 8, "live")))
+
+    def found(*, elsewhere: Iterable[Digest] = (), alone: bool = False) -> Plan:
+        return plan(replace(view(elsewhere=elsewhere, alone=alone), share=wanted), held(served), small)
+
+    for made in (found(), found(elsewhere=[served]), found(alone=True)):
+        assert made.serve == (served,)
+        assert made.unplaced == {large: "its rank 40 is above this boot's 16"}
+    # Whether or not the other one is up now and is told to hold it: until it does, this one serves.
+    renewals = [found().renewal, found(elsewhere=[served]).renewal, found(alone=True).renewal]
+    assert [renewal and renewal.needed for renewal in renewals] == [(served,), (), ()]
+    beyond = plan(view(large, rank=65), held(), small)
+    assert beyond.renewal is None, "no boot of this engine would hold it"
+    going = plan(view(large, rank=40, leaving=[large]), held(), small)
+    assert going.renewal is None
 
 
 def test_nobody_starts_to_load_what_is_leaving() -> None:

@@ -10,7 +10,8 @@ from server.assembly.stack import cores_of
 from server.demo.build_base import SHIPPED_BASE
 from server.engines.command import command
 from server.engines.errors import EngineSpecInvalid
-from server.engines.spec import RANKS, EngineSpec, slot_rank
+from server.engines.sizes import RANKS, slot_rank
+from server.engines.spec import EngineSpec
 from server.testing import fake_vllm
 
 

@@ -1,0 +1,109 @@
+"""Boots sized by what is wanted: as small as that allows, and larger when a larger rank is."""
+
+import asyncio
+import re
+from pathlib import Path
+
+from registry.digests import Digest
+from registry.names import engine_name
+from server.testing.fake_model import signature
+from tests.unit.server.engines.bench import Bench, cmdline, group_of
+
+
+def slots_of(bench: Bench) -> tuple[int, int]:
+    """(``--max-lora-rank``, ``--max-cpu-loras``) of the engine that runs now."""
+    started = " ".join(map(cmdline, group_of(bench)))
+    (rank,) = set(re.findall(r"--max-lora-rank (\d+)", started))
+    (names,) = set(re.findall(r"--max-cpu-loras (\d+)", started))
+    return int(rank), int(names)
+
+
+async def test_a_boot_is_as_large_as_the_bounds_unless_it_is_told_otherwise(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=64)
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        await bench.until(lambda state: version in state.ready)
+        assert slots_of(bench) == (64, 33)
+
+
+async def test_an_engine_of_which_nothing_is_wanted_yet_has_its_bounds(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted")
+    async with bench.running():
+        first = (await bench.until(lambda state: state.settled)).boot
+        assert slots_of(bench) == (64, 33)
+        version = bench.adapter("bank_a", seed=1, rank=40)
+        assert (await bench.until(lambda state: version in state.ready)).boot == first
+
+
+async def test_a_boot_has_names_for_all_that_is_wanted_and_what_comes_and_was(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_loras=1, max_cpu_loras=4, max_lora_rank=64, lora_sizes="wanted")
+    versions = {bench.adapter(f"bank_{number}", seed=number) for number in range(3)}
+    async with bench.running():
+        await bench.until(lambda state: set(state.ready) == versions)
+        assert slots_of(bench) == (8, 10), "three names each, and one for the null adapter"
+        (announced,) = bench.control.announced
+        assert (announced.names, announced.max_rank) == (4, 64), "what the fleet may ask of it stays the same"
+
+
+async def test_what_is_beyond_the_bound_changes_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=8, lora_sizes="wanted")
+    small, large = bench.adapter("bank_a", seed=1), bench.adapter("bank_b", seed=2, rank=16)
+    async with bench.running():
+        state = await bench.until(lambda state: small in state.ready and state.settled)
+        assert large not in state.ready
+        assert slots_of(bench)[0] == 8
+        assert state.waits_for == ""
+    assert "recycling" not in bench.kinds()
+
+
+async def test_an_engine_by_itself_starts_afresh_for_a_larger_rank(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted")
+    small = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        first = (await bench.until(lambda state: small in state.ready)).boot
+        assert slots_of(bench)[0] == 8
+        large = bench.adapter("bank_b", seed=2, rank=20)
+        state = await bench.until(lambda state: {small, large} == set(state.ready))
+        assert state.boot != first
+        assert slots_of(bench)[0] == 32
+    assert bench.kinds().count("recycling") == 1
+
+
+async def test_two_engines_grow_one_after_the_other_and_no_request_fails(tmp_path: Path) -> None:
+    first, second = (
+        Bench(tmp_path / name, engine=name, max_lora_rank=64, lora_sizes="wanted")
+        for name in ("engine-0", "engine-1")
+    )
+    second.share(first)
+    benches = {"engine-0": first, "engine-1": second}
+    small = first.adapter("bank_a", seed=1)
+    asked, done = 0, asyncio.Event()
+
+    async def ask() -> None:
+        """As a router: of whoever has the slot now."""
+        nonlocal asked
+        weights = {signature(first.weights("bank_a"))}
+        while not done.is_set():
+            holders = [slot.engine for slot in first.control.snapshot().slots if slot.version == small]
+            assert holders, "nobody serves it"
+            for name in holders:
+                assert await benches[name].said({"model": engine_name(small)}) == weights
+                asked += 1
+            await asyncio.sleep(0.005)
+
+    async with first.running(), second.running():
+        for bench in benches.values():
+            await bench.until(lambda state: small in state.ready)
+            assert slots_of(bench)[0] == 8
+        asking = asyncio.create_task(ask())
+        try:
+            large = first.adapter("saas_c", seed=2, rank=40)
+            both: set[Digest] = {small, large}
+            for bench in benches.values():
+                await bench.until(lambda state: set(state.ready) == both)
+                assert slots_of(bench)[0] == 64
+        finally:
+            done.set()
+            await asking
+    assert asked > 20
+    assert [bench.kinds().count("recycling") for bench in benches.values()] == [1, 1]
