@@ -28,7 +28,8 @@ SERVICE_TOKEN: Final = "service-token-of-the-tests-0123456789"
 
 NOT_OVER_HTTP: Final = frozenset({
     # Tenon's own processes, with the service token
-    "announce", "attest", "withdraw", "record_head", "record_heads", "count_usage", "usage_counted",
+    "announce", "announce_signed", "attest", "withdraw", "record_head", "record_heads",
+    "count_usage", "usage_counted",
     "exchange_counts", "ship_records", "records_stored",
     "engine", "engines", "slots", "shown_adapters",
     "snapshot", "changes", "told", "position", "log_size",  # their feed: server.api.client
