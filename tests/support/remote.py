@@ -34,7 +34,7 @@ NOT_OVER_HTTP: Final = frozenset({
     "engine", "engines", "slots", "shown_adapters",
     "snapshot", "changes", "told", "position", "log_size",  # their feed: server.api.client
     # the registry's own machine
-    "record_head_over", "record_head_known",
+    "record_head_over", "record_head_known", "shipped_writers", "shipped_lines",
     "verify", "log_key", "rotate_log_key", "authenticate", "within", "answers", "named_blobs", "collect",
 })  # fmt: skip
 """What a catalog on its own machine can do and one behind a URL cannot, by design."""
