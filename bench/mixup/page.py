@@ -47,7 +47,7 @@ The rules are stricter than for others. *Handled* means:
   and the engine is back without a human.
 * **D1, D6, D8, D9, D10, D14**: what leads past an adapter's name is closed, with a tenant's key or without.
 * **D12, D16**: the registry refuses the adapter, so no engine ever sees it.
-* **D11, D13, D15, S1**: as for every server.
+* **D11, D13, D15, S1**: as for every server; D15 needs a call that came through.
 """
 
 _BARE: Final = """## What bare vLLM does
@@ -76,7 +76,8 @@ can end a server (D4, D5, D11, D12) is asked only with `--destructive`, or of se
 here. `--salts` and `--update` say what stands before your engines: whether a gateway sets `cache_salt`
 for each tenant, and whether new weights get new names. `--only D2,D7` looks for some, `--report FILE`
 writes the report, `--expect FILE` compares with one of before. The exit status is 0 only without any
-mix-up and with nothing present.
+mix-up, with nothing present and nothing asked in vain: of a danger that counts as *not tested* no answer
+failed or was unclear.
 
 A Tenon that is up is asked with the keys of two or more of its tenants, over its public API and nothing else:
 every model that they list (`--adapters` for some), each as its policy allows: completions where that
@@ -98,7 +99,9 @@ an engine: `--start ours` does that.
 
 **handled**: looked for, and not so. **present**: it happened. **not applicable**: the server has no such
 way in. **not tested**: says why, and counts for nothing. An answer that cannot be told from another
-adapter's is *unclear*, and is never counted as right.
+adapter's is *unclear*, and is never counted as right, nor is one without a `finish_reason`. Only a 4xx is a
+refusal: what ends in a 5xx or in no answer refused nothing. Where answers decide, 95 of 100 have to be the
+adapter's own, or it is *not tested*.
 
 The distance of two answers is the mean difference, in nats, of the log-probabilities of the five most
 likely tokens of each. An answer within a third of the way to the nearest other adapter is its own; one
@@ -170,6 +173,10 @@ def _figures(reports: Mapping[str, Any]) -> str:
     if "ours" not in reports:
         return ""
     shown = [f"* {danger}: {_why(reports['ours'], danger)}." for danger in ("D2", "D3", "D4", "D13")]
+    calls = next(found for found in reports["ours"]["findings"] if found["danger"] == "D15")
+    if calls["outcome"] == "handled" and not calls["figures"].get("valid"):
+        # Measured when that was enough.
+        shown.append(f"* D15: all {calls['refused']} calls were refused; today that counts as not tested.")
     told = _OURS + "\nIn this run:\n\n" + "\n".join(shown) + "\n"
     if "bare" not in reports:
         return told

@@ -281,5 +281,6 @@ def _end(found: "Report", expect: Path | None) -> None:
         if differing := differences(found, expectations(expect.read_bytes())):
             raise MixupFound(f"{len(differing)} verdicts differ: {'; '.join(differing)}")
     elif not found.passed:
-        what = ", ".join(found.present) or "nothing was proved"
-        raise MixupFound(f"{found.mixups} mix-ups; present: {what}")
+        lists = (("present", found.present), ("asked in vain", found.in_vain))
+        what = [f"{title}: {', '.join(dangers)}" for title, dangers in lists if dangers]
+        raise MixupFound("; ".join([f"{found.mixups} mix-ups", *(what or ["nothing was proved"])]))
