@@ -71,11 +71,12 @@ tenon mixup run --start ours          # Tenon's whole stack, started here
 tenon mixup control fix-47724-removed # has to be caught
 ```
 
-The server must be able to read what is written to `--shared-folder` (default: the temporary folder). What
-can end a server (D4, D5, D11, D12) is asked only with `--destructive`, or of servers that were started
-here. `--salts` and `--update` say what stands before your engines: whether a gateway sets `cache_salt`
-for each tenant, and whether new weights get new names. `--only D2,D7` looks for some, `--report FILE`
-writes the report, `--expect FILE` compares with one of before. The exit status is 0 only without any
+SGLang is asked for `BASE:ADAPTER`: whatever is not called so is answered by the base there. The server must
+be able to read what is written to `--shared-folder` (default: the temporary folder). What can end a server
+(D4, D5, D11, D12) is asked only with `--destructive`, or of servers that were started here. `--salts` and
+`--update` say what stands before your engines: whether a gateway sets `cache_salt` for each tenant, and
+whether new weights get new names. `--only D2,D7` looks for some, `--report FILE` writes the report,
+`--expect FILE` compares with one of before. The exit status is 0 only without any
 mix-up, with nothing present and nothing asked in vain: of a danger that counts as *not tested* no answer
 failed or was unclear.
 

@@ -163,7 +163,7 @@ class Ground:
             options = {"key": voice.key, "path": voice.path} | options
             if voice.whole:
                 options["max_tokens"] = None
-        model = voice.model if voice else name
+        model = voice.model if voice else name and self.loader.model(name, self.base)
         reply = await self.wire.ask(Ask(model=model, prompt=prompt, **options))  # type: ignore[arg-type]
         moved = bool(self.versions) and reply.answered and reply.version not in self.versions
         return replace(reply, moved=True) if moved else reply
@@ -171,7 +171,7 @@ class Ground:
     async def call(self, name: str, path: str, body: dict[str, object]) -> tuple[int, str]:
         """POST, for the adapter of this name."""
         voice = self.voices.get(name)
-        body = {"model": voice.model if voice else name} | body
+        body = {"model": voice.model if voice else self.loader.model(name, self.base)} | body
         return await self.wire.call("POST", path, body, key=voice.key if voice else None)
 
     async def prepare(self) -> None:

@@ -9,10 +9,10 @@ import hashlib
 import json
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from aiohttp import web
@@ -67,6 +67,7 @@ class _Running:
 @dataclass
 class FakeLoraServer:
     faults: Mixing = field(default_factory=Mixing)
+    dialect: Literal["vllm", "sglang"] = "vllm"
     key: str = "fake-key"
     slots: int = 2
     in_memory: int = 3
@@ -90,13 +91,14 @@ class FakeLoraServer:
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._guarded], client_max_size=8 << 20)
+        version = "/v1" if self.dialect == "vllm" else ""
         app.add_routes(
             [
                 web.get("/v1/models", self._models),
                 web.post("/v1/completions", self._completions),
                 web.post("/v1/chat/completions", self._chat),
-                web.post("/v1/load_lora_adapter", self._load),
-                web.post("/v1/unload_lora_adapter", self._unload),
+                web.post(f"{version}/load_lora_adapter", self._load),
+                web.post(f"{version}/unload_lora_adapter", self._unload),
             ]
         )
         if self.faults.d9_sagemaker:
@@ -170,7 +172,7 @@ class FakeLoraServer:
 
     async def _chat(self, request: web.Request) -> web.Response:
         body = await request.json()
-        if str(body.get("model")) not in self.paths:
+        if self._asked(body) not in self.paths:
             return _error(404, "unknown")
         if int(body["max_tokens"]) < _CALL:
             return _error(422, "cut short")
@@ -183,7 +185,7 @@ class FakeLoraServer:
         if self.lives is not None:
             self.lives -= 1
             self.dead = self.lives < 0
-        name = body.get("model") or (_BASE if self.faults.d10_nameless else None)
+        name = self._asked(body)
         if body.get("prompt_logprobs"):
             if not self.faults.d11_dies_of_prompts:
                 return _error(400, "not here")
@@ -210,6 +212,14 @@ class FakeLoraServer:
         choices = [_choice(at, steps) for at in range(int(body.get("n", 1)))]
         usage = {"prompt_tokens_details": {"cached_tokens": cached}}
         return web.json_response({"model": name, "choices": choices, "usage": usage})
+
+    def _asked(self, body: Mapping[str, Any]) -> str | None:
+        model = body.get("model") or (_BASE if self.faults.d10_nameless else None)
+        if model is None or self.dialect == "vllm":
+            return model
+        # SGLang: BASE:ADAPTER, or the base and `lora_path`; whatever else the model is called is the base's
+        # name (sgl-project/sglang#11570).
+        return str(model).partition(":")[2] or body.get("lora_path") or _BASE
 
     async def _stream(
         self, request: web.Request, body: dict[str, Any], mine: _Running, prompt: str

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from server.mixup import calls, closed, doors, lora, storm, suite, swaps, turns, weights
+from server.mixup import calls, closed, doors, lora, storm, suite, swaps, targets, turns, weights
 from server.mixup.dangers import DANGERS
 from server.mixup.errors import NothingToTest, ReferenceRefused, ServerSilent
 from server.mixup.finding import Finding
@@ -109,6 +109,39 @@ async def test_each_way_of_mixing_up_is_found(tmp_path: Path, fault: str) -> Non
     assert seen[danger].outcome == "present", seen[danger].why
     if danger != "Q1":
         assert seen["Q1"].outcome == "handled", seen["Q1"].why
+
+
+def sglang(it: Served, folder: Path) -> targets.Where:
+    return targets.Where(
+        url=it.ground.wire.url,
+        key=it.server.key,
+        loading="sglang",
+        base=folder / "base",
+        base_model=None,
+        folder=folder,
+        adapters=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "present"), [("", ()), ("d10_nameless", ("D10",)), ("d2_switches_on_load", ("D2", "D5"))]
+)
+async def test_sglang_is_asked_in_its_own_words(tmp_path: Path, fault: str, present: tuple[str, ...]) -> None:
+    """SGLang itself takes a request without a model for the base's."""
+    server = FakeLoraServer(Mixing(**dict.fromkeys([fault] if fault else [], True)), dialect="sglang")
+    async with served(tmp_path, server, loading="sglang") as it:
+        report = await targets.of_url(sglang(it, tmp_path), PLAN, say=lambda _: None)
+    others = {danger: verdict for danger, verdict in report.verdicts().items() if verdict != "handled"}
+    assert others == {"D6": "not_applicable", **dict.fromkeys(present, "present")}, report.rows()
+    assert report.passed is not bool(present)
+
+
+async def test_sglang_without_its_bases_name_cannot_be_asked(tmp_path: Path) -> None:
+    async with served(tmp_path, FakeLoraServer(dialect="sglang"), loading="sglang") as it:
+        await it.ground.loader.load("only", lora.write(tmp_path / "only", it.ground.shaped(), seed=1))
+        where = replace(sglang(it, tmp_path), adapters=("base", "only"))
+        with pytest.raises(NothingToTest, match="--base-model"):
+            await targets.of_url(where, PLAN, say=lambda _: None)
 
 
 async def test_what_was_not_asked_for_is_not_claimed(tmp_path: Path) -> None:
