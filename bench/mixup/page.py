@@ -25,8 +25,9 @@ each.
 
 A vLLM release counts as certified on a device (`CERTIFIED` in `server/engines/versions.py`) only because of
 this page: no answer of Tenon's came from another adapter, and each control was caught. An agent refuses to
-start any other release unless `TENON_ALLOW_UNCERTIFIED_ENGINE=true`. *Present* counts failed requests, too:
-the column of mix-ups says whether any answer was wrong.
+start any other release unless that is allowed (`tenon up --allow-uncertified`, `engine.allowUncertified` in
+the chart, `TENON_ALLOW_UNCERTIFIED_ENGINE=true`). *Present* counts failed requests, too: the column of
+mix-ups says whether any answer was wrong.
 """
 
 _OURS: Final = """## What Tenon goes through
@@ -68,6 +69,7 @@ tenon mixup run --url https://gateway.example --adapters one,two,three --loading
 tenon mixup run --url https://tenon.example --tenant acme=acme.key --tenant globex=globex.key  # a Tenon
 tenon mixup run --start bare          # stock vLLM, started here
 tenon mixup run --start ours          # Tenon's whole stack, started here
+tenon mixup run --start ours --device cuda # on a GPU: docs/guides/kubernetes.md says what comes of it
 tenon mixup control fix-47724-removed # has to be caught
 ```
 

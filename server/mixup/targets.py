@@ -75,7 +75,8 @@ async def bare(
                 base=starting.BASE_NAME,
                 restart=server.restart,
             )
-            return await _report(ground, target, say=say)
+            report = await _report(ground, target, say=say)
+            return replace(report, server={**report.server, "device": recipe.device})
 
 
 async def control(
