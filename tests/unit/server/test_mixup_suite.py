@@ -192,22 +192,36 @@ async def test_a_server_that_only_fails_has_refused_nothing(
     assert seen == outcome
 
 
+@pytest.mark.parametrize(("status", "outcome"), [(500, "not_tested"), (0, "present")])
 @pytest.mark.parametrize("check", [swaps.taken_again, swaps.in_place, swaps.cached_prefix])
 async def test_a_load_that_fails_is_no_refusal(
-    tmp_path: Path, check: Check, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, check: Check, status: int, outcome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The server goes on: what was never answered at all may have ended one of its processes."""
     async with served(tmp_path, FakeLoraServer(), replace(PLAN, update="reuse")) as it:
         await it.ground.prepare()
         loaded, names = it.ground.loader.load, set(it.server.paths)
 
         async def failing(name: str, folder: Path, *, inplace: bool = False) -> tuple[int, str]:
             if inplace or name in names:
-                return 500, "the second load of a name fails"
+                return status, "the second load of a name fails"
             names.add(name)
             return await loaded(name, folder)
 
         monkeypatch.setattr(it.ground.loader, "load", failing)
-        assert (await check(it.ground)).outcome == "not_tested"
+        assert (await check(it.ground)).outcome == outcome
+
+
+async def test_long_prompts_that_fail_tell_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(tmp_path, FakeLoraServer()) as it:
+        await it.ground.prepare()
+        asked, count = it.ground.ask, iter(range(100))
+
+        async def sometimes(name: str | None, prompt: str, **options: object) -> Reply:
+            return Reply(status=500) if next(count) % 4 == 0 else await asked(name, prompt, **options)
+
+        monkeypatch.setattr(it.ground, "ask", sometimes)
+        assert (await turns.shared_prefixes(it.ground)).outcome == "not_tested"
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(500, "not_tested"), (404, "handled"), (0, "not_tested")])
