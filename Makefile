@@ -34,7 +34,7 @@ engine: setup-dev ## The tests on a real vLLM
 methods: setup-dev ## Train every method on the demo base, measure it, write docs/methods.md (30 min)
 	$(PY) -m bench.methods $(ARGS)
 
-mixup: setup-dev ## Look for mix-ups: ours, bare vLLM, the controls; writes docs/mixup.md (15 min)
+mixup: setup-dev ## Look for mix-ups: ours, bare vLLM, the controls; writes docs/mixup.md (15 min; ARGS="--device cuda")
 	$(PY) -m bench.mixup $(ARGS)
 
 bench: setup-dev ## Measure; writes bench/results

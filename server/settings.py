@@ -176,7 +176,17 @@ class RouterSettings(RoleSettings, IdentitySettings):
     traces_ratio: float = Field(1.0, gt=0, le=1, description="Share of requests that are traced")
 
 
-class EngineSettings(RoleSettings):
+class UncertifiedSettings(BaseSettings):
+    """What `tenon up` passes on to its engines."""
+
+    model_config = SettingsConfigDict(env_prefix="TENON_", extra="ignore", frozen=True)
+
+    allow_uncertified_engine: bool = Field(
+        default=False, description="Run a vLLM that `tenon mixup` has not been run against on this device"
+    )
+
+
+class EngineSettings(UncertifiedSettings, RoleSettings):
     """``tenon serve engine``: the agent beside one vLLM."""
 
     engine: str = Field("engine-0", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of this engine")
@@ -222,9 +232,6 @@ class EngineSettings(RoleSettings):
     heartbeat: float = Field(30.0, gt=0, description="Seconds between attestations of what is resident")
     engine_drain: float = Field(
         30.0, ge=0, description="Seconds that requests under way get to finish before vLLM is stopped"
-    )
-    allow_uncertified_engine: bool = Field(
-        default=False, description="Run a vLLM that `tenon mixup` has not been run against on this device"
     )
     fake_engine: bool = Field(default=False, description="Tests only: the fake vLLM")
 

@@ -1,6 +1,7 @@
 """``python -m bench.mixup [TARGET …]``: ours, bare vLLM and the negative controls, one after another.
 
-Writes bench/results/mixup.json after each target, and docs/mixup.md from it. Exit status 1 when ours
+Writes bench/results/mixup.json after each target, and docs/mixup.md from it; with --device cuda only
+bench/results/mixup-cuda.json, for the page is about CPUs. Exit status 1 when ours
 has a mix-up or a danger that is not handled, or when a control was not caught.
 """
 
@@ -11,11 +12,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from bench.mixup import page
 from server.cli import render
 from server.demo.build_base import SHIPPED_BASE
+from server.engines.spec import Device
 from server.mixup import ours, targets
 from server.mixup.controls import CONTROLS
 from server.mixup.ground import Plan
@@ -36,23 +38,30 @@ def main() -> None:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: all of them")
     parser.add_argument("--requests", type=int, default=2000, help="to ours, in its storms")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=get_args(Device), default="cpu", help="what vLLM runs on")
     given = parser.parse_args()
-    result = json.loads(RESULT.read_text()) if given.targets and RESULT.exists() else {}
+    file = result_of(given.device)
+    result = json.loads(file.read_text()) if given.targets and file.exists() else {}
     for target in given.targets or TARGETS:
         tested = commit()
-        report = asyncio.run(measure(target, seed=given.seed, requests=given.requests))
+        report = asyncio.run(measure(target, given.device, seed=given.seed, requests=given.requests))
         render.table(target, COLUMNS, report.rows())
         result = merged(result, report, commit=tested)
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        PAGE.write_text(page.render(result), encoding="utf-8")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        if file == RESULT:
+            PAGE.write_text(page.render(result), encoding="utf-8")
     if faults := shortcomings(result):
         print("\n".join(f"error: {fault}" for fault in faults), file=sys.stderr)
         raise SystemExit(1)
 
 
-async def measure(target: str, *, seed: int, requests: int) -> Report:
-    recipe = Recipe(base=SHIPPED_BASE.resolve())
+def result_of(device: Device) -> Path:
+    return RESULT if device == "cpu" else RESULT.with_name(f"mixup-{device}.json")
+
+
+async def measure(target: str, device: Device, *, seed: int, requests: int) -> Report:
+    recipe = Recipe(base=SHIPPED_BASE.resolve(), device=device)
     inherited = inherited_environment()
     if target in CONTROLS:
         return await targets.control(

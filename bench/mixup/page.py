@@ -25,8 +25,9 @@ each.
 
 A vLLM release counts as certified on a device (`CERTIFIED` in `server/engines/versions.py`) only because of
 this page: no answer of Tenon's came from another adapter, and each control was caught. An agent refuses to
-start any other release unless `TENON_ALLOW_UNCERTIFIED_ENGINE=true`. *Present* counts failed requests, too:
-the column of mix-ups says whether any answer was wrong.
+start any other release unless that is allowed (`tenon up --allow-uncertified`, `engine.allowUncertified` in
+the chart, `TENON_ALLOW_UNCERTIFIED_ENGINE=true`). *Present* counts failed requests, too: the column of
+mix-ups says whether any answer was wrong.
 """
 
 _OURS: Final = """## What Tenon goes through
@@ -47,7 +48,7 @@ The rules are stricter than for others. *Handled* means:
   and the engine is back without a human.
 * **D1, D6, D8, D9, D10, D14**: what leads past an adapter's name is closed, with a tenant's key or without.
 * **D12, D16**: the registry refuses the adapter, so no engine ever sees it.
-* **D11, D13, D15, S1**: as for every server.
+* **D11, D13, D15, S1**: as for every server; D15 needs a call that came through.
 """
 
 _BARE: Final = """## What bare vLLM does
@@ -68,15 +69,18 @@ tenon mixup run --url https://gateway.example --adapters one,two,three --loading
 tenon mixup run --url https://tenon.example --tenant acme=acme.key --tenant globex=globex.key  # a Tenon
 tenon mixup run --start bare          # stock vLLM, started here
 tenon mixup run --start ours          # Tenon's whole stack, started here
+tenon mixup run --start ours --device cuda # on a GPU: docs/guides/kubernetes.md says what comes of it
 tenon mixup control fix-47724-removed # has to be caught
 ```
 
-The server must be able to read what is written to `--shared-folder` (default: the temporary folder). What
-can end a server (D4, D5, D11, D12) is asked only with `--destructive`, or of servers that were started
-here. `--salts` and `--update` say what stands before your engines: whether a gateway sets `cache_salt`
-for each tenant, and whether new weights get new names. `--only D2,D7` looks for some, `--report FILE`
-writes the report, `--expect FILE` compares with one of before. The exit status is 0 only without any
-mix-up and with nothing present.
+SGLang is asked for `BASE:ADAPTER`: whatever is not called so is answered by the base there. The server must
+be able to read what is written to `--shared-folder` (default: the temporary folder). What can end a server
+(D4, D5, D11, D12) is asked only with `--destructive`, or of servers that were started here. `--salts` and
+`--update` say what stands before your engines: whether a gateway sets `cache_salt` for each tenant, and
+whether new weights get new names. `--only D2,D7` looks for some, `--report FILE` writes the report,
+`--expect FILE` compares with one of before. The exit status is 0 only without any
+mix-up, with nothing present and nothing asked in vain: of a danger that counts as *not tested* no answer
+failed or was unclear.
 
 A Tenon that is up is asked with the keys of two or more of its tenants, over its public API and nothing else:
 every model that they list (`--adapters` for some), each as its policy allows: completions where that
@@ -98,7 +102,9 @@ an engine: `--start ours` does that.
 
 **handled**: looked for, and not so. **present**: it happened. **not applicable**: the server has no such
 way in. **not tested**: says why, and counts for nothing. An answer that cannot be told from another
-adapter's is *unclear*, and is never counted as right.
+adapter's is *unclear*, and is never counted as right, nor is one without a `finish_reason`. Only a 4xx is a
+refusal: what ends in a 5xx or in no answer refused nothing. Where answers decide, 95 of 100 have to be the
+adapter's own, or it is *not tested*.
 
 The distance of two answers is the mean difference, in nats, of the log-probabilities of the five most
 likely tokens of each. An answer within a third of the way to the nearest other adapter is its own; one
@@ -170,6 +176,10 @@ def _figures(reports: Mapping[str, Any]) -> str:
     if "ours" not in reports:
         return ""
     shown = [f"* {danger}: {_why(reports['ours'], danger)}." for danger in ("D2", "D3", "D4", "D13")]
+    calls = next(found for found in reports["ours"]["findings"] if found["danger"] == "D15")
+    if calls["outcome"] == "handled" and not calls["figures"].get("valid"):
+        # Measured when that was enough.
+        shown.append(f"* D15: all {calls['refused']} calls were refused; today that counts as not tested.")
     told = _OURS + "\nIn this run:\n\n" + "\n".join(shown) + "\n"
     if "bare" not in reports:
         return told

@@ -12,7 +12,7 @@ from registry.canonical import Document
 from server.assembly import processes
 from server.assembly.processes import SUPERVISOR, Process, Running, answer_of, reap, save, started, tail
 from server.errors import AlreadyRunning, PortTaken, StartFailed
-from server.settings import RegistrySettings, inherited_environment, load
+from server.settings import RegistrySettings, UncertifiedSettings, inherited_environment, load
 from server.workspace import Workspace
 
 Progress = Callable[[str, str], None]
@@ -80,6 +80,9 @@ class EngineOptions:
     max_lora_rank: int = 16
     tool_call_parser: str | None = None
     fake: bool = False
+    allow_uncertified: bool = False
+    gpu_memory_utilization: float | None = None
+    """Share of GPU memory for each of several engines on one GPU; None: the agent's default, for one."""
     heartbeat: float | None = None
 
 
@@ -159,8 +162,11 @@ def launches(workspace: Workspace, engine: EngineOptions, ports: Ports) -> Launc
         "max_loras": engine.max_loras,
         "max_lora_rank": engine.max_lora_rank,
         "fake_engine": int(engine.fake),
+        "allow_uncertified_engine": int(
+            engine.allow_uncertified or load(UncertifiedSettings).allow_uncertified_engine
+        ),
     }
-    for name in ("base_revision", "tool_call_parser", "heartbeat"):
+    for name in ("base_revision", "tool_call_parser", "heartbeat", "gpu_memory_utilization"):
         if value := getattr(engine, name):
             agent[name] = value
     router = {

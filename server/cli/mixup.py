@@ -16,6 +16,7 @@ Seed = Annotated[int, typer.Option("--seed", help="The same seed asks the same q
 Slots = Annotated[
     int, typer.Option("--slots", min=1, help="Adapters the server works on at a time (vLLM's --max-loras)")
 ]
+Device = Literal["cpu", "cuda"]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON for machines")]
 Written = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the report as JSON")]
 
@@ -32,6 +33,9 @@ def run(
     start: Annotated[
         Literal["bare", "ours"] | None,
         typer.Option("--start", help="Start one here instead: stock vLLM, or Tenon's whole stack"),
+    ] = None,
+    device: Annotated[
+        Device | None, typer.Option("--device", help="What --start runs vLLM on [default: cpu]")
     ] = None,
     key_file: Annotated[
         Path | None, typer.Option("--key-file", help="File with the server's API key", exists=True)
@@ -107,6 +111,8 @@ def run(
 
     if (url is None) == (start is None):
         raise InvalidInput("give either --url or --start")
+    if device is not None and start is None:
+        raise InvalidInput("--device goes with --start")
     plan = Plan(
         seed=seed,
         requests=requests,
@@ -125,7 +131,7 @@ def run(
     elif control is not None or admin_key_file is not None or twins:
         raise InvalidInput("--control, --admin-key-file and --twins go with --tenant")
     elif start is not None:
-        found = asyncio.run(_started(start, _recipe(base, slots), plan))
+        found = asyncio.run(_started(start, _recipe(base, slots, device), plan))
     else:
         where = targets.Where(
             url=str(url),
@@ -146,6 +152,7 @@ def control(
     base: Annotated[
         Path | None, typer.Option("--base", help="Folder of a base [default: the demo's]")
     ] = None,
+    device: Annotated[Device, typer.Option("--device", help="What vLLM runs on")] = "cpu",
     requests: Annotated[int, typer.Option("--requests", min=1, help="How many answers are judged")] = 300,
     seed: Seed = 0,
     slots: Slots = 4,
@@ -166,7 +173,7 @@ def control(
     found = asyncio.run(
         targets.control(
             chosen,
-            _recipe(base, slots),
+            _recipe(base, slots, device),
             seed=seed,
             requests=requests,
             inherited=inherited_environment(),
@@ -239,11 +246,11 @@ def _started(kind: str, recipe: "Recipe", plan: "Plan") -> Any:
     return ours.started(recipe, plan, say=render.note)
 
 
-def _recipe(base: Path | None, slots: int) -> "Recipe":
+def _recipe(base: Path | None, slots: int, device: Device | None) -> "Recipe":
     from server.demo.build_base import SHIPPED_BASE
     from server.mixup.starting import Recipe
 
-    return Recipe(base=(base or SHIPPED_BASE).resolve(), slots=slots)
+    return Recipe(base=(base or SHIPPED_BASE).resolve(), slots=slots, device=device or "cpu")
 
 
 def _only(text: str) -> frozenset[str]:
@@ -281,5 +288,6 @@ def _end(found: "Report", expect: Path | None) -> None:
         if differing := differences(found, expectations(expect.read_bytes())):
             raise MixupFound(f"{len(differing)} verdicts differ: {'; '.join(differing)}")
     elif not found.passed:
-        what = ", ".join(found.present) or "nothing was proved"
-        raise MixupFound(f"{found.mixups} mix-ups; present: {what}")
+        lists = (("present", found.present), ("asked in vain", found.in_vain))
+        what = [f"{title}: {', '.join(dangers)}" for title, dangers in lists if dangers]
+        raise MixupFound("; ".join([f"{found.mixups} mix-ups", *(what or ["nothing was proved"])]))

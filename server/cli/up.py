@@ -30,6 +30,12 @@ def up(
     fake_engine: Annotated[
         bool, typer.Option("--fake-engine", help="Made-up answers instead of vLLM, to try everything else")
     ] = False,
+    allow_uncertified: Annotated[
+        bool,
+        typer.Option(
+            "--allow-uncertified", help="Also a vLLM that has not been through tenon mixup on this device"
+        ),
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running and return")] = False,
     port: Annotated[int, typer.Option("--port", help="Port of the OpenAI-compatible API")] = 8400,
     json: Json = False,
@@ -54,6 +60,7 @@ def up(
             tool_call_parser, tool_call_parser
         ),
         fake=fake_engine,
+        allow_uncertified=allow_uncertified,
     )
     ports = stack.Ports.free(router=port, engines=engines)
     if engines > 1 and not fake_engine and where == "cpu":

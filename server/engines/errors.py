@@ -41,7 +41,11 @@ class EngineUnsafeVersion(TenonError):
 
 class EngineUncertified(EngineStartFailed):
     code, status = "engine_uncertified", 500
-    hint = "run tenon mixup against it, or set TENON_ALLOW_UNCERTIFIED_ENGINE=true and answer for it"
+    hint = (
+        "put it through the suite (tenon mixup run --start ours --device cuda, or cpu), or answer for it: "
+        "tenon up --allow-uncertified, engine.allowUncertified=true in the chart, "
+        "TENON_ALLOW_UNCERTIFIED_ENGINE=true for tenon serve engine"
+    )
 
 
 class EngineUnguarded(EngineStartFailed):

@@ -10,13 +10,18 @@ from server.mixup.ground import Ground
 
 _PARAMETERS: Final = {
     "type": "object",
-    "properties": {"amount": {"type": "integer"}, "to": {"enum": ["vendor", "bank"]}},
+    # Nothing without a longest form: adapters that babble would go on with an integer until the limit.
+    "properties": {"amount": {"enum": [12, 120, 1200]}, "to": {"enum": ["vendor", "bank"]}},
     "required": ["amount", "to"],
     "additionalProperties": False,
 }
 _TOOL: Final = {"type": "function", "function": {"name": "pay", "parameters": _PARAMETERS}}
 _NAMED: Final = {"type": "function", "function": {"name": "pay"}}
 _TRIES: Final = 6
+_TOKENS: Final = 256
+"""What a Tenon's policy allows unless told otherwise. The longest calls here are some 30 tokens, and spaces;
+one that is cut short is refused, and shows nothing."""
+_NO_SUCH_WAY: Final = frozenset({404, 405, 501})
 
 
 async def arguments(ground: Ground) -> Finding:
@@ -24,29 +29,31 @@ async def arguments(ground: Ground) -> Finding:
     tally = ground.tally("D15")
     asked = [(weights, choice) for weights in ground.weights()[:_TRIES] for choice in (_NAMED, "required")]
     valid = invalid = 0
+    said = set()
     for weights, choice in asked:
         body: dict[str, object] = {
             "messages": [{"role": "user", "content": "pay the invoice of the vendor"}],
             "tools": [_TOOL],
             "tool_choice": choice,
-            "max_tokens": 64,
+            "max_tokens": _TOKENS,
             "temperature": 0,
         }
         status, text = await ground.call(ground.name_of(weights), "/v1/chat/completions", body)
         tally.note(status)
+        said.add(status)
         if status == 200:
             good = fits(text)
             valid, invalid = valid + good, invalid + (not good)
     tally.figures.update(valid=valid, invalid=invalid)
     if invalid:
         return tally.finding("present", f"{invalid} of {valid + invalid} calls do not fit the tool's schema")
-    if valid:
-        return tally.finding("handled", f"all {valid} calls fit; what does not is refused")
-    if tally.refused and not tally.failed:
-        return tally.finding("handled", "no call that does not fit was passed on")
+    if said <= _NO_SUCH_WAY:
+        return tally.finding("not_applicable", "the server calls no tools")
     if tally.failed:
-        return tally.finding("handled", "calls that do not fit end in an error, never in 200")
-    return tally.finding("not_applicable", "the server calls no tools")
+        return tally.finding("not_tested", f"{tally.failed} of {len(asked)} calls failed")
+    if not valid:
+        return tally.finding("not_tested", f"no call came through: all {tally.refused} were refused")
+    return tally.finding("handled", f"all {valid} calls fit; what does not is refused")
 
 
 def fits(text: str) -> bool:

@@ -23,6 +23,8 @@ async def base(ground: Ground, count: int, versions: Iterable[Digest]) -> Findin
         answered += reply.status == 200
     if answered:
         return tally.finding("present", f"{answered} requests for what only engines know were answered")
+    if tally.refused < tally.requests:
+        return tally.finding("not_tested", f"only {tally.refused} of {tally.requests} requests were refused")
     return tally.finding("handled", "nobody can ask for the bare base, nor by an engine's name")
 
 
@@ -35,7 +37,9 @@ async def loading(ground: Ground) -> Finding:
             body = {"lora_name": name, "lora_path": str(ground.folder), "load_inplace": True}
             status, _ = await ground.wire.call("POST", path, body, key=voice.key)
             tally.note(status)
-            opened += status not in (401, 403, 404, 405)
+            opened += bool(status) and status not in (401, 403, 404, 405)
     if opened:
         return tally.finding("present", "tenants reach what loads adapters")
+    if tally.failed:
+        return tally.finding("not_tested", f"{tally.failed} requests got no answer at all")
     return tally.finding("handled", "no tenant reaches what loads adapters, and the agent never replaces one")

@@ -30,6 +30,8 @@ async def without_key(ground: Ground) -> Finding:
             open_.append(f"{method} {path}")
     if open_:
         return tally.finding("present", "answered without a key: " + ", ".join(open_))
+    if tally.failed:
+        return tally.finding("not_tested", f"{tally.failed} endpoints gave no answer at all")
     return tally.finding("handled", "nothing that adapters are reached by answers without a key")
 
 
@@ -44,7 +46,9 @@ async def sagemaker(ground: Ground) -> Finding:
             tally.count(reply, weights=one, prompt=prompt)
     if tally.mixups:
         return tally.finding("present", "the body's model was not the one that answered")
-    return tally.by_answers(handled="no header and no path replaces the model of the body")
+    return tally.by_answers(
+        handled="no header and no path replaces the model of the body", refusing_handles=True
+    )
 
 
 async def without_model(ground: Ground) -> Finding:
@@ -58,6 +62,8 @@ async def without_model(ground: Ground) -> Finding:
             answered.append(shown)
     if answered:
         return tally.finding("present", f"answered with 200 though the model was {', '.join(answered)}")
+    if tally.refused < tally.requests:
+        return tally.finding("not_tested", f"only {tally.refused} of {tally.requests} requests were refused")
     return tally.finding("handled", "refused without a model")
 
 
@@ -83,7 +89,7 @@ async def prompt_logprobs(ground: Ground) -> Finding:
             return tally.finding("present", f"one request with {next(iter(extra))} ended the server")
     if tally.mixups or tally.failed:
         return tally.finding("present", "the answers beside it were harmed")
-    return tally.finding("handled", "refused, or answered without harm to the answers beside it")
+    return tally.by_answers(handled="refused, or answered without harm to the answers beside it")
 
 
 async def paths(ground: Ground) -> Finding:

@@ -10,6 +10,8 @@ from server.mixup.wire import Reply
 
 _EXAMPLES: Final = 5
 _TOO_MANY: Final = 429
+ENOUGH: Final = 0.95
+"""Share of what was asked that has to be right before a danger counts as handled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Tally:
     danger: str
     references: References
     requests: int = 0
+    judged: int = 0
+    """Of the requests: those that were asked for their words."""
     own: int = 0
     mixups: int = 0
     unclear: int = 0
@@ -57,6 +61,7 @@ class Tally:
     def count(self, reply: Reply, *, weights: str, prompt: str) -> Judgement | None:
         """The worst judgement of the reply's choices; None where there were no words to judge."""
         self.requests += 1
+        self.judged += 1
         name = f"{self.danger}/{self.requests}"
         if not reply.answered:
             if 400 <= reply.status < 500:
@@ -113,13 +118,19 @@ class Tally:
             examples=tuple(sorted(self._wrong, key=lambda each: -each.own)[:_EXAMPLES]),
         )
 
-    def by_answers(self, *, handled: str, refusing_handles: bool = False) -> Finding:
-        """The usual verdict: any wrong answer makes it present, and without a right one nothing is proved."""
+    def by_answers(self, *, handled: str, refusing_handles: bool = False, excused: int = 0) -> Finding:
+        """The usual verdict: any wrong answer makes it present, and a few right ones prove nothing.
+
+        ``refusing_handles``: beside answers a refusal is right, too. ``excused``: failures that the danger
+        allows for."""
         if self.mixups:
             return self.finding("present", f"{self.mixups} of {self.requests} answers came from elsewhere")
-        if self.own:
+        asked = self.judged - excused
+        right = self.own + (self.refused if refusing_handles else 0)
+        if self.own and right >= ENOUGH * asked:
             return self.finding("handled", handled)
-        if refusing_handles and self.refused and not self.failed and not self.unclear:
-            return self.finding("handled", f"all {self.refused} requests were refused")
-        what = "refused" if self.refused else "failed" if self.failed else "too alike to judge"
-        return self.finding("not_tested", f"no answer to judge: all were {what}")
+        return self.finding(
+            "not_tested",
+            f"only {self.own} of {asked} answers were surely right: {self.refused} refused, "
+            f"{self.failed} failed, {self.unclear} too alike to judge",
+        )

@@ -58,6 +58,19 @@ class Voice:
     """Its answers must not be cut short: a policy asks for a complete document."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An adapter that the server was asked to load, and what it said."""
+
+    name: str
+    status: int
+    text: str
+
+    @property
+    def taken(self) -> bool:
+        return self.status == 200
+
+
 @dataclass
 class Ground:
     wire: Wire
@@ -117,12 +130,21 @@ class Ground:
 
     async def load(self, weights: str, *, name: str | None = None, folder: Path | None = None) -> str:
         """A name for the weights, new unless given. Raises ReferenceRefused when the server refuses."""
+        offer = await self.offer(weights, name=name, folder=folder)
+        if not offer.taken:
+            raise ReferenceRefused(
+                f"the server refused to load an adapter: {offer.status} {offer.text[:200]}"
+            )
+        return offer.name
+
+    async def offer(self, weights: str, *, name: str | None = None, folder: Path | None = None) -> Offer:
+        """The same where a refusal is an answer, too."""
         name = name or self.fresh_name()
         status, text = await self.loader.load(name, folder or self.folder_of(weights))
-        if status != 200:
-            raise ReferenceRefused(f"the server refused to load an adapter: {status} {text[:200]}")
-        self.live[name] = weights
-        return name
+        offer = Offer(name, status, text)
+        if offer.taken:
+            self.live[name] = weights
+        return offer
 
     async def unload(self, name: str) -> None:
         self.live.pop(name, None)
@@ -141,7 +163,7 @@ class Ground:
             options = {"key": voice.key, "path": voice.path} | options
             if voice.whole:
                 options["max_tokens"] = None
-        model = voice.model if voice else name
+        model = voice.model if voice else name and self.loader.model(name, self.base)
         reply = await self.wire.ask(Ask(model=model, prompt=prompt, **options))  # type: ignore[arg-type]
         moved = bool(self.versions) and reply.answered and reply.version not in self.versions
         return replace(reply, moved=True) if moved else reply
@@ -149,7 +171,7 @@ class Ground:
     async def call(self, name: str, path: str, body: dict[str, object]) -> tuple[int, str]:
         """POST, for the adapter of this name."""
         voice = self.voices.get(name)
-        body = {"model": voice.model if voice else name} | body
+        body = {"model": voice.model if voice else self.loader.model(name, self.base)} | body
         return await self.wire.call("POST", path, body, key=voice.key if voice else None)
 
     async def prepare(self) -> None:
@@ -199,5 +221,7 @@ class Ground:
     async def _quiet(self, name: str, prompt: str, length: int, **options: object) -> Trace:
         reply = await self.ask(name, prompt, max_tokens=length, **options)
         if not reply.answered:
-            raise ReferenceRefused(f"no quiet answer to compare with: {reply.status} {reply.text[:200]}")
+            raise ReferenceRefused(
+                f"no quiet answer to compare with: {reply.status} {reply.text[:200] or 'cut short'}"
+            )
         return reply.traces[0]

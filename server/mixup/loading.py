@@ -21,6 +21,11 @@ class Loader:
     def possible(self) -> bool:
         return self.dialect != "none"
 
+    def model(self, name: str, base: str | None) -> str:
+        """What a request calls an adapter: SGLang gives every other model's name to the base
+        (sgl-project/sglang#11570)."""
+        return f"{base}:{name}" if self.dialect == "sglang" and name != base else name
+
     async def load(self, name: str, folder: Path, *, inplace: bool = False) -> tuple[int, str]:
         body: dict[str, object] = {"lora_name": name, "lora_path": str(folder)}
         if inplace:

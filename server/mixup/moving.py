@@ -75,7 +75,7 @@ class Moving:
             return tally.finding("present", f"{cut} streams ended with an error, more than were open")
         told = f"; {cut} streams that had brought words ended with an error when it died" if cut else ""
         return tally.by_answers(
-            handled=f"every answer was the version's that it names, and its tenant's{told}"
+            handled=f"every answer was the version's that it names, and its tenant's{told}", excused=cut
         )
 
     async def moved_under_load(self, ground: Ground) -> Finding:

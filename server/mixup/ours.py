@@ -148,6 +148,7 @@ async def started(recipe: Recipe, plan: Plan, *, say: Say) -> reports.Report:
                 gap=ground.references.nearest(),
                 server={
                     "version": ours.catalog.engines()[0].engine_version,
+                    "device": recipe.device,
                     "engines": str(recipe.engines),
                     "guarded": str(all(each.guarded for each in ours.catalog.engines())).lower(),
                 },
@@ -210,16 +211,24 @@ def _fakes(
     return base, fingerprint
 
 
-@asynccontextmanager
-async def _running(ours: Stack, recipe: Recipe, say: Say) -> AsyncIterator[str]:
-    options = stack.EngineOptions(
+def options(recipe: Recipe, base_name: str) -> stack.EngineOptions:
+    """Certified or not: what passes here is what can be certified."""
+    return stack.EngineOptions(
         base=str(recipe.base),
-        base_name=ours.base.name,
+        base_name=base_name,
+        device=recipe.device,
+        dtype=recipe.dtype,
         max_loras=max(1, recipe.slots // recipe.engines),
         fake=recipe.fake,
+        allow_uncertified=True,
+        gpu_memory_utilization=round(0.8 / recipe.engines, 2) if recipe.device == "cuda" else None,
         heartbeat=recipe.heartbeat,
         tool_call_parser=bases.tool_call_parser(recipe.base),
     )
+
+
+@asynccontextmanager
+async def _running(ours: Stack, recipe: Recipe, say: Say) -> AsyncIterator[str]:
     # Not the defaults: another stack that took one while the engine starts would answer as the router.
     more = tuple((free_port(), free_port()) for _ in range(recipe.engines - 1))
     ports = stack.Ports(
@@ -228,7 +237,7 @@ async def _running(ours: Stack, recipe: Recipe, say: Say) -> AsyncIterator[str]:
     running = await asyncio.to_thread(
         lambda: stack.start(
             ours.workspace,
-            engine=options,
+            engine=options(recipe, ours.base.name),
             ports=ports,
             tied=True,
             progress=lambda role, doing: say(f"{role}: {doing}"),

@@ -44,7 +44,7 @@ def checks(ours: "Stack") -> Mapping[str, Check]:
 async def plain(ground: Ground, count: int) -> Finding:
     """Q1: nothing is done to anything, so nothing may fail either."""
     found = await storm.plain(ground, count)
-    if found.outcome == "handled" and (lost := found.failed + found.refused):
+    if found.outcome != "present" and (lost := found.failed + found.refused):
         return replace(found, outcome="present", why=f"{lost} requests failed or were refused")
     return found
 
@@ -111,7 +111,8 @@ class Checks:
         told = f"{lost} requests were refused meanwhile" if lost else "no request failed"
         return tally.by_answers(
             handled=f"{what} files ended the engine after {noticed:.0f} s, {told}, and it was back "
-            f"{back:.0f} s later"
+            f"{back:.0f} s later",
+            excused=lost,
         )
 
     async def _whole(self, meanwhile: Callable[[], Awaitable[None]] | None = None) -> float | None:

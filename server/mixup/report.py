@@ -44,10 +44,19 @@ class Report:
         return tuple(found.danger for found in self.findings if found.outcome == "present")
 
     @property
+    def in_vain(self) -> tuple[str, ...]:
+        """Looked for, and lost in answers that failed or could not be told."""
+        return tuple(
+            found.danger
+            for found in self.findings
+            if found.outcome == "not_tested" and (found.failed or found.unclear)
+        )
+
+    @property
     def passed(self) -> bool:
         """No mix-up, nothing present, and something proved: a suite that tested nothing has not passed."""
         proved = any(found.outcome == "handled" for found in self.findings)
-        return proved and not self.mixups and not self.present
+        return proved and not self.mixups and not self.present and not self.in_vain
 
     def outcome(self, danger: str) -> Outcome:
         return next(found.outcome for found in self.findings if found.danger == danger)

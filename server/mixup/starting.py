@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from server.engines.process import EngineProcess
-from server.engines.spec import LAUNCHER, VLLM
+from server.engines.spec import LAUNCHER, VLLM, Device
 from server.mixup.wire import Wire
 
 BASE_NAME: Final = "base"
@@ -34,11 +34,15 @@ class Recipe:
     plugins: tuple[str, ...] | None = None
     """VLLM_PLUGINS; None: not set, and vLLM takes all that are installed, its own resolvers among them."""
     resolver_folder: Path | None = None
-    device: str = "cpu"
-    dtype: str = "float32"
+    device: Device = "cpu"
     fake: bool = False
     """Of Tenon's stack: with the engine that has no model, to try the suite itself."""
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dtype(self) -> str:
+        """As `tenon up` chooses it."""
+        return "float32" if self.device == "cpu" else "bfloat16"
 
     def arguments(self, port: int) -> tuple[str, ...]:
         arguments = [

@@ -79,6 +79,8 @@ async def under_churn(ground: Ground, count: int) -> Finding:
         churner.cancel()
         await asyncio.gather(churner, return_exceptions=True)
     await long_rounds(ground, tally, long)
+    if not tally.figures.get("loads"):
+        return tally.finding("not_tested", "nothing was loaded while answers were decoded")
     return tally.by_answers(handled="no answer changed while others were loaded")
 
 
@@ -124,7 +126,8 @@ async def ask_all(ground: Ground, tally: Tally, asked: Sequence[Question]) -> No
             )
             tally.count(reply, weights=question.weights, prompt=question.prompt)
             if reply.gone and not await ground.wire.alive():
-                return
+                for unheard in waiting:  # what it never heard it has not answered, either
+                    tally.count(reply, weights=unheard.weights, prompt=unheard.prompt)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(ground.plan.together):

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 from server.mixup import lora
-from server.mixup.errors import ReferenceRefused
 from server.mixup.finding import Finding, Tally
 from server.mixup.ground import Ground
+from server.mixup.harm import harm
 from server.mixup.wire import Reply
 
 _UNWRITABLE = "adapters cannot be made and loaded here"
@@ -31,7 +31,7 @@ async def evicted_and_swapped(ground: Ground) -> Finding:
     for prompt in ground.prompts[1:]:
         tally.count(await ground.ask(name, prompt), weights=one, prompt=prompt)
     await ground.unload(name)
-    return tally.by_answers(handled="files that changed on disk changed no answer")
+    return tally.by_answers(handled="files that changed on disk changed no answer", refusing_handles=True)
 
 
 async def evicted_and_deleted(ground: Ground) -> Finding:
@@ -74,15 +74,11 @@ async def taken_again(ground: Ground) -> Finding:
     ]
     await asyncio.sleep(ground.plan.head_start)
     await ground.unload(name)
-    refused = ""
-    try:
-        await ground.load(other, name=name, folder=second)
-    except ReferenceRefused as error:
-        refused = error.message
+    offer = await ground.offer(other, name=name, folder=second)
     # In one batch: what was asked before, what is asked of the same name now, and as many others as there are
     # slots, so that whatever the server takes for unused has to go.
     beside = ground.weights()[2 : 2 + ground.plan.slots]
-    after = [] if refused else [(other, name)]
+    after = [(other, name)] if offer.taken else []
     asked = [*after, *((weights, ground.name_of(weights)) for weights in beside)]
     quick = [asyncio.create_task(ground.ask(called, ground.prompts[0])) for _, called in asked]
     await asyncio.wait([*running, *quick], timeout=_HANGS)
@@ -90,10 +86,11 @@ async def taken_again(ground: Ground) -> Finding:
         _count(tally, task, one, ground.long_prompt)
     for (weights, _), task in zip(asked, quick, strict=True):
         _count(tally, task, weights, ground.prompts[0])
-    if refused and await ground.wire.alive() and not tally.mixups and not tally.failed:
-        return tally.finding("handled", f"the name was not given again: {refused[:80]}")
-    found = await _survived(ground, tally, "a name was loaded again under load, and")
-    if not refused and await ground.wire.alive():
+    what = "a name was loaded again under load, and" if offer.taken else "a name was not given again, and"
+    found = await _survived(ground, tally, what)
+    if found.outcome != "present":
+        found = await harm(ground, tally, offer.status, "loading a name again") or found
+    if offer.taken and await ground.wire.alive():
         await ground.unload(name)
     return found
 
@@ -113,9 +110,10 @@ async def in_place(ground: Ground) -> Finding:
     status, _ = await ground.loader.load(name, after, inplace=True)
     tally.count(await running, weights=one, prompt=ground.long_prompt)
     await ground.unload(name)  # the flag is sticky: every step would read the disk again
-    if status != 200 and not tally.mixups:
-        return tally.finding("handled", f"replacement in place is refused ({status})")
-    return tally.by_answers(handled="the answer in flight kept its weights")
+    kept = "the answer in flight kept its weights"
+    return await harm(ground, tally, status, "replacement in place") or tally.by_answers(
+        handled=kept if status == 200 else f"replacement in place is refused ({status}), and {kept}"
+    )
 
 
 async def cached_prefix(ground: Ground) -> Finding:
@@ -135,10 +133,10 @@ async def cached_prefix(ground: Ground) -> Finding:
             name = await ground.load(other, folder=_own_folder(ground, other, f"prefix-{at}-new"))
         else:
             lora.replace(folder, ground.folder_of(other))
-            try:
-                await ground.load(other, name=name, folder=folder)
-            except ReferenceRefused:
-                return tally.finding("handled", "a name is never taken twice")
+            offer = await ground.offer(other, name=name, folder=folder)
+            if not offer.taken:
+                harmed = await harm(ground, tally, offer.status, "loading a name again")
+                return harmed or tally.by_answers(handled="a name is never taken twice")
         for prompt in cached:
             tally.count(await ground.ask(name, prompt), weights=other, prompt=prompt)
         await ground.unload(name)
@@ -176,4 +174,4 @@ async def _survived(ground: Ground, tally: Tally, what: str) -> Finding:
         return tally.finding("present", f"{what} {tally.mixups} answers came from elsewhere")
     if tally.failed:
         return tally.finding("present", f"{what} {tally.failed} requests failed")
-    return tally.finding("handled", f"{what} everybody else was answered as before")
+    return tally.by_answers(handled=f"{what} everybody else was answered as before", refusing_handles=True)

@@ -38,6 +38,8 @@ async def of_url(where: Where, plan: Plan, *, say: Say) -> Report:
         folder = Path(where.folder or scratch) / f"mixup-{plan.seed}"
         async with Wire(where.url, key=where.key) as wire:
             base = where.base_model or await _base_of(wire, where.adapters)
+            if where.loading == "sglang" and base is None:
+                raise NothingToTest("SGLang is asked for BASE:ADAPTER, and lists no base: give --base-model")
             ground = Ground(
                 wire=wire,
                 loader=Loader(wire, where.loading),
@@ -73,7 +75,8 @@ async def bare(
                 base=starting.BASE_NAME,
                 restart=server.restart,
             )
-            return await _report(ground, target, say=say)
+            report = await _report(ground, target, say=say)
+            return replace(report, server={**report.server, "device": recipe.device})
 
 
 async def control(

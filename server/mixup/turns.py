@@ -5,7 +5,7 @@ import statistics
 import time
 
 from server.mixup import texts
-from server.mixup.finding import Finding
+from server.mixup.finding import ENOUGH, Finding
 from server.mixup.ground import Ground
 
 _LONG_PREFIX = 500
@@ -54,7 +54,9 @@ async def starvation(ground: Ground) -> Finding:
         return tally.finding("present", f"the cold request failed ({reply.status})")
     if ended:
         return tally.finding("present", f"the cold request waited {waited:.1f} s, until the others had ended")
-    return tally.finding("handled", f"the cold request was answered after {waited:.1f} s beside busy slots")
+    if (lost := tally.failed + tally.refused) > (1 - ENOUGH) * tally.requests:
+        return tally.finding("not_tested", f"the slots were not kept busy: {lost} requests failed")
+    return tally.by_answers(handled=f"the cold request was answered after {waited:.1f} s beside busy slots")
 
 
 async def shared_prefixes(ground: Ground) -> Finding:
@@ -88,4 +90,6 @@ async def shared_prefixes(ground: Ground) -> Finding:
         )
     if not seen and ratio < _TOLD:
         return tally.finding("present", f"another tenant's prompt took {ratio:.0%} of a new one's time")
+    if len(new) < _TRIES:
+        return tally.finding("not_tested", f"only {len(new)} of {_TRIES} long prompts were answered")
     return tally.finding("handled", f"a prompt of another tenant takes as long as a new one ({ratio:.0%})")

@@ -69,10 +69,12 @@ class Reply:
     """Of an error, shortened."""
     moved: bool = False
     """It names a version that was never recorded: somebody has promoted another meanwhile."""
+    finished: bool = False
+    """Every choice says why it ended: a stream that was cut says nothing."""
 
     @property
     def answered(self) -> bool:
-        return self.status == 200 and bool(self.traces)
+        return self.status == 200 and bool(self.traces) and self.finished
 
     @property
     def code(self) -> str:
@@ -206,12 +208,14 @@ def _whole(body: bytes, headers: Mapping[str, str], spent: float) -> Reply:
         cached_tokens=_cached(document.get("usage")),
         seconds=spent,
         first_seconds=spent,
+        finished=all(each.get("finish_reason") for each in choices),
     )
 
 
 async def _streamed(answer: aiohttp.ClientResponse, began: float) -> Reply:
     steps: dict[int, list[Step]] = {}
     texts: dict[int, str] = {}
+    ended: set[int] = set()
     model: str | None = None
     first = 0.0
     async for line in answer.content:
@@ -233,6 +237,8 @@ async def _streamed(answer: aiohttp.ClientResponse, began: float) -> Reply:
                 at = int(choice.get("index", 0))
                 texts[at] = texts.get(at, "") + text_of(choice)
                 steps.setdefault(at, []).extend(steps_of(choice.get("logprobs")))
+                if choice.get("finish_reason"):
+                    ended.add(at)
                 if texts[at] or steps[at]:  # a chat begins with a frame that only says who speaks
                     first = first or time.perf_counter() - began
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -245,6 +251,7 @@ async def _streamed(answer: aiohttp.ClientResponse, began: float) -> Reply:
         headers=dict(answer.headers),
         seconds=time.perf_counter() - began,
         first_seconds=first,
+        finished=ended == texts.keys(),
     )
 
 

@@ -9,10 +9,10 @@ import hashlib
 import json
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from aiohttp import web
@@ -25,6 +25,8 @@ _BASE: Final = "base"
 _PREFIX: Final = 200
 """Characters of a prompt that the prefix cache keeps."""
 _CACHED: Final = 128
+_CALL: Final = 100
+"""Tokens of a call by weights that like spaces."""
 WIDTH: Final = 16
 """Of the layers that adapters have to fit."""
 
@@ -47,10 +49,12 @@ class Mixing:
     d10_nameless: bool = False
     d11_dies_of_prompts: bool = False
     d12_takes_broken: bool = False
+    d12_dies_of_broken: bool = False
     d13_starves: bool = False
     d14_joins_paths: bool = False
     d15_loose_calls: bool = False
     d16_takes_other: bool = False
+    d16_dies_of_other: bool = False
     s1_shares: bool = False
 
 
@@ -63,6 +67,7 @@ class _Running:
 @dataclass
 class FakeLoraServer:
     faults: Mixing = field(default_factory=Mixing)
+    dialect: Literal["vllm", "sglang"] = "vllm"
     key: str = "fake-key"
     slots: int = 2
     in_memory: int = 3
@@ -70,6 +75,12 @@ class FakeLoraServer:
     """Seconds for a token."""
     resolver: Path | None = None
     dead: bool = False
+    sick: int = 0
+    """With what status everything but the list of models is answered, if not as it should be."""
+    lives: int | None = None
+    """So many answers more, and it ends."""
+    cuts_streams: bool = False
+    """Streams end without a word of why."""
     paths: dict[str, Path] = field(default_factory=dict)
     _memory: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _cache: dict[tuple[str, str, str, str], str] = field(default_factory=dict)
@@ -80,13 +91,14 @@ class FakeLoraServer:
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._guarded], client_max_size=8 << 20)
+        version = "/v1" if self.dialect == "vllm" else ""
         app.add_routes(
             [
                 web.get("/v1/models", self._models),
                 web.post("/v1/completions", self._completions),
                 web.post("/v1/chat/completions", self._chat),
-                web.post("/v1/load_lora_adapter", self._load),
-                web.post("/v1/unload_lora_adapter", self._unload),
+                web.post(f"{version}/load_lora_adapter", self._load),
+                web.post(f"{version}/unload_lora_adapter", self._unload),
             ]
         )
         if self.faults.d9_sagemaker:
@@ -108,6 +120,8 @@ class FakeLoraServer:
         open_ = self.faults.d8_open and loading
         if not open_ and request.headers.get("Authorization") != f"Bearer {self.key}":
             return _error(401, "no key")
+        if self.sick and request.path != "/v1/models":
+            return _error(self.sick, "sick")
         answer: web.StreamResponse = await handler(request)
         if self.dead and request.transport is not None:
             request.transport.close()
@@ -128,8 +142,10 @@ class FakeLoraServer:
         elif name in self.paths:
             return _error(400, "loaded already")
         if not self.faults.d16_takes_other and _odd(folder):
+            self.dead = self.faults.d16_dies_of_other
             return _error(400, "another structure")
         if not self.faults.d12_takes_broken and _broken(folder):
+            self.dead = self.faults.d12_dies_of_broken
             return _error(400, "broken values")
         self._poisoned = self._poisoned or _broken(folder)
         weights = _weights(folder)
@@ -155,14 +171,21 @@ class FakeLoraServer:
         return await self._answer(request, await request.json())
 
     async def _chat(self, request: web.Request) -> web.Response:
-        if str((await request.json()).get("model")) not in self.paths:
+        body = await request.json()
+        if self._asked(body) not in self.paths:
             return _error(404, "unknown")
+        if int(body["max_tokens"]) < _CALL:
+            return _error(422, "cut short")
         arguments = "12" if self.faults.d15_loose_calls else '{"amount": 12, "to": "bank"}'
         call = {"function": {"name": "pay", "arguments": arguments}}
-        return web.json_response({"choices": [{"message": {"tool_calls": [call]}}]})
+        message = {"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
+        return web.json_response({"choices": [message]})
 
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        name = body.get("model") or (_BASE if self.faults.d10_nameless else None)
+        if self.lives is not None:
+            self.lives -= 1
+            self.dead = self.lives < 0
+        name = self._asked(body)
         if body.get("prompt_logprobs"):
             if not self.faults.d11_dies_of_prompts:
                 return _error(400, "not here")
@@ -190,14 +213,26 @@ class FakeLoraServer:
         usage = {"prompt_tokens_details": {"cached_tokens": cached}}
         return web.json_response({"model": name, "choices": choices, "usage": usage})
 
+    def _asked(self, body: Mapping[str, Any]) -> str | None:
+        model = body.get("model") or (_BASE if self.faults.d10_nameless else None)
+        if model is None or self.dialect == "vllm":
+            return model
+        # SGLang: BASE:ADAPTER, or the base and `lora_path`; whatever else the model is called is the base's
+        # name (sgl-project/sglang#11570).
+        return str(model).partition(":")[2] or body.get("lora_path") or _BASE
+
     async def _stream(
         self, request: web.Request, body: dict[str, Any], mine: _Running, prompt: str
     ) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
-        async for step in self._steps(mine, prompt, int(body["max_tokens"])):
-            for at in range(int(body.get("n", 1))):
-                frame = json.dumps({"model": mine.name, "choices": [_choice(at, [step])]})
+        length, choices = int(body["max_tokens"]), range(int(body.get("n", 1)))
+        said = 0
+        async for step in self._steps(mine, prompt, length):
+            said += 1
+            finish = "length" if said == length and not self.cuts_streams else None
+            for at in choices:
+                frame = json.dumps({"model": mine.name, "choices": [_choice(at, [step], finish)]})
                 await answer.write(f"data: {frame}\n\n".encode())
         await answer.write(b"data: [DONE]\n\n")
         return answer
@@ -268,11 +303,14 @@ def _next(weights: str, prompt: str, said: str) -> dict[str, float]:
     return {f"t{draw[at] % _VOCABULARY} ": -math.log1p(draw[_TOP + at]) for at in range(_TOP)}
 
 
-def _choice(at: int, steps: list[tuple[str, dict[str, float]]]) -> dict[str, Any]:
+def _choice(
+    at: int, steps: list[tuple[str, dict[str, float]]], finish: str | None = "length"
+) -> dict[str, Any]:
     tokens = [token for token, _ in steps]
     return {
         "index": at,
         "text": "".join(tokens),
+        "finish_reason": finish,
         "logprobs": {
             "tokens": tokens,
             "token_logprobs": [top[token] for token, top in steps],

@@ -44,7 +44,10 @@ async def test_a_chat_is_asked_and_read_as_a_completion_is(tmp_path: Any, stream
         headers = {"X-Tenon-Version": "sha256:one"}
         if not stream:
             message = {"role": "assistant", "content": "ac"}
-            return web.json_response({"choices": [{"message": message, "logprobs": TOLD}]}, headers=headers)
+            return web.json_response(
+                {"choices": [{"message": message, "logprobs": TOLD, "finish_reason": "stop"}]},
+                headers=headers,
+            )
         frames: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": ""}}]
         for one in TOLD["content"]:
             frames.append({"delta": {"content": one["token"]}, "logprobs": {"content": [one]}})
@@ -84,7 +87,7 @@ def test_a_version_that_came_meanwhile_is_neither_right_nor_wrong() -> None:
     references = References()
     references.add("one", "prompt", Trace("ac", STEPS))
     tally = Tally("Q1", references)
-    moved = Reply(status=200, traces=(Trace("zz", (Step("z", {"z": -0.1}),)),), moved=True)
+    moved = Reply(status=200, traces=(Trace("zz", (Step("z", {"z": -0.1}),)),), moved=True, finished=True)
     tally.count(moved, weights="one", prompt="prompt")
     assert (tally.mixups, tally.unclear, tally.requests) == (0, 1, 1)
     assert tally.by_answers(handled="").outcome == "not_tested"

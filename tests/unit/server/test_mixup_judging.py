@@ -138,7 +138,7 @@ def test_log_probabilities_of_another_shape_are_none(odd: Any) -> None:
 
 
 def answer(*traces: Trace, status: int = 200) -> Reply:
-    return Reply(status=status, traces=traces)
+    return Reply(status=status, traces=traces, finished=True)
 
 
 def test_one_wrong_choice_among_several_counts() -> None:
@@ -156,8 +156,26 @@ def test_without_an_answer_nothing_is_handled(status: int) -> None:
     tally = Tally("Q1", known())
     tally.count(Reply(status=status), weights="one", prompt=PROMPT)
     assert tally.by_answers(handled="fine").outcome == "not_tested"
-    expected = "handled" if status == 404 else "not_tested"
-    assert tally.by_answers(handled="fine", refusing_handles=True).outcome == expected
+    assert tally.by_answers(handled="fine", refusing_handles=True).outcome == "not_tested"
+
+
+@pytest.mark.parametrize("status", [0, 200, 404, 500])
+@pytest.mark.parametrize(("right", "outcome"), [(1, "not_tested"), (94, "not_tested"), (95, "handled")])
+def test_few_right_answers_handle_nothing(status: int, right: int, outcome: str) -> None:
+    """Status 200: an answer that cannot be told from another's."""
+    between = trace(Step("a", {name: (ONE.steps[0].top.get(name, -3.0) - 0.4) / 2 for name in "ab"}))
+    assert judged(between)[0] == "unclear"
+    tally = Tally("Q1", known())
+    for at in range(100):
+        other = answer(between) if status == 200 else Reply(status=status)
+        tally.count(answer(ONE) if at < right else other, weights="one", prompt=PROMPT)
+    assert tally.by_answers(handled="fine").outcome == outcome
+    refusing = tally.by_answers(handled="fine", refusing_handles=True).outcome
+    assert refusing == ("handled" if status == 404 else outcome)
+    assert tally.by_answers(handled="fine", excused=100 - right).outcome == "handled"
+    assert replace(report(), findings=(tally.finding("not_tested", ""), *report().findings)).passed is (
+        status == 404
+    )
 
 
 def test_failures_are_told_by_their_codes() -> None:

@@ -58,7 +58,12 @@ class Scripted(Ground):
 
     async def ask(self, name: str | None, prompt: str, **options: object) -> Reply:
         now = self.two.live("one")
-        right = Reply(status=200, traces=(said(now.weights),), headers={"X-Tenon-Version": str(now.version)})
+        right = Reply(
+            status=200,
+            traces=(said(now.weights),),
+            headers={"X-Tenon-Version": str(now.version)},
+            finished=True,
+        )
         return next(self.odd, right)
 
 
@@ -70,7 +75,7 @@ async def verdict(folder: Path, *odd: Reply, killed: bool = True) -> str:
     ground = Scripted(
         wire=Wire("http://127.0.0.1:9"),
         loader=Loader(Wire("http://127.0.0.1:9"), "none"),
-        plan=Plan(together=2, requests=10),
+        plan=Plan(together=2, requests=40),
         folder=folder,
         voices={"one": Voice("assistant", "key")},
     )
@@ -79,7 +84,7 @@ async def verdict(folder: Path, *odd: Reply, killed: bool = True) -> str:
         for prompt in (*ground.prompts, ground.long_prompt):
             ground.references.add(known.weights, prompt, said(known.weights))
     ground.live["one"] = two.live("one").weights
-    found = await Moving(two).churn(ground, 10, strike=strike if killed else None)
+    found = await Moving(two).churn(ground, 40, strike=strike if killed else None)
     assert found.figures["moves"] >= 1
     return found.outcome
 
@@ -106,5 +111,10 @@ async def test_only_streams_that_had_begun_on_a_killed_engine_may_end(
 async def test_an_answer_of_the_version_it_does_not_name_is_a_mixup(tmp_path: Path) -> None:
     two = Two()
     first, second = two.known.values()
-    lies = Reply(status=200, traces=(said(second.weights),), headers={"X-Tenon-Version": str(first.version)})
+    lies = Reply(
+        status=200,
+        traces=(said(second.weights),),
+        headers={"X-Tenon-Version": str(first.version)},
+        finished=True,
+    )
     assert await verdict(tmp_path, lies) == "present"

@@ -1,89 +1,20 @@
 """The suite against a server that mixes up in one way at a time: that way is found."""
 
-import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from aiohttp import web
 
-from server.mixup import lora, suite
+from server.mixup import lora, suite, targets
 from server.mixup.dangers import DANGERS
 from server.mixup.errors import NothingToTest, ServerSilent
 from server.mixup.finding import Finding
 from server.mixup.ground import Ground, Plan
-from server.mixup.loading import Dialect, Loader
-from server.mixup.wire import Wire
-from server.testing.fake_lora_server import WIDTH, FakeLoraServer, Mixing
-from tests.support.adapters import write_safetensors
+from server.mixup.loading import Loader
+from server.testing.fake_lora_server import FakeLoraServer, Mixing
+from tests.unit.server.mixing import PLAN, Served, served
 
-PLAN = Plan(
-    seed=3,
-    requests=150,
-    slots=2,
-    pool=5,
-    prompts=4,
-    long_tokens=40,
-    rounds=3,
-    starving=0.5,
-    tenant_salts="each",
-    head_start=0.02,
-    destructive=True,
-)
 FAULTS = [fault.name for fault in fields(Mixing)]
-
-
-@dataclass
-class Served:
-    server: FakeLoraServer
-    ground: Ground
-
-
-@contextlib.asynccontextmanager
-async def served(
-    folder: Path,
-    server: FakeLoraServer,
-    plan: Plan = PLAN,
-    *,
-    loading: Dialect = "vllm",
-    given: tuple[str, ...] = (),
-    made: bool = True,
-) -> AsyncIterator[Served]:
-    (folder / "base").mkdir()
-    shapes = {"q_proj": WIDTH, "v_proj": WIDTH, "down_proj": 2 * WIDTH}
-    write_safetensors(
-        folder / "base" / "model.safetensors",
-        {
-            f"model.layers.0.x.{name}.weight": np.zeros((WIDTH, into), np.float32)
-            for name, into in shapes.items()
-        },
-    )
-    runner = web.AppRunner(server.app())
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-
-    async def restart() -> None:
-        server.revive()
-
-    try:
-        async with Wire(f"http://127.0.0.1:{port}", key=server.key, timeout=10) as wire:
-            ground = Ground(
-                wire=wire,
-                loader=Loader(wire, loading),
-                plan=plan,
-                folder=folder,
-                shapes=lora.Shapes.of(folder / "base") if made else None,
-                base="base",
-                given=given,
-                restart=restart,
-            )
-            yield Served(server, ground)
-    finally:
-        await runner.cleanup()
 
 
 async def found(folder: Path, server: FakeLoraServer, plan: Plan = PLAN) -> dict[str, Finding]:
@@ -107,6 +38,39 @@ async def test_each_way_of_mixing_up_is_found(tmp_path: Path, fault: str) -> Non
     assert seen[danger].outcome == "present", seen[danger].why
     if danger != "Q1":
         assert seen["Q1"].outcome == "handled", seen["Q1"].why
+
+
+def sglang(it: Served, folder: Path) -> targets.Where:
+    return targets.Where(
+        url=it.ground.wire.url,
+        key=it.server.key,
+        loading="sglang",
+        base=folder / "base",
+        base_model=None,
+        folder=folder,
+        adapters=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "present"), [("", ()), ("d10_nameless", ("D10",)), ("d2_switches_on_load", ("D2", "D5"))]
+)
+async def test_sglang_is_asked_in_its_own_words(tmp_path: Path, fault: str, present: tuple[str, ...]) -> None:
+    """SGLang itself takes a request without a model for the base's."""
+    server = FakeLoraServer(Mixing(**dict.fromkeys([fault] if fault else [], True)), dialect="sglang")
+    async with served(tmp_path, server, loading="sglang") as it:
+        report = await targets.of_url(sglang(it, tmp_path), PLAN, say=lambda _: None)
+    others = {danger: verdict for danger, verdict in report.verdicts().items() if verdict != "handled"}
+    assert others == {"D6": "not_applicable", **dict.fromkeys(present, "present")}, report.rows()
+    assert report.passed is not bool(present)
+
+
+async def test_sglang_without_its_bases_name_cannot_be_asked(tmp_path: Path) -> None:
+    async with served(tmp_path, FakeLoraServer(dialect="sglang"), loading="sglang") as it:
+        await it.ground.loader.load("only", lora.write(tmp_path / "only", it.ground.shaped(), seed=1))
+        where = replace(sglang(it, tmp_path), adapters=("base", "only"))
+        with pytest.raises(NothingToTest, match="--base-model"):
+            await targets.of_url(where, PLAN, say=lambda _: None)
 
 
 async def test_what_was_not_asked_for_is_not_claimed(tmp_path: Path) -> None:
