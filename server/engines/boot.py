@@ -228,6 +228,8 @@ class Boot:
         self._findings.heard(listed, state.size)
         view = outlook(state, self.witness.engine, self._clock.now(), loaded=self._asked)
         self._elsewhere, self._target = view.elsewhere, view.share.merged
+        wanted = {each.version for each in view.share.versions}
+        self._cache.wants(wanted if self._target is None else wanted | {self._target})
         held = Held(
             loaded=self._asked,
             slots=self._findings.listed(),

@@ -140,6 +140,7 @@ class Life:
                 around.guard / around.new_id(), cache=around.cache.root, isolate_base=spec.device == "cpu"
             )
         except OSError as error:
+            around.cache.make_room(0)  # the next start finds it, where the disk was full of adapters
             raise EngineStartFailed(f"the guard's folder cannot be made: {error.strerror}") from None
         return replace(spec, guard=told)
 

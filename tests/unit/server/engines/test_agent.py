@@ -327,6 +327,18 @@ async def test_a_boot_whose_names_are_used_up_is_recycled(tmp_path: Path) -> Non
     assert "recycling" in bench.kinds()
 
 
+async def test_what_no_engine_knows_and_nobody_wants_leaves_the_node(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_loras=1, max_cpu_loras=2)
+    bench.cache._limit = 1
+    versions = []
+    async with bench.running():
+        for seed in (1, 2, 3, 4):
+            versions.append(version := bench.adapter("bank_a", seed=seed))
+            await bench.until(lambda state, version=version: version in state.ready)  # type: ignore[misc]
+            present = {each for each in versions if bench.cache.folder(each).exists()}
+            assert present == set(versions[-2:]), seed
+
+
 async def test_a_revoked_version_is_no_longer_served(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     version = bench.adapter("bank_a", seed=1)
