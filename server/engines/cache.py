@@ -159,6 +159,10 @@ class AdapterCache:
         """From now on an engine knows this name: its folder stays as it is."""
         self._known[version] = manifest
 
+    def unpin(self, version: Digest) -> None:
+        """The engine did not take this name."""
+        self._known.pop(version, None)
+
     def wants(self, versions: Set[Digest]) -> None:
         """Of all versions, the state wants these here: they stay, whether an engine knows them or not."""
         self._wanted = frozenset(versions)

@@ -20,9 +20,11 @@ class Cadence:
     start_limit: float = 900.0
     """From start to answering: half a minute on a CPU, many for a large model from a cold disk."""
     backoff: tuple[float, float] = (1.0, 60.0)
-    """First and longest pause before a restart; it doubles while boots end early."""
+    """First and longest pause before a restart or another try of a load; it doubles from one to the next."""
     steady: float = 60.0
     """A boot that lived this long was not a failed start."""
+    loads: int = 8
+    """Attempts to load a version, ``backoff`` apart (two minutes), until a fresh boot tries as often."""
     misses: int = 3
     """Attempts in a row without any answer until the engine counts as hung, is killed and started again."""
     answer: float = 30.0

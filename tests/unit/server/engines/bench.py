@@ -27,7 +27,15 @@ from tests.support.adapters import tiny_base, write_adapter
 
 BASE, _ = tiny_base()
 QUICK = Cadence(
-    heartbeat=0.1, poll=0.2, retry=0.02, start_limit=30, backoff=(0.02, 0.1), misses=2, quiet=0.1, drain=5
+    heartbeat=0.1,
+    poll=0.2,
+    retry=0.02,
+    start_limit=30,
+    backoff=(0.02, 0.1),
+    loads=5,
+    misses=2,
+    quiet=0.1,
+    drain=5,
 )
 SLOW = Cadence(heartbeat=3600, poll=5, retry=0.02, start_limit=30, backoff=(0.02, 0.1), quiet=0.1, drain=5)
 
