@@ -204,7 +204,7 @@ class EngineSettings(RoleSettings):
     )
     heartbeat: float = Field(30.0, gt=0, description="Seconds between attestations of what is resident")
     engine_drain: float = Field(
-        30.0, ge=0, description="Seconds that requests under way get to finish before vLLM is stopped"
+        30.0, ge=0, description="Seconds that requests under way get to finish when the agent is stopped"
     )
     allow_uncertified_engine: bool = Field(
         default=False, description="Run a vLLM that `tenon mixup` has not been run against on this device"

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from router.limits import Timeouts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cadence:
@@ -37,7 +39,9 @@ class Cadence:
     goodbye: float = 5.0
     """For telling the control plane that the engine is down."""
     drain: float = 30.0
-    """That requests under way get to finish before vLLM is stopped."""
+    """That requests under way get to finish before vLLM is stopped, where somebody waits for the agent."""
+    answers: float = Timeouts().whole
+    """The same for a boot that is renewed: as long as a router lets an answer last, and so all that run."""
     quiet: float = 0.3
     """Without any request until a drained engine is stopped: by then routers have heard (their feed is looked
     at every 50 ms) and what they had sent has arrived."""

@@ -18,7 +18,7 @@ from server.engines.alive import saying_alive
 from server.engines.boot import Boot
 from server.engines.client import VllmClient
 from server.engines.command import command
-from server.engines.drain import drained
+from server.engines.drain import Drain, drained, vacating
 from server.engines.errors import (
     BaseUnproven,
     CacheDamaged,
@@ -93,8 +93,11 @@ class Life:
                 )
                 async with said:
                     ending = await self._first_of(self._serve(boot, client), child)
-                if ending is not Ending.FAILED:
-                    await self._drain(client)
+                if ending is Ending.RENEWED:
+                    ending = await self._first_of(self._vacate(client), child)
+                if ending in (Ending.STOPPED, Ending.DAMAGED):
+                    cadence = around.cadence
+                    await self._drain(client, Drain(quiet=cadence.quiet, limit=cadence.drain))
                 return ending
             except EngineTaken:
                 self._hung = True
@@ -285,15 +288,16 @@ class Life:
         elif not await client.health():
             raise EngineUnreachable("the engine's health check failed")
 
-    async def _drain(self, client: VllmClient) -> None:
+    async def _vacate(self, client: VllmClient) -> Ending:
+        await self._drain(client, vacating(self._around.cadence))
+        return Ending.RENEWED
+
+    async def _drain(self, client: VllmClient, drain: Drain) -> None:
         """No new requests, and the ones under way finish."""
-        cadence = self._around.cadence
         self.doing = "draining"
         await self._farewell()
-        if cadence.drain <= 0:
-            return
         began = self._now()
-        done = await drained(client, quiet=cadence.quiet, limit=cadence.drain)
+        done = await drained(client, drain)
         seconds = self._now() - began
         self._tell("drained", f"idle after {seconds:.1f} s" if done else f"given up after {seconds:.1f} s")
 
