@@ -62,8 +62,10 @@ class Boot:
         report: Report,
         reloading: Reloading,
         weights: Weights | None = None,
+        prove: Callable[[int], None] = lambda loads: None,
     ) -> None:
-        """``republish``: seconds after which an unchanged finding is signed and logged again."""
+        """``republish``: seconds after which an unchanged finding is signed and logged again. ``prove``:
+        raises EngineUnguarded unless the guard has seen so many loads of versions."""
         self.witness = witness
         self._weights = weights or Weights()
         merged = self._weights.merged
@@ -75,6 +77,7 @@ class Boot:
         self._new_salt = new_salt
         self._report = report
         self._reloading = reloading
+        self._prove = prove
         self._findings = Findings(
             witness=witness, control=control, signer=signer, clock=clock, republish=republish, report=report
         )
@@ -108,7 +111,8 @@ class Boot:
         """Load what is missing, look at what is new, and let the registry know. Returns the plan with nothing
         left to load; :meth:`look` then sees to the others.
 
-        Raises EngineUnreachable. What the control plane could not deliver is held and tried again next time.
+        Raises EngineUnreachable, EngineUnguarded. What the control plane could not deliver is held and tried
+        again next time.
         """
         self._held = dict(self._reloading.waiting(_now()))
         while True:
@@ -315,6 +319,7 @@ class Boot:
         else:
             self._reloading.loaded(version)
             self._resident[version] = package
+            self._prove(len(self._resident))
         return True
 
     async def _withdraw(self, found: Plan) -> None:

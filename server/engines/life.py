@@ -184,7 +184,7 @@ class Life:
                 self._tell("failed", f"{error.code}: {error.message}")
                 # What vLLM works with was verified when it was read, and the guard lets it read nothing else.
                 return Ending.FAILED if self._spec.guard is None else Ending.DAMAGED
-            except (BaseUnproven, EngineMisannounced) as error:
+            except (BaseUnproven, EngineMisannounced, EngineUnguarded) as error:
                 self._tell("failed", f"{error.code}: {error.message}")
                 return Ending.FAILED
             except TenonError as error:
@@ -202,7 +202,7 @@ class Life:
         and is looked at all the same."""
         try:
             return await self._turn(boot)
-        except (EngineUnreachable, CacheDamaged, BaseUnproven, EngineMisannounced):
+        except (EngineUnreachable, CacheDamaged, BaseUnproven, EngineMisannounced, EngineUnguarded):
             raise
         except TenonError as error:
             self._wait(error)
