@@ -56,7 +56,7 @@ class Bench:
         self.control = InMemoryControlPlane(base=BASE, trust=signer.public)
         self.events: list[Event] = []
         self._changed = asyncio.Event()
-        faults = spec.pop("faults", "{}")
+        faults, more = spec.pop("faults", "{}"), spec.pop("more", ())
         merge = spec.pop("merge", (sys.executable, "-m", "server.testing.fake_merge"))
         self.spec = EngineSpec(
             **{
@@ -67,8 +67,7 @@ class Bench:
                 "device": "cpu",
                 "port": free_port(),
                 "max_loras": 3,
-                "program": (sys.executable, "-m", "server.testing.fake_vllm"),
-                "extra_args": ("--fake-faults", faults),
+                "program": (sys.executable, "-m", "server.testing.fake_vllm", "--fake-faults", faults, *more),
                 **spec,
             }
         )

@@ -411,7 +411,7 @@ async def test_files_that_are_not_the_registered_base_are_refused(tmp_path: Path
 
 
 async def test_a_first_start_that_fails_is_told_with_the_log(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, extra_args=("--no-such-flag",))
+    bench = Bench(tmp_path, more=("--no-such-flag",))
     with pytest.raises(EngineStartFailed, match="no-such-flag"):
         await bench.agent.run()
 
