@@ -202,6 +202,11 @@ class EngineSettings(UncertifiedSettings, RoleSettings):
     control_url: str = Field(description="Base URL of the control plane")
     engine_key_file: Path = Field(description="Ed25519 key that signs attestations")
     cache_dir: Path = Field(description="Node cache of adapters, by digest")
+    cache_gib: float = Field(
+        16.0,
+        gt=0,
+        description="GiB in that folder above which adapters go that nobody needs",
+    )
     base: str = Field(description="Folder of the base model, or its hub name (fetched at start)")
     base_revision: str | None = Field(None, description="Hub revision, when base is a hub name")
     base_name: str = Field(description="Name under which the base is registered")
@@ -231,7 +236,7 @@ class EngineSettings(UncertifiedSettings, RoleSettings):
     )
     heartbeat: float = Field(30.0, gt=0, description="Seconds between attestations of what is resident")
     engine_drain: float = Field(
-        30.0, ge=0, description="Seconds that requests under way get to finish before vLLM is stopped"
+        30.0, ge=0, description="Seconds that requests under way get to finish when the agent is stopped"
     )
     fake_engine: bool = Field(default=False, description="Tests only: the fake vLLM")
 

@@ -73,7 +73,7 @@ async def _serve(settings: EngineSettings, folder: Path) -> None:
             describe=read_base,
             control=control,
             signer=Signer.load(settings.engine_key_file),
-            cache=AdapterCache(settings.cache_dir),
+            cache=AdapterCache(settings.cache_dir, limit=int(settings.cache_gib * (1 << 30))),
             clock=SystemClock(),
             inherited=inherited_environment(),
             log=settings.cache_dir / "vllm.log",

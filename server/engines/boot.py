@@ -1,5 +1,6 @@
 """One life of one vLLM: which versions it was given, and what was seen of them."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from server.engines.findings import Findings
 from server.engines.looks import Looks
 from server.engines.packages import NotServable, Package
 from server.engines.ports import ControlPlane
+from server.engines.reloading import Reloading
 from server.engines.residency import Capacity, Held, Plan, Renewal, outlook, plan
 from server.engines.spec import SERVED_NAME
 from server.engines.state import Event, Report, Why
@@ -59,9 +61,12 @@ class Boot:
         new_salt: Callable[[], str],
         republish: float,
         report: Report,
+        reloading: Reloading,
         weights: Weights | None = None,
+        prove: Callable[[int], None] = lambda loads: None,
     ) -> None:
-        """``republish``: seconds after which an unchanged finding is signed and logged again."""
+        """``republish``: seconds after which an unchanged finding is signed and logged again. ``prove``:
+        raises EngineUnguarded unless the guard has seen so many loads of versions."""
         self.witness = witness
         self._weights = weights or Weights()
         merged = self._weights.merged
@@ -73,6 +78,8 @@ class Boot:
         self._new_salt = new_salt
         self._report = report
         self._signer = signer
+        self._reloading = reloading
+        self._prove = prove
         self._findings = Findings(
             witness=witness, control=control, signer=signer, clock=clock, republish=republish, report=report
         )
@@ -92,11 +99,11 @@ class Boot:
         self._resident: dict[Digest, Package] = {}
         self._looks = Looks()
         self._unfit: dict[Digest, str] = {}
-        """For good: no fingerprint, refused by vLLM …"""
+        """For the rest of this boot: no fingerprint, refused by vLLM …"""
         self._failed: dict[Digest, str] = {}
         """For the rest of this boot: a slot that once behaved wrongly is never trusted again."""
         self._held: dict[Digest, str] = {}
-        """For now: could not be fetched."""
+        """For now: could not be fetched or loaded."""
         self._revoked: set[Digest] = set()
         self._elsewhere: frozenset[Digest] = frozenset()
         self._target = merged
@@ -106,9 +113,10 @@ class Boot:
         """Load what is missing, look at what is new, and let the registry know. Returns the plan with nothing
         left to load; :meth:`look` then sees to the others.
 
-        Raises EngineUnreachable. What the control plane could not deliver is held and tried again next time.
+        Raises EngineUnreachable, EngineUnguarded. What the control plane could not deliver is held and tried
+        again next time.
         """
-        self._held.clear()
+        self._held = dict(self._reloading.waiting(_now()))
         while True:
             self._plan = found = self._planned(state)
             fresh = [version for version in found.serve if self._is_news(version)]
@@ -172,7 +180,7 @@ class Boot:
 
     @property
     def held(self) -> bool:
-        """Whether something could not be fetched and is worth another try."""
+        """Whether something could not be fetched or loaded and is worth another try."""
         return bool(self._held)
 
     @property
@@ -230,11 +238,15 @@ class Boot:
         self._findings.heard(listed, state.size)
         view = outlook(state, self.witness.engine, self._clock.now(), loaded=self._asked)
         self._elsewhere, self._target = view.elsewhere, view.share.merged
+        wanted = {each.version for each in view.share.versions}
+        self._cache.wants(wanted if self._target is None else wanted | {self._target})
         held = Held(
             loaded=self._asked,
             slots=self._findings.listed(),
             unfit=self._unfit | self._failed | self._held,
             merged=self._weights.merged,
+            again=self._reloading.again,
+            stuck=self._reloading.stuck,
         )
         return plan(view, held, self._capacity)
 
@@ -286,8 +298,7 @@ class Boot:
         except EngineUnreachable:
             raise
         except TenonError as error:
-            self._held[version] = error.message
-            self._report(Event("waiting", f"{version.short}: {error.message}", version))
+            self._hold(version, error.message)
             return False
         self._cache.pin(version, package.manifest)
         self._asked.add(version)
@@ -298,13 +309,19 @@ class Boot:
         try:
             await self._engine.load(engine_name(version), delivery.folder)
         except EngineLoadFailed as error:
-            self._refuse(version, error.message)
+            self._cache.unpin(version)
+            if self._reloading.failed(version, error, _now()):
+                self._hold(version, error.message)
+            else:
+                self._refuse(version, error.message)
         except EngineUnreachable:
             # vLLM may hold it or not: the name is spent, and nothing of it is ever served.
             self._fail(version, "the engine did not answer when it should load it")
             raise
         else:
+            self._reloading.loaded(version)
             self._resident[version] = package
+            self._prove(len(self._resident))
         return True
 
     async def _withdraw(self, found: Plan) -> None:
@@ -330,6 +347,10 @@ class Boot:
     def _serves(self, version: Digest) -> bool:
         return version in self._resident and version not in self._failed and version not in self._revoked
 
+    def _hold(self, version: Digest, reason: str) -> None:
+        self._held[version] = reason
+        self._report(Event("waiting", f"{version.short}: {reason}", version))
+
     def _fail(self, version: Digest, reason: str) -> None:
         self._failed[version] = reason
         self._findings.forget(version)
@@ -338,3 +359,7 @@ class Boot:
     def _refuse(self, version: Digest, reason: str) -> None:
         self._unfit[version] = reason
         self._report(Event("refused", f"{version.short}: {reason}", version))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

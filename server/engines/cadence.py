@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from router.limits import Timeouts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cadence:
@@ -20,9 +22,11 @@ class Cadence:
     start_limit: float = 900.0
     """From start to answering: half a minute on a CPU, many for a large model from a cold disk."""
     backoff: tuple[float, float] = (1.0, 60.0)
-    """First and longest pause before a restart; it doubles while boots end early."""
+    """First and longest pause before a restart or another try of a load; it doubles from one to the next."""
     steady: float = 60.0
     """A boot that lived this long was not a failed start."""
+    loads: int = 8
+    """Attempts to load a version, ``backoff`` apart (two minutes), until a fresh boot tries as often."""
     misses: int = 3
     """Attempts in a row without any answer until the engine counts as hung, is killed and started again."""
     answer: float = 30.0
@@ -35,7 +39,9 @@ class Cadence:
     goodbye: float = 5.0
     """For telling the control plane that the engine is down."""
     drain: float = 30.0
-    """That requests under way get to finish before vLLM is stopped."""
+    """That requests under way get to finish before vLLM is stopped, where somebody waits for the agent."""
+    answers: float = Timeouts().whole
+    """The same for a boot that is renewed: as long as a router lets an answer last, and so all that run."""
     quiet: float = 0.3
     """Without any request until a drained engine is stopped: by then routers have heard (their feed is looked
     at every 50 ms) and what they had sent has arrived."""

@@ -1,6 +1,8 @@
 """Folders that are written once, appear whole, and are read without following links."""
 
+import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,3 +72,22 @@ def sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below; what vanishes meanwhile counts nothing."""
+    found = 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found += os.lstat(os.path.join(inside, name)).st_size  # noqa: PTH118 (10 times a Path's speed)
+    return found
+
+
+def remove(path: Path) -> None:
+    """A folder that :func:`publish` made read-only, or whatever lies in its place. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        path.chmod(0o755)
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

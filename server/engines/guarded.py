@@ -87,7 +87,8 @@ def tidy(folder: Path) -> None:
 
 
 def prove(folder: Path, *, loads: int, workers: int = 1) -> Totals:
-    """After a first probe: the hooks have run, for as many loads as were asked for, in every worker.
+    """After a first probe and after each load: the hooks have run, for as many loads as were asked for, in
+    every worker.
 
     A plugin that vLLM never called, or whose hooks vLLM goes around, is found here: nothing was counted.
     """

@@ -18,7 +18,7 @@ from server.engines.alive import saying_alive
 from server.engines.boot import Boot
 from server.engines.client import VllmClient
 from server.engines.command import command
-from server.engines.drain import drained
+from server.engines.drain import Drain, drained, vacating
 from server.engines.errors import (
     BaseUnproven,
     CacheDamaged,
@@ -93,8 +93,11 @@ class Life:
                 )
                 async with said:
                     ending = await self._first_of(self._serve(boot, client), child)
-                if ending is not Ending.FAILED:
-                    await self._drain(client)
+                if ending is Ending.RENEWED:
+                    ending = await self._first_of(self._vacate(client), child)
+                if ending in (Ending.STOPPED, Ending.DAMAGED):
+                    cadence = around.cadence
+                    await self._drain(client, Drain(quiet=cadence.quiet, limit=cadence.drain))
                 return ending
             except EngineTaken:
                 self._hung = True
@@ -140,6 +143,7 @@ class Life:
                 around.guard / around.new_id(), cache=around.cache.root, isolate_base=spec.device == "cpu"
             )
         except OSError as error:
+            around.cache.make_room(0)  # the next start finds it, where the disk was full of adapters
             raise EngineStartFailed(f"the guard's folder cannot be made: {error.strerror}") from None
         return replace(spec, guard=told)
 
@@ -180,7 +184,7 @@ class Life:
                 self._tell("failed", f"{error.code}: {error.message}")
                 # What vLLM works with was verified when it was read, and the guard lets it read nothing else.
                 return Ending.FAILED if self._spec.guard is None else Ending.DAMAGED
-            except (BaseUnproven, EngineMisannounced) as error:
+            except (BaseUnproven, EngineMisannounced, EngineUnguarded) as error:
                 self._tell("failed", f"{error.code}: {error.message}")
                 return Ending.FAILED
             except TenonError as error:
@@ -198,7 +202,7 @@ class Life:
         and is looked at all the same."""
         try:
             return await self._turn(boot)
-        except (EngineUnreachable, CacheDamaged, BaseUnproven, EngineMisannounced):
+        except (EngineUnreachable, CacheDamaged, BaseUnproven, EngineMisannounced, EngineUnguarded):
             raise
         except TenonError as error:
             self._wait(error)
@@ -284,15 +288,16 @@ class Life:
         elif not await client.health():
             raise EngineUnreachable("the engine's health check failed")
 
-    async def _drain(self, client: VllmClient) -> None:
+    async def _vacate(self, client: VllmClient) -> Ending:
+        await self._drain(client, vacating(self._around.cadence))
+        return Ending.RENEWED
+
+    async def _drain(self, client: VllmClient, drain: Drain) -> None:
         """No new requests, and the ones under way finish."""
-        cadence = self._around.cadence
         self.doing = "draining"
         await self._farewell()
-        if cadence.drain <= 0:
-            return
         began = self._now()
-        done = await drained(client, quiet=cadence.quiet, limit=cadence.drain)
+        done = await drained(client, drain)
         seconds = self._now() - began
         self._tell("drained", f"idle after {seconds:.1f} s" if done else f"given up after {seconds:.1f} s")
 

@@ -15,7 +15,7 @@ from registry.intake import inspect
 from registry.models import Base
 from server.engines.cache import AdapterCache
 from server.engines.errors import CacheUnusable, MergeFailed
-from server.engines.folders import publish, read_whole, stamp_of, write_new
+from server.engines.folders import publish, read_whole, remove, size_of, stamp_of, write_new
 from server.engines.ports import ControlPlane
 from server.engines.process import EngineProcess
 from server.engines.sizes import RANKS
@@ -107,7 +107,7 @@ class Merges:
                 self._cache.root.glob(f"*{_SUFFIX}.json"), key=lambda path: path.stat().st_mtime_ns
             )
             for listing in listings[:-_KEPT]:
-                _remove(listing.with_suffix(""))
+                remove(listing.with_suffix(""))
                 listing.unlink()
         self._made = {known: folder for known, folder in self._made.items() if folder.exists()}
 
@@ -134,6 +134,7 @@ class Merges:
         adapter = await self._cache.ensure(version, manifest, self._control.blob)
         await asyncio.to_thread(inspect, adapter, base=base, max_rank=RANKS[-1])
         self._report(Event("merging", version.short, version))
+        await asyncio.to_thread(self._cache.make_room, await asyncio.to_thread(size_of, self._base))
         draft = self._cache.root / f"{_DRAFT}{secrets.token_hex(8)}"
         draft.mkdir(mode=0o700)
         merged = draft / "base"
@@ -161,7 +162,7 @@ class Merges:
             (draft / name).chmod(0o444)
         listing = self._listing(version)
         listing.unlink(missing_ok=True)
-        _remove(folder)
+        remove(folder)
         write_new(listing, encode(found.model_dump(mode="json")))
         publish(draft, folder)
         return folder
@@ -192,11 +193,3 @@ class Merges:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        folder.chmod(0o755)
-        shutil.rmtree(folder)

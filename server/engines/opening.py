@@ -14,6 +14,7 @@ from server.engines.boot import Boot, Weights
 from server.engines.client import VllmClient
 from server.engines.errors import EngineAnswerUnusable, EngineStartFailed, EngineUnreachable
 from server.engines.process import EngineProcess
+from server.engines.reloading import Reloading
 from server.engines.residency import Capacity
 from server.engines.spec import NULL_NAME, EngineSpec
 from server.engines.surroundings import Surroundings
@@ -76,6 +77,10 @@ class Opening:
             republish=around.cadence.republish,
             report=around.report,
             weights=weights,
+            reloading=Reloading(
+                around.renewed_for, pauses=around.cadence.backoff, tries=around.cadence.loads
+            ),
+            prove=lambda loads: self._prove(loads if weights.null is None else loads + 1),
         )
         return boot, announced
 
@@ -112,7 +117,11 @@ class Opening:
             await self._client.probe(model=model, prompts=[[1, 2, 3]], cache_salt=self._around.new_id())
         except EngineAnswerUnusable as error:
             raise EngineStartFailed(error.message) from None
-        guarded.prove(self._spec.guard.parent, loads=0 if null is None else 1)
+        self._prove(0 if null is None else 1)
+
+    def _prove(self, loads: int) -> None:
+        if self._spec.guard is not None:
+            guarded.prove(self._spec.guard.parent, loads=loads, workers=self._spec.tensor_parallel_size)
 
 
 def _clear(socket: Path) -> None:

@@ -95,6 +95,10 @@ class Held:
     """Versions that cannot be served in this boot or not now, with the reason."""
     merged: Digest | None = None
     """The version whose weights are part of the engine's."""
+    again: Set[Digest] = frozenset()
+    """The part of ``loaded`` that vLLM did not take and is to be asked for once more."""
+    stuck: bool = False
+    """Whether asking once more has failed too often in this boot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +143,14 @@ def plan(view: Outlook, held: Held, capacity: Capacity) -> Plan:
             unplaced[version] = f"its rank {target.rank} is above the engine's {capacity.largest}"
         elif version in held.loaded:
             serve.append(version)
+            if version in held.again:
+                load.append(version)
         elif target.leaving:
             unplaced[version] = "it is on its way to other engines"
         elif held.merged is None and target.rank > capacity.rank:
             small = True
             unplaced[version] = f"its rank {target.rank} is above this boot's {capacity.rank}"
-        elif len(held.loaded) + len(load) >= capacity.names:
+        elif len(held.loaded | set(load)) >= capacity.names:
             full = True
             unplaced[version] = f"this boot of the engine has loaded all {capacity.names} names it may"
         else:
@@ -180,6 +186,8 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, small:
         return Renewal("a larger rank is wanted than this boot is for", tuple(sorted(waits_for)))
     elif full and held.loaded - kept:
         why = "all names of this boot are used up"
+    elif held.stuck and held.again & kept:
+        why = "loads fail again and again"
     else:
         return None
     missing = (held.slots & view.expected) - view.elsewhere

@@ -30,14 +30,9 @@ _PARSER: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _MIN_CPU_LORAS: Final = 32
 _LONGEST_SOCKET: Final = 107
-_OWNED_FLAGS: Final = (
-    "--model", "--revision", "--served-model-name", "--host", "--port", "--uds", "--dtype", "--enable-lora",
-    "--max-loras", "--max-lora-rank", "--max-cpu-loras", "--lora-modules", "--max-model-len",
-    "--tensor-parallel-size", "--structured-outputs-config", "--trust-remote-code", "--max-logprobs",
-    "--trust-request-chat-template", "--chat-template", "--enable-log-requests", "--config",
-    "--enable-auto-tool-choice", "--tool-call-parser", "--tool-parser-plugin",
-)  # fmt: skip
-"""Decided by other fields, or unsafe: never accepted in ``extra_args``."""
+_EXTRA: Final = re.compile(r"--(?:block-size|max-num-batched-tokens|max-num-seqs)=[1-9][0-9]{0,8}", re.ASCII)
+"""All that ``extra_args`` may say. A list of what they may not say would have to know each spelling that
+vLLM's parser takes: prefixes, underscores, ``-tp``, ``--option.key``, ``--option+`` …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +84,7 @@ class EngineSpec:
     allow_uncertified: bool = False
     """Whether a vLLM may run that the mix-up suite was not run against on this device."""
     extra_args: Sequence[str] = ()
+    """``--block-size=N``, ``--max-num-batched-tokens=N`` and ``--max-num-seqs=N``, and nothing else."""
     program: tuple[str, ...] | None = None
     """None: vLLM, as it starts best on this device."""
 
@@ -163,9 +159,9 @@ class EngineSpec:
         elif self.revision is not None:
             faults.append("a revision is given and model is a folder: a folder has no revisions")
         return faults + [
-            f"extra argument {argument!r} is decided by the spec or is unsafe"
+            f"extra argument {argument!r} is none that changes only how fast vLLM answers, as --option=number"
             for argument in self.extra_args
-            if argument.partition("=")[0] in _OWNED_FLAGS
+            if not _EXTRA.fullmatch(argument)
         ]
 
     def _network(self) -> list[str]:

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.clock import Clock
+from registry.digests import Digest
 from registry.signing.keys import Signer
 from server.engines.cache import AdapterCache
 from server.engines.cadence import Cadence
@@ -33,3 +34,5 @@ class Surroundings:
     """The files of the null adapter."""
     guard: Path | None
     """Folder below which the guard of each boot reports; None: vLLM runs without one."""
+    renewed_for: set[Digest] = field(default_factory=set)
+    """Versions for whose sake there was a fresh boot already, as loads of them failed."""

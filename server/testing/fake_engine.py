@@ -25,8 +25,8 @@ class Faults:
     """The next loads succeed and change nothing: the base answers under their name."""
     wrong_effect_load: str | None = None
     """The next loads take the weights from this folder instead."""
-    refuse_load: bool = False
-    """Loads answer 500, as for an adapter that vLLM cannot use."""
+    refuse_load: int = 0
+    """Loads answer with this status: vLLM says 500 of an adapter that it cannot use and of a full disk."""
     other_tokens: bool = False
     """The tokenizer or the template is not the one of training."""
     slow_first_byte: float = 0.0

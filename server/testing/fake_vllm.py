@@ -107,8 +107,8 @@ class FakeServer:
             return _error(400, "Both 'lora_name' and 'lora_path' must be provided.", "InvalidUserInput")
         if name in self.engine.paths and not body.get("load_inplace"):
             return _error(400, f"The lora adapter '{name}' has already been loaded.", "InvalidUserInput")
-        if self.engine.faults.refuse_load:
-            return _error(500, "Call to add_lora failed: unsupported adapter", "InternalServerError")
+        if status := self.engine.faults.refuse_load:
+            return _error(status, "Call to add_lora failed: unsupported adapter", "InternalServerError")
         try:
             self.engine.load(name, Path(path))
         except RankTooHigh as error:

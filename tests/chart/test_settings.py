@@ -195,3 +195,12 @@ def test_the_schema_has_the_bounds_of_the_settings(value: str) -> None:
     assert {key: at(value)[key] for key in bounds & at(value).keys()} == {
         key: allowed(role, field)[key] for key in bounds & allowed(role, field).keys()
     }
+
+
+@pytest.mark.parametrize(("size", "gib"), [("20Gi", 16.0), ("1Ti", 819.2), ("512Mi", 0.4)])
+def test_adapters_go_before_the_kubelet_evicts_the_pod(size: str, gib: float, chart: Chart) -> None:
+    release = chart.render("minimal", f"engine.adapterCacheSize={size}")
+    assert float(release.environment("engine")["TENON_CACHE_GIB"]) == pytest.approx(gib)
+    (volume,) = [one for one in release.pods["engine"]["spec"]["volumes"] if one["name"] == "adapters"]
+    assert volume["emptyDir"]["sizeLimit"] == size
+    assert ROLES["engine"].model_fields["cache_gib"].default == 16.0, "of the chart's own size"

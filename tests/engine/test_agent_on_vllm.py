@@ -104,7 +104,8 @@ class Running:
 
 
 def processes(port: int) -> dict[str, int]:
-    """vLLM's processes below the guardian of the engine on this port, by what they call themselves."""
+    """vLLM's processes below the guardian of the engine on this port, by what they call themselves, and
+    ``server``: the one that speaks HTTP, which keeps its command line."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -118,7 +119,12 @@ def processes(port: int) -> dict[str, int]:
     below = set(roots)
     while more := {pid for pid, (parent, _) in parents.items() if parent in below} - below:
         below |= more
-    return {parents[pid][1].split(" ")[0]: pid for pid in below if parents[pid][1].startswith("VLLM::")}
+    found = {parents[pid][1].split(" ")[0]: pid for pid in below if parents[pid][1].startswith("VLLM::")}
+    (guardian,) = (pid for pid in roots if parents[pid][0] not in roots)
+    (found["server"],) = (
+        pid for pid in roots if parents[pid][0] == guardian
+    )  # the others are forked from it
+    return found
 
 
 async def test_whatever_process_of_vllm_is_killed_a_fresh_boot_is_attested(tmp_path: Path) -> None:
@@ -136,7 +142,7 @@ async def test_whatever_process_of_vllm_is_killed_a_fresh_boot_is_attested(tmp_p
 
         asking = asyncio.create_task(ask())
         kinds = sorted(processes(bench.spec.port))
-        assert len(kinds) == 2, "the engine's core and its worker"
+        assert len(kinds) == 3, "the engine's core, its worker and the server"
         for kind in kinds:
             boot = state.boot
             os.kill(processes(bench.spec.port)[kind], signal.SIGKILL)

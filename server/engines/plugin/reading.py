@@ -69,6 +69,7 @@ def sealed(name: str, path: str, *, cache: Path, scratch: Path) -> Iterator[tupl
         files = _null_files(listing) if digest is None else _manifest(cache, digest)
         if digest is not None and _names(listing) != set(files):
             raise BytesWrong("the folder holds other files than the manifest")
+        scratch.mkdir(mode=0o750, parents=True, exist_ok=True)  # it may have gone with the cache around it
         private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".reading-", dir=scratch)))
         for file, expected in files.items():
             data = _read(listing, file, limit=_NULL_LIMIT if expected is None else expected[1])

@@ -21,6 +21,9 @@ from registry.models import (
     VersionState,
 )
 from registry.promotions import Preparation
+from router.limits import Timeouts
+from server.engines.cadence import Cadence
+from server.engines.drain import vacating
 from server.engines.residency import Capacity, Held, Outlook, Plan, outlook, plan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,6 +32,7 @@ ENGINES = ("one", "three", "two")
 TENANTS = ("bank_a", "retail_b", "saas_c")
 VERSIONS = {Digest.of(f"{tenant}/{number}".encode()): tenant for tenant in TENANTS for number in range(5)}
 NAMES = 4
+CADENCE = Cadence()
 versions = st.sampled_from(sorted(VERSIONS))
 engines = st.sampled_from(ENGINES)
 tenants = st.sampled_from(TENANTS)
@@ -45,11 +49,8 @@ class Engine:
     loaded: list[Digest] = field(default_factory=list)
     failed: dict[Digest, str] = field(default_factory=dict)
     slots: set[Digest] = field(default_factory=set)
-    leases: list[Digest] = field(default_factory=list)
-    """Requests under way."""
 
     def start(self, merged: Digest | None) -> None:
-        assert not self.leases, "a boot ended under a request"
         self.boot += 1
         self.up, self.merged = True, merged
         self.loaded, self.failed, self.slots = [], {}, set()
@@ -197,7 +198,6 @@ class Fleet(RuleBasedStateMachine):
     def die(self, name: str) -> None:
         engine = self.fleet[name]
         engine.up = False
-        engine.leases.clear()
         engine.slots.clear()
 
     @rule(name=engines)
@@ -205,22 +205,11 @@ class Fleet(RuleBasedStateMachine):
         if not self.fleet[name].up:
             self.fleet[name].start(self.planned(self.fleet[name])[0].share.merged)
 
-    @rule(name=engines, version=versions)
-    def lease(self, name: str, version: Digest) -> None:
-        """A router sends a request where it sees a slot."""
-        engine = self.fleet[name]
-        if engine.up and version in engine.slots:
-            engine.leases.append(version)
-
-    @rule(name=engines)
-    def finish(self, name: str) -> None:
-        self.fleet[name].leases.clear()
-
     # What agents do
 
     @rule(name=engines)
     def act(self, name: str) -> None:
-        """One turn: load what is missing, withdraw, or end the boot when it may and nothing is under way."""
+        """One turn: load what is missing, withdraw, or end the boot when it may (and :class:`Leaving`)."""
         engine = self.fleet[name]
         if not engine.up:
             return
@@ -238,7 +227,7 @@ class Fleet(RuleBasedStateMachine):
             assert any(version in other.slots for other in self.others(engine)), "the last slot ended"
             engine.slots.discard(version)
         renewal = made.renewal
-        if renewal is None or renewal.needed or engine.leases:
+        if renewal is None or renewal.needed:
             return
         engine.start(view.share.merged)
 
@@ -260,8 +249,6 @@ class Fleet(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Left alone, the fleet comes to rest, and everything that fits somewhere is served there."""
         self.broken.clear()
-        for engine in self.fleet.values():
-            engine.leases.clear()
         for _ in range(30):
             before = self.picture()
             for name in ENGINES:
@@ -283,5 +270,52 @@ class Fleet(RuleBasedStateMachine):
         ]
 
 
+class Leaving(RuleBasedStateMachine):
+    """A slot under a lease is never evicted: one boot that is to end for a fresh one, which routers hear a
+    moment later, and what they had sent or send until then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = 0.0
+        self.began: list[float] = []
+        """Of each request under way."""
+        self.drain = vacating(CADENCE)
+        self.ended = False
+        self.look()
+
+    @rule()
+    def ask(self) -> None:
+        if self.clock < CADENCE.quiet:
+            assert not self.ended, "a boot ended before routers had heard"
+            self.began.append(self.clock)
+
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        if self.began:
+            self.began.remove(data.draw(st.sampled_from(self.began)))
+
+    @rule(seconds=st.sampled_from([CADENCE.quiet / 3, CADENCE.drain, Timeouts().whole - CADENCE.quiet / 3]))
+    def wait(self, seconds: float) -> None:
+        """A router ends what lasts too long."""
+        self.clock += seconds
+        self.began = [began for began in self.began if self.clock - began < Timeouts().whole]
+
+    @rule()
+    def look(self) -> None:
+        if not self.ended:
+            over = self.drain.over(self.clock, running=len(self.began), made=self.clock)
+            self.ended = over is not None
+            assert not (self.ended and self.began), "a boot ended under a request"
+
+    def teardown(self) -> None:
+        """What never ends holds it up no longer than a router would wait."""
+        for _ in range(4):
+            self.look()
+            self.wait(Timeouts().whole)
+        assert self.ended
+
+
 Fleet.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestFleet = Fleet.TestCase
+Leaving.TestCase.settings = settings(max_examples=300, stateful_step_count=12, deadline=None)
+TestLeaving = Leaving.TestCase

@@ -13,6 +13,9 @@ TENON_SERVICE_TOKEN_FILE: /etc/tenon/secrets/service-token
 TENON_CONTROL_URL: {{ include "tenon.controlUrl" $root }}
 TENON_ENGINE_KEY_FILE: /etc/tenon/secrets/engine-key
 TENON_CACHE_DIR: /var/cache/tenon/adapters
+{{- $unit := dict "Mi" 0.0009765625 "Gi" 1.0 "Ti" 1024.0 }}
+# Four fifths of adapterCacheSize: above all of it the kubelet evicts the pod, and logs are there, too.
+TENON_CACHE_GIB: {{ mulf 0.8 (float64 (regexFind "^[0-9]+" $engine.adapterCacheSize)) (get $unit (regexFind "..$" $engine.adapterCacheSize)) | quote }}
 TENON_BASE: {{ $engine.base | quote }}
 {{- with $engine.baseRevision }}
 TENON_BASE_REVISION: {{ . | quote }}

@@ -27,7 +27,15 @@ from tests.support.adapters import tiny_base, write_adapter
 
 BASE, _ = tiny_base()
 QUICK = Cadence(
-    heartbeat=0.1, poll=0.2, retry=0.02, start_limit=30, backoff=(0.02, 0.1), misses=2, quiet=0.1, drain=5
+    heartbeat=0.1,
+    poll=0.2,
+    retry=0.02,
+    start_limit=30,
+    backoff=(0.02, 0.1),
+    loads=5,
+    misses=2,
+    quiet=0.1,
+    drain=5,
 )
 SLOW = Cadence(heartbeat=3600, poll=5, retry=0.02, start_limit=30, backoff=(0.02, 0.1), quiet=0.1, drain=5)
 
@@ -48,7 +56,7 @@ class Bench:
         self.control = InMemoryControlPlane(base=BASE, trust=signer.public)
         self.events: list[Event] = []
         self._changed = asyncio.Event()
-        faults = spec.pop("faults", "{}")
+        faults, more = spec.pop("faults", "{}"), spec.pop("more", ())
         merge = spec.pop("merge", (sys.executable, "-m", "server.testing.fake_merge"))
         self.spec = EngineSpec(
             **{
@@ -59,8 +67,7 @@ class Bench:
                 "device": "cpu",
                 "port": free_port(),
                 "max_loras": 3,
-                "program": (sys.executable, "-m", "server.testing.fake_vllm"),
-                "extra_args": ("--fake-faults", faults),
+                "program": (sys.executable, "-m", "server.testing.fake_vllm", "--fake-faults", faults, *more),
                 **spec,
             }
         )

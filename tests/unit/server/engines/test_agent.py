@@ -215,7 +215,7 @@ async def test_an_adapter_that_vllm_refuses_is_not_asked_for_twice(tmp_path: Pat
     bench = Bench(tmp_path, cadence=QUICK)
     async with bench.running():
         await bench.until(lambda state: state.is_ready)
-        await bench.fault(refuse_load=True)
+        await bench.fault(refuse_load=400)
         version = bench.adapter("bank_a", seed=1)
         state = await bench.until(lambda state: state.is_ready and version in state.not_ready)
         assert "refused" in state.not_ready[version].text
@@ -223,6 +223,50 @@ async def test_an_adapter_that_vllm_refuses_is_not_asked_for_twice(tmp_path: Pat
         bench.control.point(version, alias="again")
         await bench.until(lambda state: state.settled and bench.control.snapshot().size > size)
         assert bench.kinds().count("loading") == 1
+
+
+async def test_a_load_that_fails_for_a_moment_is_tried_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=QUICK)
+    async with bench.running():
+        boot = (await bench.until(lambda state: state.is_ready)).boot
+        await bench.fault(refuse_load=500)
+        version = bench.adapter("bank_a", seed=1)
+        state = await bench.until(lambda state: version in state.not_ready and state.settled)
+        assert "refused" in state.not_ready[version].text
+        assert not state.is_ready, "it should be served, and is not"
+        await bench.until(lambda state: bench.kinds().count("loading") == 3)
+        await bench.fault(refuse_load=0)
+        state = await bench.until(lambda state: version in state.ready and state.is_ready)
+        assert state.boot == boot
+        assert await bench.said({"model": engine_name(version)}) == {signature(bench.weights("bank_a"))}
+
+
+async def test_loads_that_keep_failing_are_tried_in_a_fresh_boot(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=QUICK)
+    good = bench.adapter("retail_b", seed=2)
+    async with bench.running():
+        first = (await bench.until(lambda state: good in state.ready)).boot
+        await bench.fault(refuse_load=500)
+        bad = bench.adapter("bank_a", seed=1)
+        state = await bench.until(lambda state: {good, bad} <= set(state.ready))
+        assert state.boot != first
+    assert bench.kinds().count("loading") == 1 + QUICK.loads + 2
+
+
+async def test_what_no_boot_can_load_does_not_restart_the_engine_for_ever(tmp_path: Path) -> None:
+    bench = Bench(
+        tmp_path, cadence=QUICK, device="cuda", allow_uncertified=True, faults='{"refuse_load": 500}'
+    )
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        first = (await bench.until(lambda state: version in state.not_ready)).boot
+        state = await bench.until(lambda state: state.is_ready and version in state.not_ready)
+        assert state.boot != first
+        assert "refused" in state.not_ready[version].text
+        bench.control.point(version, alias="again")
+        await asyncio.sleep(5 * QUICK.heartbeat)
+        assert bench.agent.state.boot == state.boot
+    assert bench.kinds().count("loading") == 2 * QUICK.loads
 
 
 async def test_a_blob_that_is_missing_is_fetched_when_it_is_there(tmp_path: Path) -> None:
@@ -327,6 +371,18 @@ async def test_a_boot_whose_names_are_used_up_is_recycled(tmp_path: Path) -> Non
     assert "recycling" in bench.kinds()
 
 
+async def test_what_no_engine_knows_and_nobody_wants_leaves_the_node(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_loras=1, max_cpu_loras=2)
+    bench.cache._limit = 1
+    versions = []
+    async with bench.running():
+        for seed in (1, 2, 3, 4):
+            versions.append(version := bench.adapter("bank_a", seed=seed))
+            await bench.until(lambda state, version=version: version in state.ready)  # type: ignore[misc]
+            present = {each for each in versions if bench.cache.folder(each).exists()}
+            assert present == set(versions[-2:]), seed
+
+
 async def test_a_revoked_version_is_no_longer_served(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     version = bench.adapter("bank_a", seed=1)
@@ -355,7 +411,7 @@ async def test_files_that_are_not_the_registered_base_are_refused(tmp_path: Path
 
 
 async def test_a_first_start_that_fails_is_told_with_the_log(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, extra_args=("--no-such-flag",))
+    bench = Bench(tmp_path, more=("--no-such-flag",))
     with pytest.raises(EngineStartFailed, match="no-such-flag"):
         await bench.agent.run()
 

@@ -1,7 +1,9 @@
 import os
+import shutil
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +12,7 @@ from registry.errors import BlobCorrupt, BlobNotFound
 from registry.manifests import BlobRef, LoraShape, Manifest, Provenance
 from server.engines.cache import AdapterCache
 from server.engines.errors import CacheDamaged, CacheUnusable
+from server.engines.folders import size_of
 
 FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"weights"}
 
@@ -81,6 +84,112 @@ async def test_a_fetch_that_breaks_leaves_nothing(cache: AdapterCache, tmp_path:
     with pytest.raises(BlobNotFound):
         await cache.ensure(VERSION, manifest(), source)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def numbered(count: int) -> dict[Digest, Manifest]:
+    made = [manifest().model_copy(update={"adapter": f"assistant-{number}"}) for number in range(count)]
+    return {each.identity(): each for each in made}
+
+
+async def filled(cache: AdapterCache, count: int) -> list[Digest]:
+    """So many versions, in the order in which they were used."""
+    for at, (version, document) in enumerate(found := numbered(count).items()):
+        await cache.ensure(version, document, Source())
+        os.utime(cache.folder(version), (at + 1, at + 1))
+    return [version for version, _ in found]
+
+
+def kept(cache: AdapterCache) -> set[str]:
+    """Nothing is there but whole versions and their listings."""
+    folders = {path.name for path in cache.root.iterdir() if path.is_dir()}
+    listings = {path.name.removesuffix(".manifest.json") for path in cache.root.glob("*.manifest.json")}
+    assert folders == listings
+    for name in folders:
+        assert {path.name for path in (cache.root / name).iterdir()} == set(FILES)
+    return folders
+
+
+def hexes(versions: Iterable[Digest]) -> set[str]:
+    return {version.hex for version in versions}
+
+
+async def test_above_the_limit_what_was_used_longest_ago_goes(tmp_path: Path) -> None:
+    cache = AdapterCache(tmp_path / "cache")
+    first, second, third, fourth = await filled(cache, 4)
+    cache.wants(set())
+    limited = AdapterCache(cache.root, limit=size_of(cache.root))
+    await limited.ensure(first, numbered(1)[first], Source())  # used again: now the second is the oldest
+    limited.wants(set())
+    await limited.ensure(VERSION, manifest(), Source())
+    assert kept(limited) == hexes({first, third, fourth, VERSION})
+    assert second.hex not in kept(limited)
+
+
+async def test_what_an_engine_knows_or_the_state_wants_never_goes(tmp_path: Path) -> None:
+    cache = AdapterCache(tmp_path / "cache", limit=1)
+    cache.wants(numbered(3).keys())
+    first, second, _ = await filled(cache, 3)
+    cache.pin(first, numbered(1)[first])
+    cache.wants({second})
+    await cache.ensure(VERSION, manifest(), Source())
+    assert kept(cache) == hexes({first, second, VERSION}), "a limit that is too small holds nobody up"
+    cache.release()
+    cache.wants({VERSION})
+    fourth = manifest().model_copy(update={"adapter": "fourth"})
+    await cache.ensure(fourth.identity(), fourth, Source())
+    assert kept(cache) == hexes({VERSION, fourth.identity()})
+
+
+async def test_what_another_agents_engine_may_read_never_goes(tmp_path: Path) -> None:
+    other, mine = AdapterCache(tmp_path / "cache"), AdapterCache(tmp_path / "cache", limit=1)
+    (version,) = await filled(other, 1)
+    other.pin(version, numbered(1)[version])
+    other.wants(set())
+    await mine.ensure(VERSION, manifest(), Source())
+    assert kept(mine) == hexes({version, VERSION})
+    other.release()
+    mine.make_room(0)
+    assert kept(mine) == hexes({VERSION}), "its own lock keeps it"
+
+
+async def test_a_full_disk_makes_room_before_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = AdapterCache(tmp_path / "cache")
+    _, second = await filled(cache, 2)
+    cache.wants(set())
+    whole, spare = size_of(cache.root), 1 << 20
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda folder: SimpleNamespace(free=spare + whole - size_of(folder))
+    )
+    await cache.ensure(VERSION, manifest(), Source())
+    assert kept(cache) == hexes({second, VERSION})
+
+
+async def test_a_removal_that_breaks_off_leaves_no_half_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = AdapterCache(tmp_path / "cache", limit=1)
+    (version,) = await filled(cache, 1)
+    cache.wants(set())
+
+    def killed(folder: Path) -> None:
+        (folder / "adapter_config.json").unlink()
+        raise OSError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        cache.make_room(0)
+    assert not cache.folder(version).exists()
+    AdapterCache(cache.root).sweep()
+    assert [path.name for path in cache.root.iterdir()] == [f"{version.hex}.manifest.json"]
+
+
+async def test_of_what_was_damaged_only_the_newest_is_kept(cache: AdapterCache) -> None:
+    for number in range(5):
+        folder = await cache.ensure(VERSION, manifest(), Source())
+        overwrite(folder / "adapter_model.safetensors", b"DAMAGE%d" % number)
+    await cache.ensure(VERSION, manifest(), Source())
+    left = cache.root.glob(".damaged-*/adapter_model.safetensors")
+    assert {path.read_bytes() for path in left} == {b"DAMAGE2", b"DAMAGE3", b"DAMAGE4"}
 
 
 async def test_a_manifest_of_another_version_is_refused(cache: AdapterCache) -> None:

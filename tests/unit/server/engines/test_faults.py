@@ -18,7 +18,7 @@ from registry.names import engine_name
 from server.engines import folders
 from server.engines.state import AgentState
 from server.testing.fake_model import signature
-from tests.unit.server.engines.bench import QUICK, Bench, cmdline, group_of
+from tests.unit.server.engines.bench import QUICK, SLOW, Bench, cmdline, group_of
 
 
 def served_by(bench: Bench) -> int:
@@ -151,6 +151,46 @@ async def test_requests_under_way_finish_before_vllm_is_stopped(tmp_path: Path) 
         assert await asking == {signature(bench.weights("bank_a"))}
     assert "drained" in bench.kinds()
     assert not bench.control.announced[-1].up
+
+
+async def _answering_when_it_is_renewed(bench: Bench, seconds: float) -> asyncio.Task[set[str]]:
+    """An answer of its first version, and then a third one for an engine of two names."""
+    for seed in (1, 2):
+        version = bench.adapter("bank_a", seed=seed)
+        await ready(bench, version)
+    await bench.fault(slow_first_byte=seconds)
+    asking = asyncio.create_task(bench.said({"model": engine_name(version)}))
+    await asyncio.sleep(0.1)
+    bench.adapter("bank_a", seed=3)
+    await bench.until(lambda state: state.doing == "draining")
+    return asking
+
+
+async def test_a_renewal_cuts_no_answer_and_a_stop_meanwhile_waits_no_longer_than_ever(
+    tmp_path: Path,
+) -> None:
+    cadence = replace(SLOW, drain=0.2)
+    bench = Bench(tmp_path / "renewed", cadence=cadence, max_loras=1, max_cpu_loras=2)
+    async with bench.running():
+        first = bench.agent.state.boot
+        asking = await _answering_when_it_is_renewed(bench, 2.0)
+        assert len(await asking) == 1
+        await bench.until(lambda state: state.boot not in (None, first) and len(state.ready) == 2)
+    stopped = Bench(tmp_path / "stopped", cadence=cadence, max_loras=1, max_cpu_loras=2)
+    async with stopped.running():
+        asking = await _answering_when_it_is_renewed(stopped, 60.0)
+    with pytest.raises(aiohttp.ClientError):
+        await asking
+
+
+async def test_an_engine_that_dies_while_it_is_renewed_is_not_waited_for(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_loras=1, max_cpu_loras=2)
+    async with bench.running():
+        asking = await _answering_when_it_is_renewed(bench, 60.0)
+        os.kill(served_by(bench), signal.SIGKILL)
+        await bench.until(lambda state: state.boot is not None and len(state.ready) == 2)
+        with pytest.raises(aiohttp.ClientError):
+            await asking
 
 
 async def test_d1_a_careless_base_probe_sees_an_adapter_and_the_null_adapter_does_not(

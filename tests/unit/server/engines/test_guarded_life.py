@@ -32,10 +32,11 @@ def _boots(tmp_path: Path) -> set[Path]:
     return {path.parent for path in (tmp_path / "guard").glob("*/guard.json")}
 
 
-def _watched_one_step(folder: Path, *, worker: int = 1) -> None:
+def _watched_one_step(folder: Path, *, worker: int = 1, loads: int = 1) -> None:
     counters = Counters(folder / f"{worker}.counters")
-    for field in ("steps", "checked", "loads"):
+    for field in ("steps", "checked"):
         counters.add(field)
+    counters.add("loads", loads)
     counters.close()
 
 
@@ -45,6 +46,33 @@ async def test_an_engine_that_only_says_it_is_guarded_never_comes_up(tmp_path: P
         await bench.agent.run()
     assert not [event for event in bench.events if event.kind == "up"]
     assert list((tmp_path / "guard").iterdir()) == []
+
+
+async def test_every_worker_has_to_be_watched(tmp_path: Path) -> None:
+    bench = _guarded(tmp_path, device="cuda", tensor_parallel_size=2, allow_uncertified=True)
+    running = asyncio.create_task(bench.agent.run())
+    async with asyncio.timeout(60):
+        await _until(lambda: bool(_boots(tmp_path)))
+        for folder in _boots(tmp_path):
+            _watched_one_step(folder)
+        with pytest.raises(EngineUnguarded):
+            await running
+    assert not [event for event in bench.events if event.kind == "up"]
+
+
+async def test_a_load_that_the_guard_has_not_seen_ends_the_boot_and_attests_nothing(tmp_path: Path) -> None:
+    bench = _guarded(tmp_path, cadence=QUICK)
+    bench.adapter("bank_a", seed=1)
+    running = asyncio.create_task(bench.agent.run())
+    async with asyncio.timeout(60):
+        await _until(lambda: bool(_boots(tmp_path)))
+        (first,) = _boots(tmp_path)
+        _watched_one_step(first)  # the null adapter's load, and no other
+        await _until(lambda: bool(_boots(tmp_path) - {first}))
+        bench.agent.stop()
+        await running
+    assert any("engine_unguarded" in event.text for event in bench.events if event.kind == "failed")
+    assert bench.control.attestations == []
 
 
 async def test_a_violation_ends_the_boot_and_a_fresh_one_starts(tmp_path: Path) -> None:
@@ -88,7 +116,7 @@ async def test_a_guarded_engine_whose_disk_is_damaged_ends_what_it_is_answering(
     async with asyncio.timeout(60):
         await _until(lambda: bool(_boots(tmp_path)))
         (first,) = _boots(tmp_path)
-        _watched_one_step(first)
+        _watched_one_step(first, loads=2)
         await _until(lambda: version in bench.agent.state.ready)
         bench.cache.folder(version).rename(tmp_path / "moved away")
         await _until(lambda: bool(_boots(tmp_path) - {first}))

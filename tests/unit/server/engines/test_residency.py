@@ -157,3 +157,22 @@ def test_other_weights_need_a_fresh_boot_and_a_merged_engine_serves_nothing_else
 def test_a_capacity_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="hold nothing"):
         Capacity(names=0, rank=8)
+
+
+def test_what_vllm_did_not_take_is_loaded_again_under_its_own_name() -> None:
+    first, second = VERSIONS[:2]
+    failing = replace(held(first), again={first}, slots=set())
+    made = plan(view(first, second), failing, replace(ROOM, names=2))
+    assert made.load == (first, second), "its name is spent once"
+    assert made.renewal is None
+    assert plan(view(first), replace(failing, unfit={first: "later"}), ROOM).load == ()
+
+
+def test_loads_that_fail_again_and_again_ask_for_a_fresh_boot_once_others_serve() -> None:
+    mine, failing = VERSIONS[:2]
+    stuck = replace(held(mine), again={failing}, stuck=True)
+    made = plan(view(mine, failing, expected=[mine]), stuck, ROOM)
+    assert made.renewal is not None
+    assert made.renewal.needed == (mine,)
+    assert plan(view(mine, failing), replace(stuck, stuck=False), ROOM).renewal is None
+    assert plan(view(mine), stuck, ROOM).renewal is None, "nobody wants it any more"

@@ -56,16 +56,45 @@ def flag(argv: tuple[str, ...], name: str) -> str:
         ({"device": "cuda", "kv_cache_gib": 2}, "device is cuda"),
         ({"device": "cuda", "cpu_cores": "0-1"}, "device is cuda"),
         ({"device": "cuda", "gpu_memory_utilization": 1.5}, "not a share"),
-        ({"extra_args": ("--trust-remote-code",)}, "unsafe"),
-        ({"extra_args": ("--tool-parser-plugin", "x.py")}, "unsafe"),
         ({"tool_call_parser": "--trust-remote-code"}, "no name of a parser"),
-        ({"extra_args": ("--model=/other",)}, "decided by the spec"),
-        ({"extra_args": ("--lora-modules", "a=/x")}, "decided by the spec"),
     ],
 )
 def test_contradictory_and_half_specified_engines_are_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(EngineSpecInvalid, match=says):
         spec(**changes)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--trust-remote-code"],
+        ["--tool-parser-plugin", "x.py"],
+        ["--model=/other"],
+        ["--lora-modules", "a=/x"],
+        ["--max_cpu_loras=1"],
+        ["--max-cpu-lora=1"],
+        ["--enable_lora"],
+        ["-tp=2"],
+        ["-tp", "2"],
+        ["--data-parallel-size=2"],
+        ["--middleware=x"],
+        ["--api-key=x"],
+        ["--hf-overrides.x=1"],
+        ["--max-num-seqs=4\n--api-key=x"],
+        ["--max-num-seqs", "4"],
+        ["--max-num-seqs=--api-key"],
+        [""],
+    ],
+)
+def test_extra_arguments_open_no_other_door(arguments: list[str]) -> None:
+    with pytest.raises(EngineSpecInvalid, match="extra argument"):
+        spec(extra_args=arguments)
+
+
+def test_extra_arguments_set_how_fast_vllm_answers() -> None:
+    given = ("--max-num-seqs=64", "--max-num-batched-tokens=8192", "--block-size=32")
+    argv, _ = command(spec(extra_args=given), {})
+    assert argv[-3:] == given
 
 
 def test_all_faults_come_at_once() -> None:

@@ -45,6 +45,14 @@ def test_verified_bytes_are_handed_over_and_nobody_can_write_them(cache: Path, s
     assert list(scratch.iterdir()) == []
 
 
+def test_a_scratch_folder_that_is_gone_is_made_again(cache: Path, scratch: Path) -> None:
+    """Not to be taken for an adapter that is gone."""
+    version = version_in(cache, FILES)
+    scratch.rmdir()
+    with sealed(engine_name(version), str(cache / version.hex), cache=cache, scratch=scratch) as (_, folder):
+        assert {path.name for path in folder.iterdir()} == set(FILES)
+
+
 def test_a_mapping_outlives_the_folder_and_stays(cache: Path, scratch: Path) -> None:
     import mmap
 
