@@ -14,6 +14,7 @@ from registry.digests import Digest
 from registry.feed import State
 from registry.fleet import Share, assigned
 from registry.homes import given
+from registry.models import EngineState
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Outlook:
     """Versions with an attested slot on another engine that is up."""
     alone: bool
     """There is no other engine of its base and owner, up or not: nobody will ever serve instead of it."""
+    away: bool
+    """One of the others is down: it is not among ``expected`` what it will hold when it is back."""
     tenants: Mapping[Digest, str]
     """Whose the versions are that this boot has loaded."""
 
@@ -64,23 +67,29 @@ def outlook(state: State, engine: str, now: datetime, *, loaded: Set[Digest] = f
         for version, slot in slots.items()
         if slot.boot == home.boot
     }
+    others = _others(state, engine)
     return Outlook(
         share=shares.get(engine, _NOTHING),
         expected=frozenset(expected),
         elsewhere=frozenset(elsewhere),
-        alone=not _others(state, engine),
+        alone=not others,
+        away=not all(other.up for other in others),
         tenants={version: state.versions[version].tenant for version in loaded if version in state.versions},
     )
 
 
-def _others(state: State, engine: str) -> bool:
+def _others(state: State, engine: str) -> list[EngineState]:
+    """Of its base and owner."""
     mine = state.engines.get(engine)
     owners = given(state.tenants.values())
-    return mine is not None and any(
-        other.base == mine.base and owners.get(name) == owners.get(engine)
+    return [
+        other
         for name, other in state.engines.items()
-        if name != engine
-    )
+        if mine is not None
+        and name != engine
+        and other.base == mine.base
+        and owners.get(name) == owners.get(engine)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +183,7 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, small:
     alone = "it was given to one tenant and holds adapters of others"
     if share.afresh:
         return Renewal(alone, ())
+    served = held.slots & kept
     strangers = share.exclusive is not None and any(
         view.tenants.get(version) != share.exclusive for version in held.loaded - kept
     )
@@ -182,7 +192,7 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, small:
         why = alone
     elif small:
         # All engines that are to hold it find out at once: whoever goes second waits until the first is back.
-        waits_for: Set[Digest] = frozenset() if view.alone else held.slots - view.elsewhere
+        waits_for: Set[Digest] = frozenset() if view.alone else served - view.elsewhere
         return Renewal("a larger rank is wanted than this boot is for", tuple(sorted(waits_for)))
     elif full and held.loaded - kept:
         why = "all names of this boot are used up"
@@ -190,5 +200,5 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, small:
         why = "loads fail again and again"
     else:
         return None
-    missing = (held.slots & view.expected) - view.elsewhere
+    missing = (served if view.away else held.slots & view.expected) - view.elsewhere
     return Renewal(why, tuple(sorted(missing)))

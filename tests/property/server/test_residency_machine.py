@@ -319,3 +319,13 @@ Fleet.TestCase.settings = settings(max_examples=60, stateful_step_count=30, dead
 TestFleet = Fleet.TestCase
 Leaving.TestCase.settings = settings(max_examples=300, stateful_step_count=12, deadline=None)
 TestLeaving = Leaving.TestCase
+
+
+def test_an_engine_knows_whether_one_that_serves_for_the_same_is_away() -> None:
+    fleet = Fleet()
+    views = [fleet.planned(fleet.fleet["one"])[0]]
+    fleet.die("two")
+    views.append(fleet.planned(fleet.fleet["one"])[0])
+    fleet.isolate("bank_a", Level.DEDICATED, "two")  # nobody's shared engine any more
+    views.append(fleet.planned(fleet.fleet["one"])[0])
+    assert [(view.away, view.alone) for view in views] == [(False, False), (True, False), (False, False)]

@@ -22,6 +22,7 @@ def view(
     expected: Iterable[Digest] = (),
     elsewhere: Iterable[Digest] = (),
     alone: bool = False,
+    away: bool = False,
 ) -> Outlook:
     share = Share(
         tuple(Assigned(version, rank, "live", leaving=version in leaving) for version in versions),
@@ -29,7 +30,7 @@ def view(
         merged=merged,
     )
     tenants = dict.fromkeys(VERSIONS, "bank_a")
-    return Outlook(share, frozenset(expected), frozenset(elsewhere), alone, tenants)
+    return Outlook(share, frozenset(expected), frozenset(elsewhere), alone, away, tenants)
 
 
 def held(*loaded: Digest, slots: Iterable[Digest] | None = None, merged: Digest | None = None) -> Held:
@@ -116,6 +117,18 @@ def test_a_fresh_boot_waits_for_those_that_others_are_to_serve() -> None:
     assert waiting is not None
     assert waiting.needed == (kept,)
     going = plan(view(kept, new, expected=[kept], elsewhere=[kept]), held(old, kept), room).renewal
+    assert going is not None
+    assert going.needed == ()
+
+
+def test_two_boots_do_not_start_afresh_at_once() -> None:
+    """Nothing is expected of an engine that is down: what only this one serves waits until it is back."""
+    old, kept, new = VERSIONS[:3]
+    room = replace(ROOM, names=2)
+    waiting = plan(view(kept, new, away=True), held(old, kept), room).renewal
+    assert waiting is not None
+    assert waiting.needed == (kept,)
+    going = plan(view(kept, new, away=True, elsewhere=[kept]), held(old, kept), room).renewal
     assert going is not None
     assert going.needed == ()
 
