@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def another_router(
         "router_key_file": served.workspace.key("router"),
         "salt_file": served.workspace.salt,
         "records_dir": folder / "records",
-        "writer": "router-1",
+        "writer": f"router-{secrets.token_hex(4)}",  # a chain that is new needs a name that is new
         "service_token_file": served.workspace.service_token,
     }
     if peers:

@@ -209,7 +209,7 @@ def test_after_a_crash_only_what_is_missing_is_computed(
     planned, _ = run
     place = tmp_path / "crashing"
 
-    def crash(*args: object) -> None:
+    def crash(*args: object, **named: object) -> None:
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as patch:
