@@ -173,7 +173,7 @@ def routes(control: Control) -> APIRouter:
 
     @aliases.get(f"{_AT}/{{alias}}/preparations/{{version}}")
     def read_readiness(
-        tenant: str, adapter: str, alias: str, version: str, caller: Annotated[Caller, people]
+        tenant: str, adapter: str, alias: str, version: str, caller: Annotated[Caller, readers]
     ) -> Readiness:
         """How many engines are to hold the version, and how many do; which, only the platform is told."""
         found = control.catalog.readiness(named(tenant, adapter), Digest(version), alias=alias)

@@ -45,7 +45,7 @@ class Stage:
     def load(self, version: Digest) -> None:
         folder = self.world.folder / "served" / version.hex
         folder.mkdir(parents=True)
-        (folder / "adapter_config.json").write_text("{}")
+        (folder / "adapter_config.json").write_text('{"r": 4}')
         (folder / "adapter_model.safetensors").write_bytes(version.encode())
         self.fake.load(engine_name(version), folder)
         self.weights[version] = fake_model.weights_of(folder)

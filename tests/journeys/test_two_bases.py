@@ -255,5 +255,6 @@ def test_one_router_serves_two_bases_and_never_mixes_them(fleet: Fleet) -> None:
     # And whoever is taken off the list is taken out.
     processes.expect({"engine-c": "demo-student"})
     until(lambda: fleet.up() == {"engine-c"})
+    until(lambda: not any(fleet.heard(tenant, "big") for tenant in TENANTS))
     with fleet.client("bank_a") as client, pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model="big", messages=[{"role": "user", "content": "pay"}])

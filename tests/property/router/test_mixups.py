@@ -204,7 +204,7 @@ class Mixups(RuleBasedStateMachine):
         self.scene.aliases.pop()  # published, and nothing points to it yet
         folder = self._folder(version)
         folder.mkdir(parents=True)
-        (folder / "adapter_config.json").write_text("{}")
+        (folder / "adapter_config.json").write_text('{"r": 4}')
         (folder / "adapter_model.safetensors").write_bytes(version.encode())
         weights = fake_model.signature(fake_model.weights_of(folder))
         self.world.versions[version] = rules.Version(tenant, adapter, weights)
