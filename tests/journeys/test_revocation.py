@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -35,7 +35,7 @@ def another_router(
         "router_key_file": served.workspace.key("router"),
         "salt_file": served.workspace.salt,
         "records_dir": folder / "records",
-        "writer": f"router-{secrets.token_hex(4)}",  # a chain that is new needs a name that is new
+        "writer": f"router-{sha256(bytes(folder)).hexdigest()[:8]}",  # one chain, one name
         "service_token_file": served.workspace.service_token,
     }
     if peers:
