@@ -215,9 +215,10 @@ class EngineSettings(UncertifiedSettings, RoleSettings):
     max_loras: int = Field(8, ge=1, description="Adapters on the device at a time")
     max_lora_rank: int = Field(64, ge=1, description="Largest rank served")
     lora_sizes: Literal["bound", "wanted"] = Field(
-        "bound",
-        description="What a boot of vLLM is sized for: `TENON_MAX_LORA_RANK`, or the largest rank wanted of "
-        "the engine when it starts (then it starts afresh for a larger one)",
+        "wanted",
+        description="What a boot of vLLM is sized for: `wanted`, the largest rank wanted of the engine when "
+        "it starts (for a larger one it starts afresh while others serve; one by itself is sized as with "
+        "`bound`), or `bound`, always `TENON_MAX_LORA_RANK`",
     )
     max_model_len: int | None = Field(None, ge=16, description="Context length, tokens")
     kv_cache_gib: int = Field(1, ge=1, description="KV cache on a CPU, GiB")
@@ -234,7 +235,9 @@ class EngineSettings(UncertifiedSettings, RoleSettings):
         pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$",
         description="vLLM's parser of the base's tool calls, such as `hermes`; else no `tool_choice` auto",
     )
-    heartbeat: float = Field(30.0, gt=0, description="Seconds between attestations of what is resident")
+    heartbeat: float = Field(
+        30.0, gt=0, description="Seconds between rounds of attestations of what is resident, at least"
+    )
     engine_drain: float = Field(
         30.0, ge=0, description="Seconds that requests under way get to finish when the agent is stopped"
     )

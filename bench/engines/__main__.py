@@ -108,7 +108,7 @@ async def _compared(found: Scene, running: Served, plain: Guarded, seconds: floa
         for known in live.values():
             await client.load(engine_name(known.version), known.folder)
     fingerprint = next(iter(found.fingerprints.values()))
-    prompts = [probe.token_ids for probe in fingerprint.probes]
+    words = sorted({token for probe in fingerprint.probes for token in probe.token_ids})
     sides = [
         adapters.Side("tenon", running.url, [(MODEL, found.keys[tenant]) for tenant in live]),
         adapters.Side(
@@ -116,7 +116,7 @@ async def _compared(found: Scene, running: Served, plain: Guarded, seconds: floa
         ),
     ]
     async with connected() as session:
-        measured = await adapters.measure(session, sides, prompts, seconds)
+        measured = await adapters.measure(session, sides, words, seconds)
     return {
         "slots": adapters.SLOTS,
         **measured,

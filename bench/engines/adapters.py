@@ -3,9 +3,12 @@
 Twice: ``deep`` with as many clients at each adapter however many adapters there are, so that a full batch can
 always be had from the slots there are; ``spread`` with as many clients in all, so that beyond the slots no
 scheduler whatever has a full batch (one adapter can only be worked on while it has a slot).
+
+No prompt is asked twice: of few adapters all would soon be in vLLM's cache, which keeps adapters apart.
 """
 
 import asyncio
+import random
 import statistics
 import time
 from collections.abc import Sequence
@@ -23,6 +26,8 @@ COUNTS = (1, 2, 4, 8, 16, 32)
 DEEP, SPREAD = 4, 32
 _LENGTHS = (8, 56, 24, 40, 32)
 """Tokens of one request after another: answers are not equally long, so no batch ends at once."""
+_PROMPT = 24
+"""Tokens."""
 _WARM = 1.0
 """Seconds before any token is counted."""
 
@@ -36,15 +41,16 @@ class Side:
 
 
 async def measure(
-    session: aiohttp.ClientSession, sides: Sequence[Side], prompts: Sequence[Sequence[int]], seconds: float
+    session: aiohttp.ClientSession, sides: Sequence[Side], words: Sequence[int], seconds: float
 ) -> dict[str, Any]:
-    """In turns, so that a noisy neighbour is everybody's."""
+    """In turns, so that a noisy neighbour is everybody's. ``words``: tokens that prompts are made of."""
+    rng = random.Random(6)
     found: dict[str, Any] = {}
     for kind in ("deep", "spread"):
         for count in COUNTS:
             for side in sides:
                 many = DEEP * count if kind == "deep" else SPREAD
-                figures = await _load(session, side, prompts, count, many, seconds)
+                figures = await _load(session, side, rng, words, count, many, seconds)
                 render.note(f"{kind}: {count} adapters, {many} clients, {side.name}: {figures}")
                 found.setdefault(kind, {}).setdefault(side.name, {})[str(count)] = figures
     return found
@@ -53,7 +59,8 @@ async def measure(
 async def _load(
     session: aiohttp.ClientSession,
     side: Side,
-    prompts: Sequence[Sequence[int]],
+    rng: random.Random,
+    words: Sequence[int],
     adapters: int,
     many: int,
     seconds: float,
@@ -70,7 +77,8 @@ async def _load(
         while time.perf_counter() < until:
             turn += 1
             length = _LENGTHS[turn % len(_LENGTHS)]
-            question = Question(model=model, prompt=prompts[turn % len(prompts)], max_tokens=length, key=key)
+            prompt = rng.choices(words, k=_PROMPT)
+            question = Question(model=model, prompt=prompt, max_tokens=length, key=key)
             answers.append((number % adapters, await ask(session, side.url, question)))
 
     await asyncio.gather(*(client(number) for number in range(many)))

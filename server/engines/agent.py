@@ -26,6 +26,7 @@ from server.engines.merges import Merges
 from server.engines.metrics import AgentMetrics
 from server.engines.null import null_adapter
 from server.engines.ports import ControlPlane
+from server.engines.residency import outlook
 from server.engines.sizes import Sizes, sizes
 from server.engines.spec import EngineSpec
 from server.engines.state import AgentState, Event, Kind, Report, logged
@@ -193,7 +194,8 @@ class Agent:
         return merged_spec(self._spec, share.merged, folder), base
 
     def _sized(self, state: State | None, base: Digest) -> EngineSpec:
-        """For what will be wanted of this engine once it is up, if it is to be sized by that."""
+        """For what will be wanted of this engine once it is up. By itself it is made for the largest rank
+        served: it could not start afresh for a larger one without interrupting everybody."""
         spec = self._spec
         if spec.lora_sizes == "bound" or state is None:
             return spec
@@ -208,9 +210,12 @@ class Agent:
             names=spec.names,
             max_rank=spec.rank,
         )
-        share = assigned(replace(state, engines={**state.engines, spec.engine: up}), self._clock.now())
-        wanted = [each.rank for each in share[spec.engine].versions]
-        return replace(spec, sizes=sizes(wanted, Sizes(rank=spec.rank, names=spec.names)))
+        state = replace(state, engines={**state.engines, spec.engine: up})
+        view = outlook(state, spec.engine, self._clock.now())
+        if view.alone:
+            return spec
+        bounds = Sizes(rank=spec.rank, names=spec.names)
+        return replace(spec, sizes=sizes([each.rank for each in view.share.versions], bounds))
 
     async def _registered_base(self) -> Digest:
         """The digest of the files on this machine, which must be a base that the registry knows."""

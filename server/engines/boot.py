@@ -131,14 +131,18 @@ class Boot:
         await self._withdraw(found)
         return found
 
-    async def look(self) -> bool:
-        """See to one version that was not looked at since the last load or heartbeat; False when there is
-        none."""
-        version = self._looks.next(self._plan.serve if self._plan else (), self._serves)
-        if version is None:
+    async def look(self, *, round_: bool = True) -> bool:
+        """See to one version that was not looked at since the last load, or yet in this ``round_`` of all if
+        that may go on; False when there is none."""
+        if (version := self._next_look(round_=round_)) is None:
             return False
         await self._examine([version])
         return True
+
+    @property
+    def looking(self) -> bool:
+        """Whether a round is not over."""
+        return self._next_look(round_=True) is not None
 
     @property
     def owing(self) -> bool:
@@ -146,8 +150,8 @@ class Boot:
         return self._looks.owing(self._plan.serve if self._plan else ())
 
     async def attest(self) -> None:
-        """Whether the base and the files are still what they were. Every version is due for another look
-        (:meth:`look`), and those that had none since the last call get it here.
+        """Whether the base and the files are still what they were. If the last round of looks (:meth:`look`)
+        is over, the next one begins; if nothing was looked at since the last call, something is here.
 
         Raises EngineUnreachable at the first probe that stays without any answer, BaseUnproven, CacheDamaged.
         """
@@ -155,9 +159,9 @@ class Boot:
         if self._base is not None:
             await self._base.again()
         serving = [version for version in self._resident if self._serves(version)]
-        late = self._looks.beat(serving)
+        starved = self._looks.beat(serving)
         # With merged weights there is no base to ask, and this is all that tells a hung engine.
-        await self._examine(late if self._base is not None else serving)
+        await self._examine(serving if self._base is None else [starved] if starved is not None else [])
 
     def announced_again(self) -> None:
         """The registry had taken this boot for dead: all that it knew of it has to be said again."""
@@ -170,7 +174,7 @@ class Boot:
     async def step_back(self, renewal: Renewal, *, patient: bool) -> bool:
         """Whether this boot may end now: what others serve too is withdrawn, all at once and only if they
         really do. ``patient``: as long as something is missing elsewhere, it may not."""
-        if renewal.needed and patient:
+        if renewal.needed and (patient or renewal.however_long):
             return False
         return await self._end_slots(self._findings.listed() & self._elsewhere)
 
@@ -249,6 +253,9 @@ class Boot:
             stuck=self._reloading.stuck,
         )
         return plan(view, held, self._capacity)
+
+    def _next_look(self, *, round_: bool) -> Digest | None:
+        return self._looks.next(self._plan.serve if self._plan else (), self._serves, round_=round_)
 
     def _is_news(self, version: Digest) -> bool:
         """In service from now on, and the registry does not list it or it was not looked at for a load."""

@@ -10,7 +10,10 @@ class Cadence:
     """Every wait of the agent, in seconds."""
 
     heartbeat: float = 30.0
-    """Between two attestations of everything that is loaded."""
+    """Between two looks at the base and the files. A round of attestations of all that is loaded begins then,
+    if the one before is over."""
+    looking: float = 0.05
+    """The most of the engine's time that rounds take: after a look there is none for 19 times as long."""
     republish: float = 3600.0
     """An unchanged finding is signed into the log again after this long: proof stays fresh, the log small."""
     poll: float = 20.0

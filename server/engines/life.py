@@ -74,6 +74,8 @@ class Life:
         """When the first load was after which not all were looked at again."""
         self._since: float | None = None
         """When a fresh boot was first found to be needed."""
+        self._rests_until = 0.0
+        """Before, no look of a round: they take no more of the engine than their share."""
 
     async def run(self) -> Ending:
         """Raises EngineStartFailed, EngineUnsafeVersion, EngineTaken. However it ends, vLLM is gone then."""
@@ -167,7 +169,7 @@ class Life:
                     await boot.flush()
                 client.limit(cadence.answer)
                 await self._let_settle(boot)
-                while not news.is_set() and await boot.look():
+                while not news.is_set() and await self._look(boot):
                     pass
                 misses = 0
             except EngineUnreachable:
@@ -193,6 +195,8 @@ class Life:
             self.doing = "serving"
             behind = waiting or boot.unsent or boot.held or boot.renewal is not None
             pause = cadence.retry if behind else max(0.0, beat + cadence.heartbeat - self._now())
+            if boot.looking:
+                pause = min(pause, max(0.0, self._rests_until - self._now()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await news.wait()
@@ -224,6 +228,13 @@ class Life:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, min(settle, self._owing_since + 4 * settle - now))):
                 await self._around.following.news.wait()
+
+    async def _look(self, boot: Boot) -> bool:
+        began = self._now()
+        if not await boot.look(round_=began >= self._rests_until):
+            return False
+        self._rests_until = began + (self._now() - began) / self._around.cadence.looking
+        return True
 
     async def _turn(self, boot: Boot) -> bool:
         """Act on the newest state; True when the boot may end for a fresh one."""

@@ -46,7 +46,7 @@ class Outlook:
     elsewhere: frozenset[Digest]
     """Versions with an attested slot on another engine that is up."""
     alone: bool
-    """There is no other engine of its base and owner, up or not: nobody will ever serve instead of it."""
+    """No other engine of its base and owner is up that takes ranks as large: nobody would serve instead."""
     away: bool
     """One of the others is down: it is not among ``expected`` what it will hold when it is back."""
     tenants: Mapping[Digest, str]
@@ -68,14 +68,19 @@ def outlook(state: State, engine: str, now: datetime, *, loaded: Set[Digest] = f
         if slot.boot == home.boot
     }
     others = _others(state, engine)
+    largest = mine.max_rank if (mine := state.engines.get(engine)) is not None else None
     return Outlook(
         share=shares.get(engine, _NOTHING),
         expected=frozenset(expected),
         elsewhere=frozenset(elsewhere),
-        alone=not others,
+        alone=not any(other.up and _as_large(other, largest) for other in others),
         away=not all(other.up for other in others),
         tenants={version: state.versions[version].tenant for version in loaded if version in state.versions},
     )
+
+
+def _as_large(other: EngineState, rank: int | None) -> bool:
+    return rank is None or other.max_rank is None or other.max_rank >= rank
 
 
 def _others(state: State, engine: str) -> list[EngineState]:
@@ -117,6 +122,8 @@ class Renewal:
     why: str
     needed: tuple[Digest, ...]
     """Served here and to be served elsewhere too, and not yet: until they are, it has to wait."""
+    however_long: bool = False
+    """Nobody would serve meanwhile, and what it is for is not worth that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +199,8 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, small:
         why = alone
     elif small:
         # All engines that are to hold it find out at once: whoever goes second waits until the first is back.
-        waits_for: Set[Digest] = frozenset() if view.alone else served - view.elsewhere
-        return Renewal("a larger rank is wanted than this boot is for", tuple(sorted(waits_for)))
+        why = "a larger rank is wanted than this boot is for"
+        return Renewal(why, tuple(sorted(served - view.elsewhere)), however_long=view.alone)
     elif full and held.loaded - kept:
         why = "all names of this boot are used up"
     elif held.stuck and held.again & kept:

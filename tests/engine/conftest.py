@@ -91,7 +91,7 @@ def adapters(engine: RealEngine, tmp_path_factory: pytest.TempPathFactory) -> di
     return made
 
 
-def write_lora(folder: Path, *, seed: int, zero: bool = False, size: float = 0.02) -> Path:
+def write_lora(folder: Path, *, seed: int, zero: bool = False, size: float = 0.02, rank: int = 8) -> Path:
     """A PEFT folder as ``save_pretrained`` writes it; ``zero`` leaves every B at zero: no effect at all.
     ``size``: of B; a tenth of the usual leaves what the base learned."""
     import torch
@@ -100,7 +100,7 @@ def write_lora(folder: Path, *, seed: int, zero: bool = False, size: float = 0.0
     from trainer.learning.base import load_model, surroundings
 
     config = LoraConfig(
-        r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"
+        r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"
     )
     with surroundings(seed=seed):
         model: Any = get_peft_model(load_model(SHIPPED_BASE), config)

@@ -1,7 +1,9 @@
 """The agent with a real vLLM below it: what dies comes back attested, and so does what is merged."""
 
 import asyncio
+import contextlib
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +15,7 @@ import pytest
 
 from registry.bases import describe
 from registry.clock import SystemClock
+from registry.digests import Digest
 from registry.fingerprint import EXACT_F32
 from registry.models import Isolation, Level
 from registry.names import engine_name
@@ -26,6 +29,7 @@ from server.engines.state import AgentState, Event
 from server.settings import inherited_environment
 from server.testing.control_plane import InMemoryControlPlane
 from tests.engine.conftest import _free_port, write_lora
+from tests.support import neighbours
 from trainer.learning.contract import make_contract
 from trainer.learning.fingerprint import make_fingerprint
 
@@ -40,15 +44,13 @@ QUESTION = {"prompt": "Pay 120 EUR to Norvik Ltd.", "max_tokens": 12, "temperatu
 class Running:
     """An agent, its registry, and one tenant's version in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_lora_rank: int = 8) -> None:
         base = describe(SHIPPED_BASE, name="demo", revision="local")
-        signer = Signer("engine", b"e" * 32)
+        signer = self.signer = Signer("engine", b"e" * 32)
+        self.folder, self.base = folder, base.identity()
         contract = make_contract(base.identity(), SHIPPED_BASE)
         self.control = InMemoryControlPlane(base=base, trust=signer.public, contract=contract)
-        adapter = write_lora(folder / "adapter", seed=1)
-        self.fingerprint = make_fingerprint(base.identity(), SHIPPED_BASE, adapter, [])
-        self.version = self.control.publish(adapter, tenant="bank_a", fingerprint=self.fingerprint)
-        self.control.point(self.version)
+        self.version = self.adapter("bank_a", seed=1)
         self.events: list[Event] = []
         self.spec = EngineSpec(
             engine="engine-0",
@@ -58,7 +60,7 @@ class Running:
             device="cpu",
             port=_free_port(),
             max_loras=2,
-            max_lora_rank=8,
+            max_lora_rank=max_lora_rank,
             max_cpu_loras=4,
         )
         self.agent = Agent(
@@ -74,6 +76,14 @@ class Running:
             report=self.events.append,
             guard=folder / "guard",
         )
+
+    def adapter(self, tenant: str, *, seed: int, rank: int = 8) -> Digest:
+        """A published version with an alias on it."""
+        folder = write_lora(self.folder / tenant, seed=seed, rank=rank)
+        fingerprint = make_fingerprint(self.base, SHIPPED_BASE, folder, [])
+        version = self.control.publish(folder, tenant=tenant, fingerprint=fingerprint)
+        self.control.point(version)
+        return version
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -127,6 +137,15 @@ def processes(port: int) -> dict[str, int]:
     return found
 
 
+def command_line(port: int) -> str:
+    """Of whatever was started for this port."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(entry.read_bytes().replace(b"\0", b" ").decode())
+    return "\n".join(words for words in found if f"--port {port} " in words)
+
+
 async def test_whatever_process_of_vllm_is_killed_a_fresh_boot_is_attested(tmp_path: Path) -> None:
     bench = Running(tmp_path)
     async with bench.running(), aiohttp.ClientSession() as session:
@@ -176,3 +195,31 @@ async def test_a_version_merged_in_float32_attests_by_its_own_fingerprint(tmp_pa
         announced = bench.control.announced[-1]
         assert (announced.boot, announced.merged, announced.guarded) == (found.boot, bench.version, True)
         assert await bench.answer(session) == right
+
+
+async def test_vllm_has_slots_for_what_is_wanted_and_larger_ones_once_another_serves(tmp_path: Path) -> None:
+    bench = Running(tmp_path, max_lora_rank=64)
+
+    def slot_rank() -> int:
+        (rank,) = set(re.findall(r"--max-lora-rank (\d+)", command_line(bench.spec.port)))
+        return int(rank)
+
+    async def neighbour() -> None:
+        await neighbours.announce(bench.control, bench.signer, base=bench.base, rank=64)
+
+    await neighbour()
+    async with bench.running(), aiohttp.ClientSession() as session:
+        first = await bench.until(lambda state: bench.version in state.ready)
+        assert slot_rank() == 8
+        right = await bench.answer(session)
+        assert right
+        large = bench.adapter("retail_b", seed=2, rank=24)
+        waiting = await bench.until(lambda state: bool(state.waits_for))
+        assert (waiting.boot, set(waiting.ready)) == (first.boot, {bench.version})
+        await neighbours.attest(bench.control, bench.signer, bench.control.attestations[0])
+        state = await bench.until(lambda state: set(state.ready) == {bench.version, large})
+        assert state.boot != first.boot
+        assert slot_rank() == 32
+        assert await bench.answer(session) == right
+        found = {each.version: each for each in bench.control.attestations if each.boot == state.boot}
+        assert all(each.passed and each.strength == "exact" for each in found.values())

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,18 +45,42 @@ def test_owed_is_what_was_loaded_beside_and_not_what_a_heartbeat_asks_for() -> N
 
 def test_at_a_heartbeat_all_are_and_those_in_service_first() -> None:
     looks = Looks()
-    assert looks.beat([A, B, C]) == []
+    assert looks.beat([A, B, C]) is None
     assert drained(looks, (C,)) == [C, A, B]
-    assert looks.beat([A, B, C]) == []
+    assert looks.beat([A, B, C]) is None
 
 
-def test_who_had_no_look_between_two_heartbeats_is_late() -> None:
+def test_a_round_goes_on_over_heartbeats_until_all_had_their_look() -> None:
+    looks = Looks()
+    looks.beat([A, B, C])
+    looks.seen(A)
+    assert looks.beat([A, B, C]) is None
+    looks.seen(B)
+    assert looks.beat([A, B, C]) is None
+    assert drained(looks, ()) == [C]
+    looks.beat([A, B])
+    assert drained(looks, ()) == [A, B]
+
+
+def test_a_round_that_nobody_finds_time_for_goes_on_at_heartbeats() -> None:
     looks = Looks()
     looks.beat([A, B])
+    assert looks.beat([A, B, C]) == A
     looks.seen(A)
-    assert looks.beat([A, B, C]) == [B]
+    assert looks.beat([A, B, C]) is None, "there was one"
+    assert looks.beat([A, C]) is None, "B has gone, and with it the round: the next one begins"
+    assert drained(looks, ()) == [A, C]
+
+
+def test_what_a_load_owes_does_not_wait_for_a_round_and_comes_first() -> None:
+    looks = Looks()
+    looks.beat([A, B])
+    looks.owe([B])
+    assert looks.next((A, B), able, round_=False) == B
+    assert looks.next((A, B), able) == B
     looks.seen(B)
-    assert looks.beat([B]) == []  # A has gone meanwhile
+    assert looks.next((A, B), able, round_=False) is None
+    assert looks.next((A, B), able) == A
 
 
 def test_who_cannot_be_looked_at_holds_nobody_up() -> None:
@@ -82,11 +107,42 @@ async def test_something_new_does_not_wait_for_all_looks_of_a_heartbeat(tmp_path
 
         boot._engine.probe = noted  # type: ignore[method-assign]
         await boot.attest()
-        assert await boot.look()
-        await boot.attest()
-        assert [asked[0], asked[2]] == ["tenon-null"] * 2
-        assert len(asked) == 5, "once the base and one version, then the base and the two that are late"
-        assert {asked[1], *asked[3:]} == {engine_name(version) for version in versions}
+        assert asked == ["tenon-null"]
+        while await boot.look():
+            pass
+        assert set(asked[1:]) == {engine_name(version) for version in versions}
+        assert len(asked) == 4
+
+
+async def test_rounds_take_no_more_of_the_engine_than_their_share(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=replace(SLOW, heartbeat=1.0, looking=0.25, settle=0.0))
+    versions = [bench.adapter(f"tenant_{seed}", seed=seed) for seed in (1, 2, 3)]
+    async with bench.running():
+        await bench.until(lambda state: all(version in state.ready for version in versions))
+        life = bench.agent._life
+        assert life is not None
+        assert life.boot is not None
+        boot = life.boot
+        await bench.until(lambda state: not boot.owing)
+        loop, enough = asyncio.get_running_loop(), asyncio.Event()
+        looks: list[tuple[float, float]] = []
+        engine, probe = boot._engine, boot._engine.probe
+
+        async def noted(**given: object) -> object:
+            began = loop.time()
+            found = await probe(**given)  # type: ignore[arg-type]
+            if given["model"] != "tenon-null":
+                await asyncio.sleep(0.02)
+                looks.append((began, loop.time()))
+                if len(looks) == len(versions):
+                    enough.set()
+            return found
+
+        engine.probe = noted  # type: ignore[assignment, method-assign]
+        async with asyncio.timeout(20):
+            await enough.wait()
+    for (began, ended), (again, _) in pairwise(looks):
+        assert again - began >= (ended - began) / 0.25
 
 
 @pytest.mark.parametrize("often", [False, True])

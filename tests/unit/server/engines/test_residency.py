@@ -71,9 +71,16 @@ def test_a_boot_that_is_too_small_waits_for_the_others_and_starts_afresh() -> No
     for made in (found(), found(elsewhere=[served]), found(alone=True)):
         assert made.serve == (served,)
         assert made.unplaced == {large: "its rank 40 is above this boot's 16"}
-    # Whether or not the other one is up now and is told to hold it: until it does, this one serves.
+    # Whether or not the other one is told to hold it: until it does, this one serves.
     renewals = [found().renewal, found(elsewhere=[served]).renewal, found(alone=True).renewal]
-    assert [renewal and renewal.needed for renewal in renewals] == [(served,), (), ()]
+    assert [renewal and (renewal.needed, renewal.however_long) for renewal in renewals] == [
+        ((served,), False),
+        ((), False),
+        ((served,), True),
+    ]
+    idle = plan(replace(view(alone=True), share=wanted), held(served, slots=()), small).renewal
+    assert idle is not None
+    assert idle.needed == (), "it serves nobody"
     beyond = plan(view(large, rank=65), held(), small)
     assert beyond.renewal is None, "no boot of this engine would hold it"
     going = plan(view(large, rank=40, leaving=[large]), held(), small)

@@ -2,12 +2,17 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from registry.digests import Digest
 from registry.names import engine_name
+from registry.signing.keys import Signer
 from server.testing.fake_model import signature
-from tests.unit.server.engines.bench import Bench, cmdline, group_of
+from tests.support import neighbours
+from tests.unit.server.engines.bench import BASE, SLOW, Bench, cmdline, group_of
+
+SIGNER = Signer("engine", b"e" * 32)
 
 
 def slots_of(bench: Bench) -> tuple[int, int]:
@@ -18,16 +23,42 @@ def slots_of(bench: Bench) -> tuple[int, int]:
     return int(rank), int(names)
 
 
-async def test_a_boot_is_as_large_as_the_bounds_unless_it_is_told_otherwise(tmp_path: Path) -> None:
+async def neighbour(bench: Bench, *, up: bool = True, rank: int | None = None) -> None:
+    await neighbours.announce(
+        bench.control, SIGNER, base=BASE.identity(), rank=rank or bench.spec.rank, up=up
+    )
+
+
+async def test_an_engine_by_itself_is_as_large_as_the_bound(tmp_path: Path) -> None:
     bench = Bench(tmp_path, max_lora_rank=64)
     version = bench.adapter("bank_a", seed=1)
+    await neighbour(bench, up=False)
+    async with bench.running():
+        await bench.until(lambda state: version in state.ready)
+        assert slots_of(bench) == (64, 33)
+
+
+async def test_an_engine_for_smaller_ranks_is_no_other(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=64)
+    version = bench.adapter("bank_a", seed=1, rank=20)
+    await neighbour(bench, rank=16)
+    async with bench.running():
+        await bench.until(lambda state: version in state.ready)
+        assert slots_of(bench)[0] == 64
+
+
+async def test_so_is_every_boot_if_that_is_asked_for(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="bound")
+    version = bench.adapter("bank_a", seed=1)
+    await neighbour(bench)
     async with bench.running():
         await bench.until(lambda state: version in state.ready)
         assert slots_of(bench) == (64, 33)
 
 
 async def test_an_engine_of_which_nothing_is_wanted_yet_has_its_bounds(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted")
+    bench = Bench(tmp_path, max_lora_rank=64)
+    await neighbour(bench)
     async with bench.running():
         first = (await bench.until(lambda state: state.settled)).boot
         assert slots_of(bench) == (64, 33)
@@ -36,18 +67,20 @@ async def test_an_engine_of_which_nothing_is_wanted_yet_has_its_bounds(tmp_path:
 
 
 async def test_a_boot_has_names_for_all_that_is_wanted_and_what_comes_and_was(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_loras=1, max_cpu_loras=4, max_lora_rank=64, lora_sizes="wanted")
+    bench = Bench(tmp_path, max_loras=1, max_cpu_loras=4, max_lora_rank=64)
     versions = {bench.adapter(f"bank_{number}", seed=number) for number in range(3)}
+    await neighbour(bench)
     async with bench.running():
         await bench.until(lambda state: set(state.ready) == versions)
         assert slots_of(bench) == (8, 10), "three names each, and one for the null adapter"
-        (announced,) = bench.control.announced
+        announced = bench.control.announced[-1]
         assert (announced.names, announced.max_rank) == (4, 64), "what the fleet may ask of it stays the same"
 
 
 async def test_what_is_beyond_the_bound_changes_nothing(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=8, lora_sizes="wanted")
-    small, large = bench.adapter("bank_a", seed=1), bench.adapter("bank_b", seed=2, rank=16)
+    bench = Bench(tmp_path, max_lora_rank=16)
+    small, large = bench.adapter("bank_a", seed=1), bench.adapter("bank_b", seed=2, rank=17)
+    await neighbour(bench)
     async with bench.running():
         state = await bench.until(lambda state: small in state.ready and state.settled)
         assert large not in state.ready
@@ -56,23 +89,28 @@ async def test_what_is_beyond_the_bound_changes_nothing(tmp_path: Path) -> None:
     assert "recycling" not in bench.kinds()
 
 
-async def test_an_engine_by_itself_starts_afresh_for_a_larger_rank(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted")
+async def test_while_no_other_engine_is_up_nobody_is_interrupted_for_a_larger_rank(tmp_path: Path) -> None:
+    impatient = replace(SLOW, patience=0.0)
+    bench = Bench(tmp_path, max_lora_rank=64, cadence=impatient)
     small = bench.adapter("bank_a", seed=1)
+    await neighbour(bench)
     async with bench.running():
         first = (await bench.until(lambda state: small in state.ready)).boot
         assert slots_of(bench)[0] == 8
+        await neighbour(bench, up=False)
         large = bench.adapter("bank_b", seed=2, rank=20)
+        state = await bench.until(lambda state: "other engines" in state.waits_for)
+        assert (state.boot, set(state.ready)) == (first, {small})
+        assert "above this boot's 8" in state.not_ready[large].text
+        await neighbour(bench)  # which serves nothing, but takes over what it is given, or is given up on
         state = await bench.until(lambda state: {small, large} == set(state.ready))
-        assert state.boot != first
         assert slots_of(bench)[0] == 32
     assert bench.kinds().count("recycling") == 1
 
 
 async def test_two_engines_grow_one_after_the_other_and_no_request_fails(tmp_path: Path) -> None:
     first, second = (
-        Bench(tmp_path / name, engine=name, max_lora_rank=64, lora_sizes="wanted")
-        for name in ("engine-0", "engine-1")
+        Bench(tmp_path / name, engine=name, max_lora_rank=64) for name in ("engine-0", "engine-1")
     )
     second.share(first)
     benches = {"engine-0": first, "engine-1": second}
@@ -91,10 +129,12 @@ async def test_two_engines_grow_one_after_the_other_and_no_request_fails(tmp_pat
                 asked += 1
             await asyncio.sleep(0.005)
 
+    await neighbour(first, rank=128)  # which is only asked where these cannot
     async with first.running(), second.running():
         for bench in benches.values():
             await bench.until(lambda state: small in state.ready)
             assert slots_of(bench)[0] == 8
+        await neighbour(first, rank=128, up=False)
         asking = asyncio.create_task(ask())
         try:
             large = first.adapter("saas_c", seed=2, rank=40)
