@@ -1,9 +1,9 @@
 """``python -m bench.engines [PART ...] [--write]``: whole stacks with real vLLMs on a CPU.
 
 ``promotions``: two engines, clients that ask, promotions meanwhile. ``adapters``: one engine behind the
-router beside a plain vLLM, asked for more and more adapters. ``saturation``: one engine with cores of its
-own, busy through the router and directly. Otherwise engines, router, control plane and clients share the
-machine; everything that is compared was measured in one run.
+router beside a plain vLLM, then two beside two, asked for more and more adapters. ``saturation``: one engine
+with cores of its own, busy through the router and directly. Otherwise engines, router, control plane and
+clients share the machine; everything that is compared was measured in one run.
 """
 
 import argparse
@@ -12,7 +12,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bench.engines import adapters, page, promotions, saturation
 from bench.engines.clients import connected
 from bench.engines.scene import Scene, Served, scene, served
 from registry.names import engine_name
+from server.assembly.stack import cores_of
 from server.cli import render
 from server.engines.client import VllmClient
 from server.mixup.ours import MODEL
@@ -28,7 +30,6 @@ from tests.engine.guarding import Guarded, started
 RESULTS = Path(__file__).parents[1] / "results"
 PARTS = ("promotions", "adapters", "saturation")
 _PROMOTIONS = 50
-_COLD = 5
 _SLOTS = 16
 """A boot loads four times as many names as it has slots: room for all versions of the promotions."""
 
@@ -64,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _promotions(count: int) -> dict[str, Any]:
     with scene(promotions.TENANTS) as found:
         tenants = sorted(found.keys)
-        render.note(f"{count + _COLD} more versions and their fingerprints")
-        pending = [found.push(tenants[number % len(tenants)]) for number in range(count + _COLD)]
+        render.note(f"{count + promotions.COLD} more versions and their fingerprints")
+        pending = [found.push(tenants[number % len(tenants)]) for number in range(count + promotions.COLD)]
         began = time.perf_counter()
         with served(found, engines=2, slots=_SLOTS) as running:
             start = time.perf_counter() - began
@@ -76,14 +77,42 @@ def _promotions(count: int) -> dict[str, Any]:
 
 
 def _adapters(seconds: float) -> dict[str, Any]:
-    most = max(adapters.COUNTS)
-    with (
-        scene(most) as found,
-        tempfile.TemporaryDirectory(prefix="tenon-bench-") as folder,
-        served(found, engines=1, slots=adapters.SLOTS) as running,
-        started(Path(folder), guard=False, slots=adapters.SLOTS, names=most) as plain,
-    ):
-        return asyncio.run(_compared(found, running, plain, seconds))
+    measured: dict[str, Any] = {}
+    with scene(max(adapters.COUNTS)) as found:
+        for engines in sorted(set(adapters.KINDS.values())):
+            kinds = [kind for kind, of in adapters.KINDS.items() if of == engines]
+            with (
+                served(found, engines=engines, slots=adapters.SLOTS) as running,
+                _plain(engines, len(found.keys)) as plain,
+            ):
+                measured |= asyncio.run(_compared(found, running, plain, kinds, seconds))
+    return {
+        "slots": adapters.SLOTS,
+        **measured,
+        "cliffs": {
+            kind: {
+                side: round(adapters.cliff(figures, adapters.SLOTS * engines), 2)
+                for side, figures in measured[kind].items()
+            }
+            for kind, engines in adapters.KINDS.items()
+        },
+    }
+
+
+@contextmanager
+def _plain(engines: int, names: int) -> Iterator[list[Guarded]]:
+    """Each with cores of its own, if there are several."""
+    cores = sorted(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tenon-bench-")))
+        found = []
+        for number in range(engines):
+            home = folder / str(number)
+            home.mkdir()
+            own = cores_of(number, engines, cores) if engines > 1 else None
+            made = started(home, guard=False, slots=adapters.SLOTS, names=names, cores=own)
+            found.append(stack.enter_context(made))
+        yield found
 
 
 def _saturation(seconds: float) -> dict[str, Any]:
@@ -102,29 +131,26 @@ def _saturation(seconds: float) -> dict[str, Any]:
         os.sched_setaffinity(0, before)
 
 
-async def _compared(found: Scene, running: Served, plain: Guarded, seconds: float) -> dict[str, Any]:
+async def _compared(
+    found: Scene, running: Served, plain: Sequence[Guarded], kinds: Sequence[str], seconds: float
+) -> dict[str, Any]:
     live = {tenant: found.stack.live(tenant) for tenant in sorted(found.keys)}
-    async with VllmClient(plain.spec.url) as client:
-        for known in live.values():
-            await client.load(engine_name(known.version), known.folder)
+    for engine in plain:
+        async with VllmClient(engine.spec.url) as client:
+            for known in live.values():
+                await client.load(engine_name(known.version), known.folder)
     fingerprint = next(iter(found.fingerprints.values()))
     words = sorted({token for probe in fingerprint.probes for token in probe.token_ids})
     sides = [
-        adapters.Side("tenon", running.url, [(MODEL, found.keys[tenant]) for tenant in live]),
+        adapters.Side("tenon", [running.url], [(MODEL, found.keys[tenant]) for tenant in live]),
         adapters.Side(
-            "plain vLLM", plain.spec.url, [(engine_name(each.version), None) for each in live.values()]
+            "plain vLLM",
+            [engine.spec.url for engine in plain],
+            [(engine_name(each.version), None) for each in live.values()],
         ),
     ]
     async with connected() as session:
-        measured = await adapters.measure(session, sides, words, seconds)
-    return {
-        "slots": adapters.SLOTS,
-        **measured,
-        "cliffs": {
-            kind: {side: round(adapters.cliff(figures), 2) for side, figures in sides_.items()}
-            for kind, sides_ in measured.items()
-        },
-    }
+        return {kind: await adapters.measure(session, kind, sides, words, seconds) for kind in kinds}
 
 
 if __name__ == "__main__":

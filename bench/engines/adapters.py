@@ -1,8 +1,9 @@
 """Throughput against the number of adapters that are asked for, with the same slots: Tenon and plain vLLM.
 
-Twice: ``deep`` with as many clients at each adapter however many adapters there are, so that a full batch can
-always be had from the slots there are; ``spread`` with as many clients in all, so that beyond the slots no
-scheduler whatever has a full batch (one adapter can only be worked on while it has a slot).
+``deep``: as many clients at each adapter however many adapters there are, so that a full batch can always be
+had from the slots there are. ``spread``: as many clients in all, so that beyond the slots no scheduler
+whatever has a full batch (one adapter can only be worked on while it has a slot). ``fleet``: the same before
+two engines, which plain vLLMs are asked in turn and Tenon's router as it places requests.
 
 No prompt is asked twice: of few adapters all would soon be in vLLM's cache, which keeps adapters apart.
 """
@@ -24,6 +25,9 @@ from server.cli import render
 SLOTS = 4
 COUNTS = (1, 2, 4, 8, 16, 32)
 DEEP, SPREAD = 4, 32
+KINDS = {"deep": 1, "spread": 1, "fleet": 2}
+"""How many engines there are."""
+_ROUNDS = 3
 _LENGTHS = (8, 56, 24, 40, 32)
 """Tokens of one request after another: answers are not equally long, so no batch ends at once."""
 _PROMPT = 24
@@ -35,25 +39,44 @@ _WARM = 1.0
 @dataclass(frozen=True, slots=True)
 class Side:
     name: str
-    url: str
+    urls: Sequence[str]
+    """Asked in turn."""
     voices: Sequence[tuple[str, str | None]]
     """Of each adapter: the model's name, the key."""
 
 
 async def measure(
-    session: aiohttp.ClientSession, sides: Sequence[Side], words: Sequence[int], seconds: float
+    session: aiohttp.ClientSession, kind: str, sides: Sequence[Side], words: Sequence[int], seconds: float
 ) -> dict[str, Any]:
-    """In turns, so that a noisy neighbour is everybody's. ``words``: tokens that prompts are made of."""
+    """Side -> adapters -> medians, but for the longest wait. In turns, so that a noisy neighbour is
+    everybody's. ``words``: tokens that prompts are made of."""
     rng = random.Random(6)
-    found: dict[str, Any] = {}
-    for kind in ("deep", "spread"):
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {side.name: {} for side in sides}
+    for turn in range(_ROUNDS):
         for count in COUNTS:
-            for side in sides:
+            for side in sides if turn & 1 else sides[::-1]:
                 many = DEEP * count if kind == "deep" else SPREAD
                 figures = await _load(session, side, rng, words, count, many, seconds)
                 render.note(f"{kind}: {count} adapters, {many} clients, {side.name}: {figures}")
-                found.setdefault(kind, {}).setdefault(side.name, {})[str(count)] = figures
-    return found
+                found[side.name].setdefault(str(count), []).append(figures)
+    return {
+        side: {count: _summed_up(runs) for count, runs in counts.items()} for side, counts in found.items()
+    }
+
+
+def _summed_up(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def all_of(figure: str) -> list[Any]:
+        return [run[figure] for run in runs]
+
+    rates = all_of("tokens_per_second")
+    return {
+        "tokens_per_second": statistics.median(rates),
+        "tokens_per_second_of_each": rates,
+        "requests": sum(all_of("requests")),
+        "first_ms_p50": statistics.median(all_of("first_ms_p50")),
+        "first_ms_most": max(all_of("first_ms_most")),
+        "adapters_unserved": max(all_of("adapters_unserved")),
+    }
 
 
 async def _load(
@@ -79,7 +102,8 @@ async def _load(
             length = _LENGTHS[turn % len(_LENGTHS)]
             prompt = rng.choices(words, k=_PROMPT)
             question = Question(model=model, prompt=prompt, max_tokens=length, key=key)
-            answers.append((number % adapters, await ask(session, side.url, question)))
+            url = side.urls[turn % len(side.urls)]
+            answers.append((number % adapters, await ask(session, url, question)))
 
     await asyncio.gather(*(client(number) for number in range(many)))
     if faults := {answer.fault for _, answer in answers if answer.fault}:
@@ -102,7 +126,7 @@ def within(answer: Answer, began: float, until: float) -> float:
     return answer.tokens * max(0.0, min(1.0, share))
 
 
-def cliff(figures: dict[str, Any]) -> float:
+def cliff(figures: dict[str, Any], slots: int) -> float:
     """How many times slower the worst number of adapters beyond the slots is than as many as slots."""
     rates = {int(count): found["tokens_per_second"] for count, found in figures.items()}
-    return float(rates[SLOTS] / min(rate for count, rate in rates.items() if count > SLOTS))
+    return float(rates[slots] / min(rate for count, rate in rates.items() if count > slots))

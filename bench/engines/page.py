@@ -4,7 +4,7 @@ import io
 import re
 from typing import Any, Final
 
-from bench.engines.adapters import COUNTS
+from bench.engines.adapters import COUNTS, KINDS
 
 COLUMNS: Final = ["figure", "goal", "measured"]
 RATES: Final = [
@@ -34,6 +34,10 @@ def figures(result: dict[str, Any]) -> list[list[str]]:
             *(
                 [f"promotion, ms until: {step}", "", f"{taken:,.0f}"]
                 for step, taken in part["steps_ms"].items()
+            ),
+            *(
+                [f"cold adapter, ms until: {step}", "", f"{taken:,.0f}"]
+                for step, taken in part["cold_steps_ms"].items()
             ),
         ]
     if part := result.get("adapters"):
@@ -81,7 +85,7 @@ def rates(result: dict[str, Any]) -> list[list[str]]:
                 )
             ),
         ]
-        for kind in ("deep", "spread")
+        for kind in KINDS
         for count in COUNTS
     ]
 
@@ -98,15 +102,15 @@ def plot(result: dict[str, Any]) -> str:
     part = result["adapters"]
     shown = {"tokens_per_second": "tokens a second", "first_ms_most": "longest wait for a first token, ms"}
     with rc_context({"svg.hashsalt": "engines", "font.size": 9}):
-        figure = Figure(figsize=(8, 6), layout="constrained")
+        figure = Figure(figsize=(11, 6), layout="constrained")
         for row, (name, title) in enumerate(shown.items()):
-            for column, kind in enumerate(("deep", "spread")):
-                axes = figure.add_subplot(2, 2, 2 * row + column + 1)
+            for column, (kind, engines) in enumerate(KINDS.items()):
+                axes = figure.add_subplot(2, len(KINDS), len(KINDS) * row + column + 1)
                 for side in _SIDES:
                     axes.plot(
                         COUNTS, [part[kind][side][str(each)][name] for each in COUNTS], marker="o", label=side
                     )
-                axes.axvline(part["slots"], color="grey", linewidth=0.8, linestyle=":")
+                axes.axvline(part["slots"] * engines, color="grey", linewidth=0.8, linestyle=":")
                 axes.set_xscale("log", base=2)
                 axes.set_xticks(COUNTS, [str(each) for each in COUNTS])
                 axes.set_yscale("linear" if row == 0 else "log")

@@ -48,6 +48,7 @@ def started(
     slots: int = 2,
     names: int = 2,
     audit_every: int = 8,
+    cores: str | None = None,
 ) -> Iterator[Guarded]:
     base = describe(SHIPPED_BASE.resolve(), name="demo", revision="local")
     spec = EngineSpec(
@@ -60,6 +61,7 @@ def started(
         max_loras=slots,
         max_lora_rank=8,
         max_cpu_loras=names,
+        cpu_cores=cores,
     )
     cache, reports = home / "cache", home / "reports"
     cache.mkdir(exist_ok=True)

@@ -65,7 +65,23 @@ def test_tokens_count_while_they_are_measured() -> None:
 def test_a_cliff_is_beyond_the_slots() -> None:
     rates = {1: 10.0, 2: 20.0, 4: 40.0, 8: 38.0, 16: 20.0, 32: 30.0}
     figures = {str(count): {"tokens_per_second": rate} for count, rate in rates.items()}
-    assert adapters.cliff(figures) == 2.0
+    assert adapters.cliff(figures, 4) == 2.0
+    assert adapters.cliff(figures, 8) == 1.9
+
+
+def test_one_odd_run_does_not_decide_but_its_longest_wait_is_shown() -> None:
+    runs = [
+        {
+            "tokens_per_second": rate,
+            "requests": 10,
+            "first_ms_p50": rate,
+            "first_ms_most": wait,
+            "adapters_unserved": unserved,
+        }
+        for rate, wait, unserved in ((9.0, 1.0, 0), (1.0, 5.0, 2), (10.0, 2.0, 0))
+    ]
+    found = adapters._summed_up(runs)
+    assert (found["tokens_per_second"], found["first_ms_most"], found["adapters_unserved"]) == (9.0, 5.0, 2)
 
 
 def run(rate: float) -> dict[str, float]:
@@ -110,11 +126,13 @@ def test_every_promise_has_its_row() -> None:
             "load": load,
             "two_engines_start_s": 36.0,
             "steps_ms": {"prepared": 1.0},
+            "cold_steps_ms": {"prepared": 1.0},
         },
         "adapters": {
             "slots": 4,
             "deep": loads,
             "spread": loads,
+            "fleet": loads,
             "cliffs": {"deep": {"tenon": 1.0, "plain vLLM": 2.0}},
         },
         "saturation": {
@@ -126,5 +144,5 @@ def test_every_promise_has_its_row() -> None:
     assert rows["of these wrong"] == ["0", "1"]
     assert rows["cliff beyond the slots, deep: tenon"] == ["1.3", "1.00"]
     assert rows["router / direct, tokens/s, streams"] == ["0.98", "0.970"]
-    assert len(page.rates(result)) == 2 * len(adapters.COUNTS)
+    assert len(page.rates(result)) == len(adapters.KINDS) * len(adapters.COUNTS)
     assert page.plot(result).count("<svg") == 1
