@@ -37,7 +37,7 @@ methods: setup-dev ## Train every method on the demo base, measure it, write doc
 mixup: setup-dev ## Look for mix-ups: ours, bare vLLM, the controls; writes docs/mixup.md (15 min; ARGS="--device cuda")
 	$(PY) -m bench.mixup $(ARGS)
 
-bench: setup-dev ## Measure; writes bench/results
+bench: setup-dev ## Measure; writes bench/results and docs/performance.md
 	$(PY) -m bench.peers install
 	$(PY) -m bench
 

@@ -53,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             case _:
                 found = _saturation(given.seconds)
         result[part] = found | {"machine": machine | {"load_after": round(os.getloadavg()[0], 2)}}
+        if given.write:  # at once: a part takes minutes
+            kept.write_text(json.dumps(result, indent=1) + "\n")
     render.table("Engines on a CPU, demo base", page.COLUMNS, page.figures(result))
     if "adapters" in result:
         render.table("Tokens a second by number of adapters", page.RATES, page.rates(result))
-    if given.write:
-        kept.write_text(json.dumps(result, indent=1) + "\n")
-        if "adapters" in result:
+        if given.write:
             (RESULTS / "engines.svg").write_text(page.plot(result))
 
 

@@ -106,50 +106,55 @@ def test_what_is_killed_of_a_stack_that_was_left_running_comes_back(left_running
     assert tenon_here("log", "verify", "-w", str(world.workspace.root)).code == 0
 
 
-def test_a_stack_that_does_not_stay_up_ends_with_an_error(tmp_path: Path) -> None:
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[tuple[Served, subprocess.Popen[bytes]]]:
+    """In a terminal of its own."""
     world = prepare(tmp_path)
-    port = stack.Ports.free().vllm
-    command = [sys.executable, "-m", "server.cli.main", "up", "--fake-engine", "--port", str(port)]
-    with subprocess.Popen(
-        [*command, "-w", str(world.workspace.root)], cwd=ROOT, env=surroundings(), stderr=subprocess.PIPE
-    ) as up:
+    command = [
+        sys.executable,
+        "-m",
+        "server.cli.main",
+        "up",
+        "--fake-engine",
+        "-w",
+        str(world.workspace.root),
+    ]
+    port = ["--port", str(stack.Ports.free().vllm)]
+    with subprocess.Popen([*command, *port], cwd=ROOT, env=surroundings(), stderr=subprocess.PIPE) as process:
         try:
             _until(lambda: (found := stack.running(world.workspace)) is not None
                    and any(each.kind == SUPERVISOR for each in found.processes), "not up")  # fmt: skip
-            killed: set[int] = set()
-            deadline = time.monotonic() + LIMIT
-            while up.poll() is None and time.monotonic() < deadline:
-                found = stack.running(world.workspace)
-                for process in found.processes if found else ():
-                    if process.role == "router" and process.pid not in killed and process.alive():
-                        os.kill(process.pid, signal.SIGKILL)
-                        killed.add(process.pid)
-                time.sleep(0.05)
-            assert up.wait(30) == 1
-            assert up.stderr is not None
-            said = up.stderr.read().decode()
+            yield world, process
         finally:
-            up.kill()
+            process.kill()
+    assert stack.running(world.workspace) is None
+
+
+def said(process: subprocess.Popen[bytes]) -> str:
+    assert process.stderr is not None
+    return process.stderr.read().decode()
+
+
+def test_a_stack_that_does_not_stay_up_ends_with_an_error(up: tuple[Served, subprocess.Popen[bytes]]) -> None:
+    world, terminal = up
+    killed: set[int] = set()
+    deadline = time.monotonic() + LIMIT
+    while terminal.poll() is None and time.monotonic() < deadline:
+        found = stack.running(world.workspace)
+        for process in found.processes if found else ():
+            if process.role == "router" and process.pid not in killed and process.alive():
+                os.kill(process.pid, signal.SIGKILL)
+                killed.add(process.pid)
+        time.sleep(0.05)
+    assert terminal.wait(30) == 1
     assert len(killed) == 6
-    assert "router ended 6 times within 300 s" in said
-    assert said.count("it is started again in") == 5
-    assert stack.running(world.workspace) is None
+    told = said(terminal)
+    assert "router ended 6 times within 300 s" in told
+    assert told.count("it is started again in") == 5
 
 
-def test_another_terminal_stops_what_this_one_serves(tmp_path: Path) -> None:
-    world = prepare(tmp_path)
-    port = stack.Ports.free().vllm
-    command = [sys.executable, "-m", "server.cli.main", "up", "--fake-engine", "--port", str(port)]
-    with subprocess.Popen(
-        [*command, "-w", str(world.workspace.root)], cwd=ROOT, env=surroundings(), stderr=subprocess.PIPE
-    ) as up:
-        try:
-            _until(lambda: (found := stack.running(world.workspace)) is not None
-                   and any(each.kind == SUPERVISOR for each in found.processes), "not up")  # fmt: skip
-            assert tenon("down", "-w", str(world.workspace.root)).code == 0
-            assert up.wait(60) == 0
-            assert up.stderr is not None
-            assert b"ended" not in up.stderr.read()
-        finally:
-            up.kill()
-    assert stack.running(world.workspace) is None
+def test_another_terminal_stops_what_this_one_serves(up: tuple[Served, subprocess.Popen[bytes]]) -> None:
+    world, terminal = up
+    assert tenon("down", "-w", str(world.workspace.root)).code == 0
+    assert terminal.wait(60) == 0
+    assert "ended" not in said(terminal)
