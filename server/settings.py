@@ -215,10 +215,10 @@ class EngineSettings(UncertifiedSettings, RoleSettings):
     max_loras: int = Field(8, ge=1, description="Adapters on the device at a time")
     max_lora_rank: int = Field(64, ge=1, description="Largest rank served")
     lora_sizes: Literal["bound", "wanted"] = Field(
-        "wanted",
-        description="What a boot of vLLM is sized for: `wanted`, the largest rank wanted of the engine when "
-        "it starts (for a larger one it starts afresh while others serve; one by itself is sized as with "
-        "`bound`), or `bound`, always `TENON_MAX_LORA_RANK`",
+        "bound",
+        description="What a boot of vLLM is sized for: `bound`, always `TENON_MAX_LORA_RANK`, or `wanted`, "
+        "the largest rank wanted of the engine when it starts, if another one is up (for a larger one it "
+        "starts afresh while others serve)",
     )
     max_model_len: int | None = Field(None, ge=16, description="Context length, tokens")
     kv_cache_gib: int = Field(1, ge=1, description="KV cache on a CPU, GiB")

@@ -78,6 +78,7 @@ class EngineOptions:
     dtype: str = "float32"
     max_loras: int = 4
     max_lora_rank: int = 16
+    lora_sizes: str = "bound"
     tool_call_parser: str | None = None
     fake: bool = False
     allow_uncertified: bool = False
@@ -161,6 +162,7 @@ def launches(workspace: Workspace, engine: EngineOptions, ports: Ports) -> Launc
         "dtype": engine.dtype,
         "max_loras": engine.max_loras,
         "max_lora_rank": engine.max_lora_rank,
+        "lora_sizes": engine.lora_sizes,
         "fake_engine": int(engine.fake),
         "allow_uncertified_engine": int(
             engine.allow_uncertified or load(UncertifiedSettings).allow_uncertified_engine

@@ -20,6 +20,10 @@ def up(
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Serving precision")] = "auto",
     max_loras: Annotated[int, typer.Option("--max-loras", help="Adapters on the device at a time")] = 8,
     max_lora_rank: Annotated[int, typer.Option("--max-lora-rank", help="Largest rank served")] = 64,
+    lora_sizes: Annotated[
+        Literal["bound", "wanted"],
+        typer.Option("--lora-sizes", help="Slots for that rank, or for what is wanted when an engine starts"),
+    ] = "bound",
     tool_call_parser: Annotated[
         str,
         typer.Option("--tool-call-parser", help="vLLM's parser; auto: by the chat template; or none"),
@@ -56,6 +60,7 @@ def up(
         dtype=("float32" if where == "cpu" else "bfloat16") if dtype == "auto" else dtype,
         max_loras=max_loras,
         max_lora_rank=max_lora_rank,
+        lora_sizes=lora_sizes,
         tool_call_parser={"auto": bases.tool_call_parser(folder), "none": None}.get(
             tool_call_parser, tool_call_parser
         ),

@@ -69,6 +69,7 @@ class Agent:
         self._stopping = asyncio.Event()
         self._doing = "starting"
         self._life: Life | None = None
+        self._grows_to = 0
         self._following = Following(control, self._cadence, lambda text: self._tell("waiting", text))
         self._merges = Merges(
             cache=cache,
@@ -153,6 +154,7 @@ class Agent:
                 born = self._now()
                 self._life = Life(self._around, found[0], found[1])
                 ending, why = await self._life.run(), "the engine ended"
+                self._grows_to = self._life.grows_to
             except (EngineStartFailed, BaseInvalid, OSError) as error:
                 # A disk that is full or away for a moment must not take a good engine out for good.
                 if not started_once:
@@ -215,7 +217,8 @@ class Agent:
         if view.alone:
             return spec
         bounds = Sizes(rank=spec.rank, names=spec.names)
-        return replace(spec, sizes=sizes([each.rank for each in view.share.versions], bounds))
+        wanted = [each.rank for each in view.share.versions]
+        return replace(spec, sizes=sizes([*wanted, self._grows_to] if self._grows_to else wanted, bounds))
 
     async def _registered_base(self) -> Digest:
         """The digest of the files on this machine, which must be a base that the registry knows."""

@@ -151,7 +151,7 @@ class Boot:
 
     async def attest(self) -> None:
         """Whether the base and the files are still what they were. If the last round of looks (:meth:`look`)
-        is over, the next one begins; if nothing was looked at since the last call, something is here.
+        is over, the next one begins.
 
         Raises EngineUnreachable at the first probe that stays without any answer, BaseUnproven, CacheDamaged.
         """
@@ -159,9 +159,9 @@ class Boot:
         if self._base is not None:
             await self._base.again()
         serving = [version for version in self._resident if self._serves(version)]
-        starved = self._looks.beat(serving)
-        # With merged weights there is no base to ask, and this is all that tells a hung engine.
-        await self._examine(serving if self._base is None else [starved] if starved is not None else [])
+        self._looks.beat(serving)
+        if self._base is None:  # with merged weights there is none to ask, and this tells a hung engine
+            await self._examine(serving)
 
     def announced_again(self) -> None:
         """The registry had taken this boot for dead: all that it knew of it has to be said again."""
@@ -174,7 +174,7 @@ class Boot:
     async def step_back(self, renewal: Renewal, *, patient: bool) -> bool:
         """Whether this boot may end now: what others serve too is withdrawn, all at once and only if they
         really do. ``patient``: as long as something is missing elsewhere, it may not."""
-        if renewal.needed and (patient or renewal.however_long):
+        if renewal.needed and (patient or not renewal.hurries):
             return False
         return await self._end_slots(self._findings.listed() & self._elsewhere)
 

@@ -73,9 +73,14 @@ class Life:
         self._owing_since: float | None = None
         """When the first load was after which not all were looked at again."""
         self._since: float | None = None
-        """When a fresh boot was first found to be needed."""
+        """When a fresh boot was first found to be needed, for the reason ``_why``."""
+        self._why = ""
+        self.grows_to = 0
+        """The rank that the next boot has to hold: what it is for may be given up meanwhile."""
         self._rests_until = 0.0
         """Before, no look of a round: they take no more of the engine than their share."""
+        self._looked = 0.0
+        """Seconds of looks since the last heartbeat."""
 
     async def run(self) -> Ending:
         """Raises EngineStartFailed, EngineUnsafeVersion, EngineTaken. However it ends, vLLM is gone then."""
@@ -156,7 +161,7 @@ class Life:
         misses, beat, waiting = 0, self._now(), True
         while True:
             news.clear()
-            waiting = True
+            waiting, looking = True, False
             try:
                 if (over := await self._acted(boot)) is True:
                     return Ending.RENEWED
@@ -171,6 +176,7 @@ class Life:
                 await self._let_settle(boot)
                 while not news.is_set() and await self._look(boot):
                     pass
+                looking = boot.looking
                 misses = 0
             except EngineUnreachable:
                 waiting = True
@@ -195,7 +201,7 @@ class Life:
             self.doing = "serving"
             behind = waiting or boot.unsent or boot.held or boot.renewal is not None
             pause = cadence.retry if behind else max(0.0, beat + cadence.heartbeat - self._now())
-            if boot.looking:
+            if looking:
                 pause = min(pause, max(0.0, self._rests_until - self._now()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -233,8 +239,21 @@ class Life:
         began = self._now()
         if not await boot.look(round_=began >= self._rests_until):
             return False
-        self._rests_until = began + (self._now() - began) / self._around.cadence.looking
+        cadence, took = self._around.cadence, self._now() - began
+        self._looked += took
+        # What takes long waits for others inside vLLM: no reason to look at fewer than one each heartbeat.
+        self._rests_until = began + min(took / cadence.looking, cadence.heartbeat)
         return True
+
+    async def _catch_up(self, boot: Boot) -> None:
+        """News that never end leave no time between them: then at the heartbeat, all of its share at once."""
+        share = self._around.cadence.looking * self._around.cadence.heartbeat
+        while self._looked < share:
+            began = self._now()
+            if not await boot.look():
+                break
+            self._looked += self._now() - began
+        self._looked = 0.0
 
     async def _turn(self, boot: Boot) -> bool:
         """Act on the newest state; True when the boot may end for a fresh one."""
@@ -279,12 +298,13 @@ class Life:
             self.waits_for = f"{target.short} cannot be merged: {why_not}" if why_not else "the merge"
             return False
         now = self._now()
-        if self._since is None:
-            self._since = now
+        if self._since is None or self._why != renewal.why:
+            self._since, self._why = now, renewal.why
         patient = now - self._since < self._around.cadence.patience
         if not await boot.step_back(renewal, patient=patient):
-            self.waits_for = "other engines, to serve what this one serves"
+            self.waits_for = f"other engines, to serve what this one serves ({renewal.why})"
             return False
+        self.grows_to = renewal.rank
         self._tell("recycling", f"{renewal.why}: starting afresh")
         return True
 
@@ -295,6 +315,7 @@ class Life:
 
     async def _heartbeat(self, boot: Boot, client: VllmClient) -> None:
         if boot.resident:
+            await self._catch_up(boot)
             await boot.attest()
         elif not await client.health():
             raise EngineUnreachable("the engine's health check failed")

@@ -15,22 +15,19 @@ class Looks:
         self._owed: set[Digest] = set()
         self._due: set[Digest] = set()
         """Those of the round that had none in it."""
-        self._late: frozenset[Digest] = frozenset()
-        """What was due at the last heartbeat."""
+        self._last: dict[Digest, int] = {}
+        """Number of each one's last look."""
+        self._number = 0
 
     def owe(self, versions: Iterable[Digest]) -> None:
         """Something was loaded beside them."""
         self._owed.update(versions)
 
-    def beat(self, versions: Iterable[Digest]) -> Digest | None:
-        """A heartbeat: all of ``versions`` are due, if none is any more. Returns one that was due before and
-        still is, if there was no look at all since the heartbeat before: nobody found time for it."""
+    def beat(self, versions: Iterable[Digest]) -> None:
+        """A heartbeat: all of ``versions`` are due, if none is any more."""
         found = set(versions)
         self._due &= found
-        starved = bool(self._due) and self._due == self._late
         self._due = self._due or found
-        self._late = frozenset(self._due)
-        return min(self._due) if starved else None
 
     def owing(self, serve: Iterable[Digest]) -> bool:
         """Whether something was loaded since one of ``serve`` was looked at."""
@@ -39,17 +36,19 @@ class Looks:
     def next(
         self, serve: Sequence[Digest], able: Callable[[Digest], bool], *, round_: bool = True
     ) -> Digest | None:
-        """The first of ``serve`` that was loaded beside, else of the ``round_``, if that may go on, the first
-        in service or any other; only one that is ``able`` to be looked at."""
-        places = [(serve, self._owed)]
+        """One of ``serve`` that was loaded beside, else of the ``round_``, if that may go on, one in service,
+        else any other; of several the one whose last look is longest ago: loads that never end would have the
+        first looked at again and again. Only one that is ``able`` to be looked at."""
+        kinds = [[version for version in serve if version in self._owed]]
         if round_:
-            places += [(serve, self._due), (sorted(self._due), self._due)]
-        for versions, wanted in places:
-            for version in versions:
-                if version in wanted and able(version):
-                    return version
+            kinds += [[version for version in serve if version in self._due], sorted(self._due)]
+        for kind in kinds:
+            if found := [version for version in kind if able(version)]:
+                return min(found, key=lambda version: self._last.get(version, 0))
         return None
 
     def seen(self, version: Digest) -> None:
         self._owed.discard(version)
         self._due.discard(version)
+        self._number += 1
+        self._last[version] = self._number

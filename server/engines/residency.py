@@ -8,7 +8,7 @@ it does in a fresh boot, after the versions that it serves are served elsewhere.
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from registry.digests import Digest
 from registry.feed import State
@@ -53,12 +53,15 @@ class Outlook:
     """Whose the versions are that this boot has loaded."""
 
 
+SKEW = timedelta(minutes=15)
 _NOTHING = Share()
+_SMALL = "a larger rank is wanted than this boot is for"
 
 
 def outlook(state: State, engine: str, now: datetime, *, loaded: Set[Digest] = frozenset()) -> Outlook:
-    """The share of ``engine``, which the state need not know yet, and how the others stand."""
-    shares = assigned(state, now)
+    """The share of ``engine``, which the state need not know yet, and how the others stand. ``now``: of this
+    machine, whose clock may be SKEW ahead of the registry's before it drops what that still waits for."""
+    shares = assigned(state, now - SKEW)
     expected = {each.version for name, share in shares.items() if name != engine for each in share.versions}
     elsewhere = {
         version
@@ -122,8 +125,10 @@ class Renewal:
     why: str
     needed: tuple[Digest, ...]
     """Served here and to be served elsewhere too, and not yet: until they are, it has to wait."""
-    however_long: bool = False
-    """Nobody would serve meanwhile, and what it is for is not worth that."""
+    hurries: bool = True
+    """Whether it goes in the end without that: one tenant's larger rank is not worth another's answers."""
+    rank: int = 0
+    """That the fresh boot has to hold, whatever is wanted by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,7 @@ def plan(view: Outlook, held: Held, capacity: Capacity) -> Plan:
     unplaced: dict[Digest, str] = {}
     serve: list[Digest] = []
     load: list[Digest] = []
-    full = small = False
+    full, larger = False, 0
     wanted = view.share.versions
     for target in wanted:
         version = target.version
@@ -164,7 +169,7 @@ def plan(view: Outlook, held: Held, capacity: Capacity) -> Plan:
         elif target.leaving:
             unplaced[version] = "it is on its way to other engines"
         elif held.merged is None and target.rank > capacity.rank:
-            small = True
+            larger = max(larger, target.rank)
             unplaced[version] = f"its rank {target.rank} is above this boot's {capacity.rank}"
         elif len(held.loaded | set(load)) >= capacity.names:
             full = True
@@ -179,11 +184,11 @@ def plan(view: Outlook, held: Held, capacity: Capacity) -> Plan:
         withdraw=tuple(sorted((held.slots - kept) & view.expected & view.elsewhere)),
         retired=tuple(sorted(held.loaded - kept)),
         unplaced=unplaced,
-        renewal=_renewal(view, held, kept, full=full, small=small),
+        renewal=_renewal(view, held, kept, full=full, larger=larger),
     )
 
 
-def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, small: bool) -> Renewal | None:
+def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, larger: int) -> Renewal | None:
     share = view.share
     if share.merged != held.merged:
         return Renewal("other weights belong on this engine", ())  # the fleet already waited for the others
@@ -197,14 +202,15 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, small:
     if strangers and held.slots <= view.elsewhere:
         # Not while it is the only one: strangers in memory serve nobody, and its tenant would be without.
         why = alone
-    elif small:
-        # All engines that are to hold it find out at once: whoever goes second waits until the first is back.
-        why = "a larger rank is wanted than this boot is for"
-        return Renewal(why, tuple(sorted(served - view.elsewhere)), however_long=view.alone)
     elif full and held.loaded - kept:
         why = "all names of this boot are used up"
     elif held.stuck and held.again & kept:
         why = "loads fail again and again"
+    elif larger:
+        # All engines that are to hold it find out at once: nobody goes while one is down, for it may have
+        # gone for the same, and what it leaves to others would send them after it.
+        needed = served if view.away or view.alone else served - view.elsewhere
+        return Renewal(_SMALL, tuple(sorted(needed)), hurries=False, rank=larger)
     else:
         return None
     missing = (served if view.away else held.slots & view.expected) - view.elsewhere

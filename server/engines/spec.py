@@ -62,7 +62,7 @@ class EngineSpec:
     """How many versions one boot may ever load, and hold ready; vLLM's CPU cache has room for exactly these
     and the null adapter, so that nothing is ever evicted and silently read again from disk (D3). Default:
     four times ``max_loras``, at least 32."""
-    lora_sizes: Literal["bound", "wanted"] = "wanted"
+    lora_sizes: Literal["bound", "wanted"] = "bound"
     """Whether each boot is made as large as the bounds, or as what is wanted of the engine when it starts."""
     sizes: Sizes | None = None
     """Of this boot; None: the bounds."""

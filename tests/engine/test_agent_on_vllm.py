@@ -44,7 +44,7 @@ QUESTION = {"prompt": "Pay 120 EUR to Norvik Ltd.", "max_tokens": 12, "temperatu
 class Running:
     """An agent, its registry, and one tenant's version in it."""
 
-    def __init__(self, folder: Path, *, max_lora_rank: int = 8) -> None:
+    def __init__(self, folder: Path, **spec: Any) -> None:
         base = describe(SHIPPED_BASE, name="demo", revision="local")
         signer = self.signer = Signer("engine", b"e" * 32)
         self.folder, self.base = folder, base.identity()
@@ -60,8 +60,8 @@ class Running:
             device="cpu",
             port=_free_port(),
             max_loras=2,
-            max_lora_rank=max_lora_rank,
             max_cpu_loras=4,
+            **{"max_lora_rank": 8, **spec},
         )
         self.agent = Agent(
             spec=self.spec,
@@ -198,7 +198,7 @@ async def test_a_version_merged_in_float32_attests_by_its_own_fingerprint(tmp_pa
 
 
 async def test_vllm_has_slots_for_what_is_wanted_and_larger_ones_once_another_serves(tmp_path: Path) -> None:
-    bench = Running(tmp_path, max_lora_rank=64)
+    bench = Running(tmp_path, max_lora_rank=64, lora_sizes="wanted")
 
     def slot_rank() -> int:
         (rank,) = set(re.findall(r"--max-lora-rank (\d+)", command_line(bench.spec.port)))

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from registry.digests import Digest
+from registry.feed import State
 from registry.names import engine_name
+from server.engines.errors import EngineUnreachable
 from server.engines.looks import Looks
+from server.engines.residency import Plan
 from tests.unit.server.engines.bench import SLOW, Bench
 
 A, B, C = sorted(Digest.of(name) for name in (b"a", b"b", b"c"))
@@ -45,31 +48,33 @@ def test_owed_is_what_was_loaded_beside_and_not_what_a_heartbeat_asks_for() -> N
 
 def test_at_a_heartbeat_all_are_and_those_in_service_first() -> None:
     looks = Looks()
-    assert looks.beat([A, B, C]) is None
+    looks.beat([A, B, C])
     assert drained(looks, (C,)) == [C, A, B]
-    assert looks.beat([A, B, C]) is None
+    assert drained(looks, (C,)) == []
 
 
 def test_a_round_goes_on_over_heartbeats_until_all_had_their_look() -> None:
     looks = Looks()
     looks.beat([A, B, C])
     looks.seen(A)
-    assert looks.beat([A, B, C]) is None
+    looks.beat([A, B, C])
     looks.seen(B)
-    assert looks.beat([A, B, C]) is None
+    looks.beat([A, B, C])
     assert drained(looks, ()) == [C]
     looks.beat([A, B])
-    assert drained(looks, ()) == [A, B]
+    looks.beat([A, C])  # B has gone meanwhile
+    assert drained(looks, ()) == [A]
 
 
-def test_a_round_that_nobody_finds_time_for_goes_on_at_heartbeats() -> None:
-    looks = Looks()
-    looks.beat([A, B])
-    assert looks.beat([A, B, C]) == A
-    looks.seen(A)
-    assert looks.beat([A, B, C]) is None, "there was one"
-    assert looks.beat([A, C]) is None, "B has gone, and with it the round: the next one begins"
-    assert drained(looks, ()) == [A, C]
+def test_whoever_waited_longest_is_next_however_often_others_are_owed_one() -> None:
+    looks, seen = Looks(), []
+    for _ in range(6):
+        looks.owe([A, B, C])  # a load each time, and time for one look between two
+        version = looks.next((A, B, C), able)
+        assert version is not None
+        looks.seen(version)
+        seen.append(version)
+    assert seen == [A, B, C, A, B, C]
 
 
 def test_what_a_load_owes_does_not_wait_for_a_round_and_comes_first() -> None:
@@ -175,3 +180,55 @@ async def test_others_are_looked_at_again_after_a_load_however_much_happens(
             if often:
                 bench.agent._following.news.set()
             await asyncio.sleep(0.05)
+
+
+async def test_news_that_never_end_do_not_keep_a_round_from_its_end(tmp_path: Path) -> None:
+    """With no time between two states, looks have their share of each heartbeat all the same."""
+    bench = Bench(tmp_path, cadence=replace(SLOW, heartbeat=0.3, settle=0.0))
+    versions = [bench.adapter(f"tenant_{seed}", seed=seed) for seed in (1, 2, 3)]
+    async with bench.running():
+        await bench.until(lambda state: all(version in state.ready for version in versions))
+        life = bench.agent._life
+        assert life is not None
+        assert life.boot is not None
+        boot = life.boot
+        await bench.until(lambda state: not boot.owing)
+        seen: set[str] = set()
+        turn, probe = boot.reconcile, boot._engine.probe
+
+        async def told(state: State) -> Plan:
+            found = await turn(state)
+            bench.agent._following.news.set()
+            return found
+
+        async def noted(**given: object) -> object:
+            seen.add(str(given["model"]))
+            return await probe(**given)  # type: ignore[arg-type]
+
+        boot.reconcile = told  # type: ignore[method-assign]
+        boot._engine.probe = noted  # type: ignore[assignment, method-assign]
+        await bench.until(lambda state: {engine_name(version) for version in versions} <= seen)
+
+
+async def test_probes_that_fail_are_not_asked_again_at_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=replace(SLOW, heartbeat=0.2, settle=0.0, retry=0.2, misses=3))
+    version = bench.adapter("tenant_1", seed=1)
+    async with bench.running():
+        await bench.until(lambda state: version in state.ready)
+        life = bench.agent._life
+        assert life is not None
+        assert life.boot is not None
+        boot, loop, failed = life.boot, asyncio.get_running_loop(), list[float]()
+        await bench.until(lambda state: not boot.owing)
+        probe = boot._engine.probe
+
+        async def noted(**given: object) -> object:
+            if given["model"] == "tenon-null":
+                return await probe(**given)  # type: ignore[arg-type]
+            failed.append(loop.time())
+            raise EngineUnreachable("no answer")
+
+        boot._engine.probe = noted  # type: ignore[assignment, method-assign]
+        await bench.until(lambda state: state.boot != boot.witness.boot)
+    assert len(failed) == 3
+    assert all(later - earlier >= 0.2 for earlier, later in pairwise(failed))

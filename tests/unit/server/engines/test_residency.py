@@ -1,12 +1,16 @@
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from registry.clock import stamp
 from registry.digests import Digest
+from registry.feed import Position, State
 from registry.fleet import Assigned, Share
-from server.engines.residency import Capacity, Held, Outlook, Plan, plan
+from registry.models import EngineState, Tenant, VersionState
+from registry.promotions import Preparation
+from server.engines.residency import Capacity, Held, Outlook, Plan, outlook, plan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 VERSIONS = [Digest.of(b"%d" % number) for number in range(8)]
@@ -73,14 +77,23 @@ def test_a_boot_that_is_too_small_waits_for_the_others_and_starts_afresh() -> No
         assert made.unplaced == {large: "its rank 40 is above this boot's 16"}
     # Whether or not the other one is told to hold it: until it does, this one serves.
     renewals = [found().renewal, found(elsewhere=[served]).renewal, found(alone=True).renewal]
-    assert [renewal and (renewal.needed, renewal.however_long) for renewal in renewals] == [
+    assert [renewal and (renewal.needed, renewal.hurries) for renewal in renewals] == [
         ((served,), False),
         ((), False),
-        ((served,), True),
+        ((served,), False),
     ]
     idle = plan(replace(view(alone=True), share=wanted), held(served, slots=()), small).renewal
     assert idle is not None
     assert idle.needed == (), "it serves nobody"
+    while_one_is_down = plan(
+        replace(view(elsewhere=[served], away=True), share=wanted), held(served), small
+    ).renewal
+    assert while_one_is_down is not None
+    assert while_one_is_down.needed == (served,), "it may have gone for the same"
+    used_up = plan(
+        replace(view(alone=True), share=wanted), held(served, *VERSIONS[2:4]), replace(small, names=3)
+    )
+    assert used_up.renewal is not None, "what a fresh boot cures hides no other reason for one"
     beyond = plan(view(large, rank=65), held(), small)
     assert beyond.renewal is None, "no boot of this engine would hold it"
     going = plan(view(large, rank=40, leaving=[large]), held(), small)
@@ -196,3 +209,38 @@ def test_loads_that_fail_again_and_again_ask_for_a_fresh_boot_once_others_serve(
     assert made.renewal.needed == (mine,)
     assert plan(view(mine, failing), replace(stuck, stuck=False), ROOM).renewal is None
     assert plan(view(mine), stuck, ROOM).renewal is None, "nobody wants it any more"
+
+
+@pytest.mark.parametrize(("ahead", "wanted"), [(0, True), (14, True), (15, False)])
+def test_a_clock_that_is_ahead_drops_no_preparation_that_the_registry_waits_for(
+    ahead: int, wanted: bool
+) -> None:
+    version, base = VERSIONS[0], Digest.of(b"base")
+    prepared = Preparation(
+        tenant="bank_a", adapter="assistant", alias="live", version=version, epoch=0, until=stamp(NOW)
+    )
+    engine = EngineState(
+        engine="engine-0",
+        boot="boot-0001",
+        url="http://127.0.0.1:1",
+        base=base,
+        engine_version="0.32.0",
+        dtype="float32",
+        max_loras=8,
+    )
+    published = VersionState(version=version, tenant="bank_a", adapter="assistant", base=base, rank=8)
+    state = State(
+        position=Position(1, base),
+        tenants={"bank_a": Tenant(id="bank_a", display_name="A")},
+        keys={},
+        bases={},
+        policies={},
+        routings={},
+        aliases={},
+        preparations={("bank_a", "assistant", "live"): prepared},
+        versions={version: published},
+        engines={"engine-0": engine},
+        slots={},
+    )
+    view = outlook(state, "engine-0", NOW + timedelta(minutes=ahead, seconds=1))
+    assert bool(view.share.versions) is wanted

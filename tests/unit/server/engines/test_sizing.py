@@ -3,11 +3,13 @@
 import asyncio
 import re
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 from registry.digests import Digest
 from registry.names import engine_name
 from registry.signing.keys import Signer
+from server.engines.state import AgentState
 from server.testing.fake_model import signature
 from tests.support import neighbours
 from tests.unit.server.engines.bench import BASE, SLOW, Bench, cmdline, group_of
@@ -30,7 +32,7 @@ async def neighbour(bench: Bench, *, up: bool = True, rank: int | None = None) -
 
 
 async def test_an_engine_by_itself_is_as_large_as_the_bound(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=64)
+    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted")
     version = bench.adapter("bank_a", seed=1)
     await neighbour(bench, up=False)
     async with bench.running():
@@ -39,7 +41,7 @@ async def test_an_engine_by_itself_is_as_large_as_the_bound(tmp_path: Path) -> N
 
 
 async def test_an_engine_for_smaller_ranks_is_no_other(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=64)
+    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted")
     version = bench.adapter("bank_a", seed=1, rank=20)
     await neighbour(bench, rank=16)
     async with bench.running():
@@ -47,8 +49,8 @@ async def test_an_engine_for_smaller_ranks_is_no_other(tmp_path: Path) -> None:
         assert slots_of(bench)[0] == 64
 
 
-async def test_so_is_every_boot_if_that_is_asked_for(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="bound")
+async def test_so_is_every_boot_unless_it_is_told_otherwise(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=64)
     version = bench.adapter("bank_a", seed=1)
     await neighbour(bench)
     async with bench.running():
@@ -57,7 +59,7 @@ async def test_so_is_every_boot_if_that_is_asked_for(tmp_path: Path) -> None:
 
 
 async def test_an_engine_of_which_nothing_is_wanted_yet_has_its_bounds(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=64)
+    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted")
     await neighbour(bench)
     async with bench.running():
         first = (await bench.until(lambda state: state.settled)).boot
@@ -67,7 +69,7 @@ async def test_an_engine_of_which_nothing_is_wanted_yet_has_its_bounds(tmp_path:
 
 
 async def test_a_boot_has_names_for_all_that_is_wanted_and_what_comes_and_was(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_loras=1, max_cpu_loras=4, max_lora_rank=64)
+    bench = Bench(tmp_path, max_loras=1, max_cpu_loras=4, max_lora_rank=64, lora_sizes="wanted")
     versions = {bench.adapter(f"bank_{number}", seed=number) for number in range(3)}
     await neighbour(bench)
     async with bench.running():
@@ -78,7 +80,7 @@ async def test_a_boot_has_names_for_all_that_is_wanted_and_what_comes_and_was(tm
 
 
 async def test_what_is_beyond_the_bound_changes_nothing(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=16)
+    bench = Bench(tmp_path, max_lora_rank=16, lora_sizes="wanted")
     small, large = bench.adapter("bank_a", seed=1), bench.adapter("bank_b", seed=2, rank=17)
     await neighbour(bench)
     async with bench.running():
@@ -91,7 +93,7 @@ async def test_what_is_beyond_the_bound_changes_nothing(tmp_path: Path) -> None:
 
 async def test_while_no_other_engine_is_up_nobody_is_interrupted_for_a_larger_rank(tmp_path: Path) -> None:
     impatient = replace(SLOW, patience=0.0)
-    bench = Bench(tmp_path, max_lora_rank=64, cadence=impatient)
+    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted", cadence=impatient)
     small = bench.adapter("bank_a", seed=1)
     await neighbour(bench)
     async with bench.running():
@@ -102,7 +104,10 @@ async def test_while_no_other_engine_is_up_nobody_is_interrupted_for_a_larger_ra
         state = await bench.until(lambda state: "other engines" in state.waits_for)
         assert (state.boot, set(state.ready)) == (first, {small})
         assert "above this boot's 8" in state.not_ready[large].text
-        await neighbour(bench)  # which serves nothing, but takes over what it is given, or is given up on
+        await neighbour(bench)  # which serves nothing yet
+        await bench.until(lambda state: state.settled)
+        assert (bench.agent.state.boot, set(bench.agent.state.ready)) == (first, {small})
+        await neighbours.attest(bench.control, SIGNER, bench.control.attestations[0])
         state = await bench.until(lambda state: {small, large} == set(state.ready))
         assert slots_of(bench)[0] == 32
     assert bench.kinds().count("recycling") == 1
@@ -110,7 +115,8 @@ async def test_while_no_other_engine_is_up_nobody_is_interrupted_for_a_larger_ra
 
 async def test_two_engines_grow_one_after_the_other_and_no_request_fails(tmp_path: Path) -> None:
     first, second = (
-        Bench(tmp_path / name, engine=name, max_lora_rank=64) for name in ("engine-0", "engine-1")
+        Bench(tmp_path / name, engine=name, max_lora_rank=64, lora_sizes="wanted")
+        for name in ("engine-0", "engine-1")
     )
     second.share(first)
     benches = {"engine-0": first, "engine-1": second}
@@ -134,7 +140,6 @@ async def test_two_engines_grow_one_after_the_other_and_no_request_fails(tmp_pat
         for bench in benches.values():
             await bench.until(lambda state: small in state.ready)
             assert slots_of(bench)[0] == 8
-        await neighbour(first, rank=128, up=False)
         asking = asyncio.create_task(ask())
         try:
             large = first.adapter("saas_c", seed=2, rank=40)
@@ -147,3 +152,38 @@ async def test_two_engines_grow_one_after_the_other_and_no_request_fails(tmp_pat
             await asking
     assert asked > 20
     assert [bench.kinds().count("recycling") for bench in benches.values()] == [1, 1]
+
+
+async def test_of_three_engines_one_at_a_time_is_down_for_a_larger_rank(tmp_path: Path) -> None:
+    """What the first leaves behind makes others want to grow, too. Each two share a version, so the registry
+    lets only one of them go in the same moment."""
+    names = [f"engine-{number}" for number in range(3)]
+    benches = [Bench(tmp_path / name, engine=name, max_lora_rank=64, lora_sizes="wanted") for name in names]
+    first = benches[0]
+    for bench in benches[1:]:
+        bench.share(first)
+    for number in range(9):
+        first.adapter(f"bank_{number}", seed=number)
+    await neighbour(first, rank=128)  # which is only asked where these cannot
+    down: set[frozenset[str]] = set()
+
+    def look() -> None:
+        down.add(frozenset(each.engine for each in first.control.snapshot().engines if not each.up))
+
+    async with benches[0].running(), benches[1].running(), benches[2].running():
+        for bench in benches:
+            await bench.until(lambda state: state.settled and state.is_ready)
+            assert slots_of(bench)[0] == 8
+        homes_of: dict[Digest, set[str]] = {}
+        for slot in first.control.snapshot().slots:
+            homes_of.setdefault(slot.version, set()).add(slot.engine)
+        for pair in combinations(names, 2):
+            assert any(homes.issuperset(pair) for homes in homes_of.values())
+        first.control.watch(look)
+        large = first.adapter("saas_c", seed=9, rank=40)
+
+        def everywhere(state: AgentState) -> bool:
+            return sum(slot.version == large for slot in first.control.snapshot().slots) == 2
+
+        await first.until(everywhere)
+        assert max(map(len, down)) == 1
