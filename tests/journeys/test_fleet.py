@@ -1,6 +1,7 @@
 """Three engines on one machine: one dies, a tenant moves to an engine of its own and back, and nobody is
 answered wrongly or not at all."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -20,6 +21,8 @@ from tests.journeys.commands import tenon_here
 from tests.journeys.conftest import TENANTS, Served, evaluated, prepare
 
 pytestmark = pytest.mark.slow
+STILL = 20.0
+"""Seconds: less than after which the control plane takes an engine for dead."""
 
 
 @pytest.fixture
@@ -175,3 +178,46 @@ def test_an_agent_that_is_killed_takes_no_answer_with_it(fleet: Served) -> None:
     assert load.wrong == []
     down = {engine.engine: engine.up for engine in fleet.catalog.engines()}
     assert down == {"engine-0": True, "engine-1": False, "engine-2": True}
+
+
+def _with_children(pid: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            parents.setdefault(parent, []).append(int(stat.parent.name))
+    found = [pid]
+    for each in found:  # grows meanwhile
+        found += parents.get(each, ())
+    return found
+
+
+def test_what_stands_still_for_twenty_seconds_goes_on_by_itself(fleet: Served, tmp_path: Path) -> None:
+    """The control plane, all agents, and one engine with everything: its requests wait, and are answered."""
+    versions = fleet.versions
+    _until(lambda: all(len(_on(fleet, each)) == 2 for each in versions.values()), [])
+    assert fleet.running is not None
+    boots = {engine.engine: engine.boot for engine in fleet.catalog.engines()}
+    (control,) = (each.pid for each in fleet.running.processes if each.role == "control")
+    first, second, third = (each.pid for each in fleet.running.engines)
+    still = [control, first, *_with_children(second), third]
+    with Load(fleet) as load:
+        for pid in still:
+            os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            load.until(lambda: time.monotonic() - began > STILL)
+        finally:
+            for pid in still:
+                os.kill(pid, signal.SIGCONT)
+        load.go_on()
+        new = evaluated(fleet, "bank_a", tmp_path / "new", seed=7)
+        load.expected["bank_a"] |= {signature(weights_of(tmp_path / "new"))}
+        promoted = f"bank_a/assistant@{new}"
+        done = tenon_here("promote", promoted, "--rule", "policy>=0.9", "-w", str(fleet.workspace.root))
+        assert done.code == 0, done.err
+        load.go_on()  # routers have heard
+        load.expected["bank_a"] = {signature(weights_of(tmp_path / "new"))}
+        load.go_on()
+    assert load.wrong == []
+    assert {engine.engine: engine.boot for engine in fleet.catalog.engines() if engine.up} == boots
