@@ -141,6 +141,9 @@ def _connect(path: Path, busy_timeout: float, *, query_only: bool) -> sqlite3.Co
         connection.execute("PRAGMA journal_mode = WAL")
         if query_only:
             connection.execute("PRAGMA query_only = ON")
+    except UnicodeDecodeError:  # of SQLite's own message, which quotes the file
+        connection.close()
+        raise sqlite3.DatabaseError("Could not decode what is wrong with the file") from None
     except BaseException:
         connection.close()
         raise

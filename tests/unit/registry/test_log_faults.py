@@ -63,11 +63,15 @@ def _content(file: Path) -> list[str]:
         connection.close()
 
 
-def test_text_that_cannot_be_read_is_a_finding_and_no_crash(original: Path, tmp_path: Path) -> None:
-    """Of a flipped high bit: Python's layer above SQLite refuses it, with no code of SQLite's."""
+@pytest.mark.parametrize("text", [b"sha256:", b", \n\tFOREIGN KEY(sign"])
+def test_text_that_cannot_be_read_is_a_finding_and_no_crash(
+    original: Path, tmp_path: Path, text: bytes
+) -> None:
+    """Of a flipped high bit: Python's layer above SQLite refuses it, with no code of SQLite's. Of the schema,
+    SQLite's own message cannot be read, which quotes it."""
     file = tmp_path / "registry.db"
     content = original.read_bytes()
-    at = content.index(b"sha256:")
+    at = content.index(text)
     file.write_bytes(content[:at] + bytes([content[at] ^ 0x80]) + content[at + 1 :])
     assert _found(file)
 
