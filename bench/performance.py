@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.engines import page as engines
+from bench.markdown import table
 from bench.registry import page as registry
 from bench.router import page as router
 
@@ -125,12 +126,7 @@ def _flat(result: Mapping[str, Any]) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [
-        "| " + " | ".join(columns) + " |",
-        "|" + "---|" * len(columns),
-        *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows),
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(table(columns, rows)) + "\n"
 
 
 if __name__ == "__main__":

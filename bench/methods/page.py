@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from bench.markdown import table
 from bench.methods.measure import Interval, Row
 
 _INTRO: Final = """\
@@ -26,7 +27,7 @@ def page(rows: Sequence[Row]) -> str:
     minutes = f"{sum(row.total_seconds for row in rows) / 60:.0f} minutes"
     lines = [_INTRO, f"{len(worked)} of {len(rows)} recipes reach their target, in {minutes} altogether.", ""]
     lines += ["## Effect", ""]
-    lines += _table(
+    lines += table(
         ["method", "recipe", "target", "before", "after", "change", "n", "learning", "works"],
         [
             [
@@ -44,7 +45,7 @@ def page(rows: Sequence[Row]) -> str:
         ],
     )
     lines += ["", "## Side effects", ""]
-    lines += _table(
+    lines += table(
         ["recipe", "valid JSON", "facts copied", "words", "KL to the base, nats/token", "alarms", "attested"],
         [
             [
@@ -60,7 +61,7 @@ def page(rows: Sequence[Row]) -> str:
         ],
     )
     lines += ["", "## Settings", ""]
-    lines += _table(
+    lines += table(
         ["recipe", "method", "settings that differ from the defaults"],
         [
             [
@@ -89,11 +90,3 @@ def _side(row: Row, name: str, *, percent: bool = False) -> str:
         return ""
     before, after = row.side[name]
     return f"{before:.0%} → {after:.0%}" if percent else f"{before:.1f} → {after:.1f}"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(columns) + " |",
-        "|" + "---|" * len(columns),
-        *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows),
-    ]

@@ -55,7 +55,6 @@ class Outlook:
 
 SKEW = timedelta(minutes=15)
 _NOTHING = Share()
-_SMALL = "a larger rank is wanted than this boot is for"
 
 
 def outlook(state: State, engine: str, now: datetime, *, loaded: Set[Digest] = frozenset()) -> Outlook:
@@ -210,7 +209,8 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, larger
         # All engines that are to hold it find out at once: nobody goes while one is down, for it may have
         # gone for the same, and what it leaves to others would send them after it.
         needed = served if view.away or view.alone else served - view.elsewhere
-        return Renewal(_SMALL, tuple(sorted(needed)), hurries=False, rank=larger)
+        why = "a larger rank is wanted than this boot is for"
+        return Renewal(why, tuple(sorted(needed)), hurries=False, rank=larger)
     else:
         return None
     missing = (served if view.away else held.slots & view.expected) - view.elsewhere

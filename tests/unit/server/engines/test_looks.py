@@ -10,6 +10,7 @@ import pytest
 from registry.digests import Digest
 from registry.feed import State
 from registry.names import engine_name
+from server.engines.boot import Boot
 from server.engines.errors import EngineUnreachable
 from server.engines.looks import Looks
 from server.engines.residency import Plan
@@ -28,6 +29,17 @@ def drained(looks: Looks, serve: tuple[Digest, ...]) -> list[Digest]:
         found.append(version)
         looks.seen(version)
     return found
+
+
+async def quiet(bench: Bench, *versions: Digest) -> Boot:
+    """All are ready, and no load owes anybody a look."""
+    await bench.until(lambda state: all(version in state.ready for version in versions))
+    life = bench.agent._life
+    assert life is not None
+    boot = life.boot
+    assert boot is not None
+    await bench.until(lambda state: not boot.owing)
+    return boot
 
 
 def test_after_a_load_those_in_service_are_looked_at_once() -> None:
@@ -123,12 +135,7 @@ async def test_rounds_take_no_more_of_the_engine_than_their_share(tmp_path: Path
     bench = Bench(tmp_path, cadence=replace(SLOW, heartbeat=1.0, looking=0.25, settle=0.0))
     versions = [bench.adapter(f"tenant_{seed}", seed=seed) for seed in (1, 2, 3)]
     async with bench.running():
-        await bench.until(lambda state: all(version in state.ready for version in versions))
-        life = bench.agent._life
-        assert life is not None
-        assert life.boot is not None
-        boot = life.boot
-        await bench.until(lambda state: not boot.owing)
+        boot = await quiet(bench, *versions)
         loop, enough = asyncio.get_running_loop(), asyncio.Event()
         looks: list[tuple[float, float]] = []
         engine, probe = boot._engine, boot._engine.probe
@@ -187,12 +194,7 @@ async def test_news_that_never_end_do_not_keep_a_round_from_its_end(tmp_path: Pa
     bench = Bench(tmp_path, cadence=replace(SLOW, heartbeat=0.3, settle=0.0))
     versions = [bench.adapter(f"tenant_{seed}", seed=seed) for seed in (1, 2, 3)]
     async with bench.running():
-        await bench.until(lambda state: all(version in state.ready for version in versions))
-        life = bench.agent._life
-        assert life is not None
-        assert life.boot is not None
-        boot = life.boot
-        await bench.until(lambda state: not boot.owing)
+        boot = await quiet(bench, *versions)
         seen: set[str] = set()
         turn, probe = boot.reconcile, boot._engine.probe
 
@@ -214,12 +216,7 @@ async def test_probes_that_fail_are_not_asked_again_at_once(tmp_path: Path) -> N
     bench = Bench(tmp_path, cadence=replace(SLOW, heartbeat=0.2, settle=0.0, retry=0.2, misses=3))
     version = bench.adapter("tenant_1", seed=1)
     async with bench.running():
-        await bench.until(lambda state: version in state.ready)
-        life = bench.agent._life
-        assert life is not None
-        assert life.boot is not None
-        boot, loop, failed = life.boot, asyncio.get_running_loop(), list[float]()
-        await bench.until(lambda state: not boot.owing)
+        boot, loop, failed = await quiet(bench, version), asyncio.get_running_loop(), list[float]()
         probe = boot._engine.probe
 
         async def noted(**given: object) -> object:
