@@ -51,8 +51,7 @@ class Balance:
             if not self._movable(number, large):
                 continue
             for room in smaller:
-                fits = room.rank >= self._wants[number].rank and room.load_with_one_more <= FILLED
-                if fits and self._try(number, large, room, arriving):
+                if room.load_with_one_more <= FILLED and self._try(number, large, room, arriving):
                     break
 
     def _even(self, alike: Sequence[Room], arriving: dict[str, int]) -> bool:
@@ -71,7 +70,9 @@ class Balance:
         return False
 
     def _try(self, number: int, giver: Room, taker: Room, arriving: dict[str, int]) -> bool:
-        if arriving[taker.engine] >= MOVES or not self._move(number, giver, taker):
+        if arriving[taker.engine] >= MOVES or taker.fits < self._wants[number].rank:
+            return False
+        if not self._move(number, giver, taker):
             return False
         arriving[taker.engine] += taker not in self._slots[number]
         return True

@@ -95,6 +95,7 @@ class _Assignment:
             for level in levels:
                 self._place(level, homes, replicas)
         self._balance()
+        self._stand_in()
         return {
             name: Share(
                 tuple(self._held(ground.rooms[name])) if engine.up else (),
@@ -238,6 +239,27 @@ class _Assignment:
         else:
             giver.leaving.add(number)
         return True
+
+    def _stand_in(self) -> None:
+        """An engine that is to hold what is too large for its boot starts afresh once others serve what it
+        serves: what only it serves is given to one of them besides. Where that is too small as well, it is
+        the one that starts afresh first: what it serves fits into this one."""
+        ground = self._ground
+        rooms = sorted(ground.rooms.values(), key=lambda room: (-room.fits, room.engine))
+        for room in rooms:
+            if room.fits >= room.rank or all(self._wants[each].rank <= room.fits for each in room.placed):
+                continue
+            for number in room.placed.copy():
+                if room in ground.slots[number] and not any(
+                    number in other.held for other in rooms if other is not room
+                ):
+                    self._put_elsewhere(number, room)
+
+    def _put_elsewhere(self, number: int, room: Room) -> None:
+        for tier in self._ground.sizes(number):
+            for other in tier.preferred(self._wants[number].version):
+                if other is not room and self._put(number, other):
+                    return
 
     def _put(self, number: int, room: Room, *, counts: bool = True) -> bool:
         if room.free <= 0 or number in room.held:

@@ -337,6 +337,9 @@ class EngineState(Document):
     """How many versions it holds ready at a time; None: as many as device slots."""
     max_rank: int | None = later(None, ge=1)
     """The largest LoRA rank that it takes; None: not told."""
+    slot_rank: int | None = later(None, ge=1)
+    """The largest that fits into the slots of this boot: it starts afresh before it takes a larger one. None:
+    all that it takes."""
     merged: Digest | None = later(None)
     """The version whose weights are part of this engine's: it answers as that one and as nothing else."""
     guarded: bool = later(default=False)

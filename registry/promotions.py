@@ -90,6 +90,8 @@ class Readiness(Document):
     merged into the weights."""
     because: Because | None = later(None)
     """Why no engine is to hold it, where one should."""
+    grow: int = later(0, ge=0)
+    """Of the wanted, those whose boots have too small slots: they start afresh before they can hold it."""
     waits_for: dict[Name, bool] | None = None
     """Wanted engine -> attested on it; None for whoever may not know the engines by name."""
 

@@ -17,6 +17,7 @@ class Room:
     __slots__ = (
         "base",
         "engine",
+        "fits",
         "free",
         "held",
         "leaving",
@@ -37,6 +38,8 @@ class Room:
         self.lora = engine.merged is None
         self.stale = stale
         self.rank = math.inf if engine.max_rank is None else engine.max_rank
+        self.fits = min(self.rank, engine.slot_rank or math.inf)
+        """The largest rank that it takes without a fresh boot."""
         self.weight = engine.names or engine.max_loras
         self.free = self.weight
         self.pins = engine.max_loras - 1
@@ -79,12 +82,12 @@ class Tier:
 
 def tiers(rooms: Iterable[Room], rank: int) -> tuple[Tier, ...]:
     """Of the rooms large enough, those of the smallest rank first: a small adapter in a slot for large ones
-    costs what a large one costs."""
-    by_rank: dict[float, list[Room]] = {}
+    costs what a large one costs. Of one rank, those first that need no fresh boot for it."""
+    alike: dict[tuple[float, bool], list[Room]] = {}
     for room in rooms:
         if room.lora and room.rank >= rank:
-            by_rank.setdefault(room.rank, []).append(room)
-    return tuple(Tier(by_rank[size]) for size in sorted(by_rank))
+            alike.setdefault((room.rank, room.fits < rank), []).append(room)
+    return tuple(Tier(alike[size]) for size in sorted(alike))
 
 
 @lru_cache(maxsize=4096)

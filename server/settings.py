@@ -214,11 +214,14 @@ class EngineSettings(UncertifiedSettings, RoleSettings):
     dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="Serving precision")
     max_loras: int = Field(8, ge=1, description="Adapters on the device at a time")
     max_lora_rank: int = Field(64, ge=1, description="Largest rank served")
-    lora_sizes: Literal["bound", "wanted"] = Field(
-        "bound",
-        description="What a boot of vLLM is sized for: `bound`, always `TENON_MAX_LORA_RANK`, or `wanted`, "
-        "the largest rank wanted of the engine when it starts, if another one is up (for a larger one it "
-        "starts afresh while others serve)",
+    lora_sizes: Literal["wanted", "bound"] = Field(
+        "wanted",
+        description="What a boot of vLLM is sized for: `wanted`, the largest rank wanted of the engine when "
+        "it starts, unless it stands alone (for a larger one it starts afresh while others serve), or "
+        "`bound`, always `TENON_MAX_LORA_RANK`",
+    )
+    pool_size: int = Field(
+        1, ge=1, description="How many engines like this one the deployment runs; one alone has the bounds"
     )
     max_model_len: int | None = Field(None, ge=16, description="Context length, tokens")
     kv_cache_gib: int = Field(1, ge=1, description="KV cache on a CPU, GiB")

@@ -16,6 +16,10 @@ DOWN = "start the engines (tenon fleet shows them), or move without waiting for 
 TOO_LARGE = (
     "start an engine for its rank (TENON_MAX_LORA_RANK, maxLoraRank in the chart), or train with a smaller r"
 )
+TOO_SMALL = (
+    "engines start afresh for its rank, one after the other, while others serve what they serve: wait longer "
+    "(--wait); one that stays as it is says why in waits_for of its /state"
+)
 MAX_SECONDS = 3600.0
 """An engine's place is held so long for nobody, at most."""
 
@@ -79,4 +83,6 @@ def advice(readiness: Readiness) -> str | None:
     """What to do about the engines; None: wait for them."""
     if readiness.because == "rank":
         return TOO_LARGE
+    if readiness.grow:
+        return TOO_SMALL
     return None if readiness.engines else DOWN

@@ -85,6 +85,7 @@ def _readiness(state: State, key: AliasKey, published: VersionState, now: dateti
         if held.version == published.version and not held.leaving
     }
     attested = sum(wanted.values())
+    slots = (state.engines[name].slot_rank for name in wanted)
     restarts = bool(up) and not wanted and _restarts(state, key, published, now)
     return Readiness(
         version=published.version,
@@ -95,6 +96,7 @@ def _readiness(state: State, key: AliasKey, published: VersionState, now: dateti
         prepared_until=known.until if known is not None and prepared else None,
         down=len(known_engines) - len(up),
         restarts=restarts,
+        grow=sum(rank is not None and rank < published.rank for rank in slots),
         because=None if wanted or restarts else _because(assumed, published.version, now),
         waits_for=dict(sorted(wanted.items())),
     )

@@ -50,6 +50,7 @@ def specification(settings: EngineSettings, folder: Path) -> EngineSpec:
         max_loras=settings.max_loras,
         max_lora_rank=settings.max_lora_rank,
         lora_sizes=settings.lora_sizes,
+        pool_size=settings.pool_size,
         max_model_len=settings.max_model_len,
         kv_cache_gib=None if cuda else settings.kv_cache_gib,
         cpu_cores=None if cuda else settings.cpu_cores,

@@ -78,7 +78,7 @@ class EngineOptions:
     dtype: str = "float32"
     max_loras: int = 4
     max_lora_rank: int = 16
-    lora_sizes: str = "bound"
+    lora_sizes: str = "wanted"
     tool_call_parser: str | None = None
     fake: bool = False
     allow_uncertified: bool = False
@@ -163,6 +163,7 @@ def launches(workspace: Workspace, engine: EngineOptions, ports: Ports) -> Launc
         "max_loras": engine.max_loras,
         "max_lora_rank": engine.max_lora_rank,
         "lora_sizes": engine.lora_sizes,
+        "pool_size": len(ports.engines()),
         "fake_engine": int(engine.fake),
         "allow_uncertified_engine": int(
             engine.allow_uncertified or load(UncertifiedSettings).allow_uncertified_engine

@@ -9,6 +9,7 @@ from server.cli.options import At, Json, place
 
 if TYPE_CHECKING:
     from registry.catalog.fleet import Fleet, FleetEngine, Held
+    from registry.models import EngineState
     from server.assembly.place import Place
 
 
@@ -99,10 +100,15 @@ def _engine(engine: "FleetEngine") -> list[str]:
         state.dtype,
         doing,
         "yes" if state.guarded else "no",
-        "" if state.max_rank is None else str(state.max_rank),
+        _ranks(state),
         f"{attested}/{state.names or state.max_loras}",
         engine.exclusive or "all",
     ]
+
+
+def _ranks(state: "EngineState") -> str:
+    largest = "" if state.max_rank is None else str(state.max_rank)
+    return largest if state.slot_rank is None else f"{state.slot_rank} of {largest or 'any'}"
 
 
 def _held(held: "Held") -> list[str]:

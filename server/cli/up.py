@@ -21,9 +21,12 @@ def up(
     max_loras: Annotated[int, typer.Option("--max-loras", help="Adapters on the device at a time")] = 8,
     max_lora_rank: Annotated[int, typer.Option("--max-lora-rank", help="Largest rank served")] = 64,
     lora_sizes: Annotated[
-        Literal["bound", "wanted"],
-        typer.Option("--lora-sizes", help="Slots for that rank, or for what is wanted when an engine starts"),
-    ] = "bound",
+        Literal["wanted", "bound"],
+        typer.Option(
+            "--lora-sizes",
+            help="Of several engines: slots for what is wanted when one starts, or for the largest rank",
+        ),
+    ] = "wanted",
     tool_call_parser: Annotated[
         str,
         typer.Option("--tool-call-parser", help="vLLM's parser; auto: by the chat template; or none"),

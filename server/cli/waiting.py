@@ -122,7 +122,10 @@ def moved(readiness: "Readiness", *, percent: float = 100) -> None:
 def missing(readiness: "Readiness") -> str:
     """Names for who may know them."""
     names = [name for name, attested in (readiness.waits_for or {}).items() if not attested]
-    if not names:
-        return ""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"waiting for {', '.join(names[:3])}{more}"
+    found = [f"waiting for {', '.join(names[:3])}{more}"] if names else []
+    if readiness.grow:
+        found.append(
+            f"{readiness.grow} {'starts' if readiness.grow == 1 else 'start'} afresh for its rank first"
+        )
+    return ", ".join(found)

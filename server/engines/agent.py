@@ -16,6 +16,7 @@ from registry.feed import State
 from registry.fleet import assigned
 from registry.models import Base, EngineState
 from registry.signing.keys import Signer
+from server.engines.absent import Absent
 from server.engines.cache import AdapterCache
 from server.engines.cadence import Cadence
 from server.engines.command import inherited_of
@@ -26,7 +27,7 @@ from server.engines.merges import Merges
 from server.engines.metrics import AgentMetrics
 from server.engines.null import null_adapter
 from server.engines.ports import ControlPlane
-from server.engines.residency import outlook
+from server.engines.residency import outlook, stands_alone
 from server.engines.sizes import Sizes, sizes
 from server.engines.spec import EngineSpec
 from server.engines.state import AgentState, Event, Kind, Report, logged
@@ -98,6 +99,7 @@ class Agent:
             stopping=self._stopping,
             null=self._null_files,
             guard=guard,
+            absent=Absent(self._cadence.start_limit, self._now),
         )
 
     @property
@@ -212,12 +214,11 @@ class Agent:
             names=spec.names,
             max_rank=spec.rank,
         )
-        state = replace(state, engines={**state.engines, spec.engine: up})
-        view = outlook(state, spec.engine, self._clock.now())
-        if view.alone:
+        if stands_alone(state, up, pool_size=spec.pool_size):
             return spec
+        state = replace(state, engines={**state.engines, spec.engine: up})
         bounds = Sizes(rank=spec.rank, names=spec.names)
-        wanted = [each.rank for each in view.share.versions]
+        wanted = [each.rank for each in outlook(state, spec.engine, self._clock.now()).share.versions]
         return replace(spec, sizes=sizes([*wanted, self._grows_to] if self._grows_to else wanted, bounds))
 
     async def _registered_base(self) -> Digest:

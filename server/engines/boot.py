@@ -13,6 +13,7 @@ from registry.models import Withdrawal
 from registry.names import engine_name
 from registry.signing.keys import Signer
 from registry.signing.types import WITHDRAWAL
+from server.engines.absent import Absent
 from server.engines.attest import Recognised, Witness, judge_together, observe
 from server.engines.base_proof import BaseProof
 from server.engines.cache import AdapterCache
@@ -62,6 +63,7 @@ class Boot:
         republish: float,
         report: Report,
         reloading: Reloading,
+        absent: Absent,
         weights: Weights | None = None,
         prove: Callable[[int], None] = lambda loads: None,
     ) -> None:
@@ -79,6 +81,7 @@ class Boot:
         self._report = report
         self._signer = signer
         self._reloading = reloading
+        self._absent = absent
         self._prove = prove
         self._findings = Findings(
             witness=witness, control=control, signer=signer, clock=clock, republish=republish, report=report
@@ -240,7 +243,13 @@ class Boot:
         slots = state.slots.get(self.witness.engine, {}).items()
         listed = {version for version, slot in slots if slot.boot == self.witness.boot}
         self._findings.heard(listed, state.size)
-        view = outlook(state, self.witness.engine, self._clock.now(), loaded=self._asked)
+        view = outlook(
+            state,
+            self.witness.engine,
+            self._clock.now(),
+            loaded=self._asked,
+            gone=self._absent.among(state),
+        )
         self._elsewhere, self._target = view.elsewhere, view.share.merged
         wanted = {each.version for each in view.share.versions}
         self._cache.wants(wanted if self._target is None else wanted | {self._target})

@@ -59,6 +59,7 @@ class Opening:
             max_loras=spec.max_loras if lora else 1,
             names=spec.names if lora else 1,
             max_rank=spec.rank,
+            slot_rank=spec.boot_sizes.rank if lora and spec.boot_sizes.rank < spec.rank else None,
             merged=spec.merged,
             guarded=spec.guard is not None,
             key=around.signer.public.id,
@@ -80,6 +81,7 @@ class Opening:
             reloading=Reloading(
                 around.renewed_for, pauses=around.cadence.backoff, tries=around.cadence.loads
             ),
+            absent=around.absent,
             prove=lambda loads: self._prove(loads if weights.null is None else loads + 1),
         )
         return boot, announced

@@ -45,10 +45,9 @@ class Outlook:
     """Versions that other engines are to hold."""
     elsewhere: frozenset[Digest]
     """Versions with an attested slot on another engine that is up."""
-    alone: bool
-    """No other engine of its base and owner is up that takes ranks as large: nobody would serve instead."""
     away: bool
-    """One of the others is down: it is not among ``expected`` what it will hold when it is back."""
+    """Another engine of its base and owner is down and may come back: it is not among ``expected`` what it
+    will hold then."""
     tenants: Mapping[Digest, str]
     """Whose the versions are that this boot has loaded."""
 
@@ -57,9 +56,17 @@ SKEW = timedelta(minutes=15)
 _NOTHING = Share()
 
 
-def outlook(state: State, engine: str, now: datetime, *, loaded: Set[Digest] = frozenset()) -> Outlook:
+def outlook(
+    state: State,
+    engine: str,
+    now: datetime,
+    *,
+    loaded: Set[Digest] = frozenset(),
+    gone: Set[str] = frozenset(),
+) -> Outlook:
     """The share of ``engine``, which the state need not know yet, and how the others stand. ``now``: of this
-    machine, whose clock may be SKEW ahead of the registry's before it drops what that still waits for."""
+    machine, whose clock may be SKEW ahead of the registry's before it drops what that still waits for.
+    ``gone``: engines that have been down for so long that nobody waits for them."""
     shares = assigned(state, now - SKEW)
     expected = {each.version for name, share in shares.items() if name != engine for each in share.versions}
     elsewhere = {
@@ -69,20 +76,32 @@ def outlook(state: State, engine: str, now: datetime, *, loaded: Set[Digest] = f
         for version, slot in slots.items()
         if slot.boot == home.boot
     }
-    others = _others(state, engine)
-    largest = mine.max_rank if (mine := state.engines.get(engine)) is not None else None
     return Outlook(
         share=shares.get(engine, _NOTHING),
         expected=frozenset(expected),
         elsewhere=frozenset(elsewhere),
-        alone=not any(other.up and _as_large(other, largest) for other in others),
-        away=not all(other.up for other in others),
+        away=not all(other.up or other.engine in gone for other in _others(state, engine)),
         tenants={version: state.versions[version].tenant for version in loaded if version in state.versions},
     )
 
 
-def _as_large(other: EngineState, rank: int | None) -> bool:
-    return rank is None or other.max_rank is None or other.max_rank >= rank
+def stands_alone(state: State, mine: EngineState, *, pool_size: int) -> bool:
+    """Whether nobody would serve while it starts afresh, ``mine`` being about to start: of the others of its
+    base and owner that take ranks as large, none is up, and none is known that may be starting, too."""
+    as_large = [
+        other
+        for other in state.engines.values()
+        if other.engine != mine.engine
+        and other.base == mine.base
+        and (mine.max_rank is None or other.max_rank is None or other.max_rank >= mine.max_rank)
+    ]
+    if not as_large:
+        return pool_size < 2
+    owners = given(state.tenants.values())
+    return not any(
+        (other.up or pool_size > 1) and owners.get(other.engine) == owners.get(mine.engine)
+        for other in as_large
+    )
 
 
 def _others(state: State, engine: str) -> list[EngineState]:
@@ -208,7 +227,7 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, larger
     elif larger:
         # All engines that are to hold it find out at once: nobody goes while one is down, for it may have
         # gone for the same, and what it leaves to others would send them after it.
-        needed = served if view.away or view.alone else served - view.elsewhere
+        needed = served if view.away else served - view.elsewhere
         why = "a larger rank is wanted than this boot is for"
         return Renewal(why, tuple(sorted(needed)), hurries=False, rank=larger)
     else:

@@ -8,6 +8,8 @@ from server.engines.errors import EngineSpecInvalid
 
 RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM 0.32 accepts as ``--max-lora-rank``."""
+_LEAST: Final = 16
+"""vLLM's own default. Most adapters fit, and a first one of rank 16 is no reason for a fresh boot."""
 _EACH: Final = 3
 """Names for each wanted version: its own, that of the next one, and that of the one before."""
 
@@ -30,8 +32,10 @@ class Sizes:
 
 def sizes(wanted: Sequence[int], bounds: Sizes) -> Sizes:
     """For versions of the ranks ``wanted``. ``bounds.rank`` is the largest rank served, ``bounds.names`` the
-    least number of names; with nothing wanted yet they are what is taken."""
+    least number of names."""
     fitting = [rank for rank in wanted if rank <= bounds.rank]
-    if not fitting:
-        return bounds
-    return Sizes(rank=slot_rank(max(fitting)), names=max(bounds.names, _EACH * len(fitting)))
+    largest = max(fitting, default=0)
+    return Sizes(
+        rank=min(slot_rank(max(largest, _LEAST)), bounds.rank),
+        names=max(bounds.names, _EACH * len(fitting)),
+    )

@@ -62,8 +62,11 @@ class EngineSpec:
     """How many versions one boot may ever load, and hold ready; vLLM's CPU cache has room for exactly these
     and the null adapter, so that nothing is ever evicted and silently read again from disk (D3). Default:
     four times ``max_loras``, at least 32."""
-    lora_sizes: Literal["bound", "wanted"] = "bound"
-    """Whether each boot is made as large as the bounds, or as what is wanted of the engine when it starts."""
+    lora_sizes: Literal["wanted", "bound"] = "wanted"
+    """What each boot is made for: what is wanted of the engine when it starts, unless it stands alone, or the
+    bounds."""
+    pool_size: int = 1
+    """How many engines like this one the deployment runs: they may all start at once."""
     sizes: Sizes | None = None
     """Of this boot; None: the bounds."""
     max_model_len: int | None = None

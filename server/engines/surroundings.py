@@ -8,6 +8,7 @@ from pathlib import Path
 from registry.clock import Clock
 from registry.digests import Digest
 from registry.signing.keys import Signer
+from server.engines.absent import Absent
 from server.engines.cache import AdapterCache
 from server.engines.cadence import Cadence
 from server.engines.following import Following
@@ -34,5 +35,6 @@ class Surroundings:
     """The files of the null adapter."""
     guard: Path | None
     """Folder below which the guard of each boot reports; None: vLLM runs without one."""
+    absent: Absent
     renewed_for: set[Digest] = field(default_factory=set)
     """Versions for whose sake there was a fresh boot already, as loads of them failed."""

@@ -198,7 +198,7 @@ async def test_a_version_merged_in_float32_attests_by_its_own_fingerprint(tmp_pa
 
 
 async def test_vllm_has_slots_for_what_is_wanted_and_larger_ones_once_another_serves(tmp_path: Path) -> None:
-    bench = Running(tmp_path, max_lora_rank=64, lora_sizes="wanted")
+    bench = Running(tmp_path, max_lora_rank=64)
 
     def slot_rank() -> int:
         (rank,) = set(re.findall(r"--max-lora-rank (\d+)", command_line(bench.spec.port)))
@@ -210,7 +210,7 @@ async def test_vllm_has_slots_for_what_is_wanted_and_larger_ones_once_another_se
     await neighbour()
     async with bench.running(), aiohttp.ClientSession() as session:
         first = await bench.until(lambda state: bench.version in state.ready)
-        assert slot_rank() == 8
+        assert slot_rank() == 16
         right = await bench.answer(session)
         assert right
         large = bench.adapter("retail_b", seed=2, rank=24)

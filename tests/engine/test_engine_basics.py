@@ -1,5 +1,6 @@
 """What the agent relies on, on a real vLLM. The fake is checked against the same claims in tests/unit."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from registry.models import EngineState
 from registry.names import engine_name
 from registry.signing.keys import Signer
 from registry.signing.types import ANNOUNCEMENT
+from server.engines.absent import Absent
 from server.engines.attest import Witness, check_contract, judge_together, observe
 from server.engines.boot import Boot
 from server.engines.cache import AdapterCache
@@ -95,6 +97,7 @@ async def test_a_boot_loads_and_attests_real_adapters_exactly(
             new_salt=lambda: f"probe-{next(salts)}",
             republish=3600,
             reloading=Reloading(set(), pauses=(1.0, 60.0), tries=8),
+            absent=Absent(900.0, time.monotonic),
             report=lambda event: None,
         )
         await boot.reconcile(State.of(control.snapshot()))

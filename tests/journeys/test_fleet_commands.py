@@ -85,6 +85,13 @@ def test_the_fleet_says_why_a_version_is_nowhere(scene: Scene) -> None:
     assert "room" not in shown
 
 
+def test_an_engine_whose_boot_is_for_smaller_ranks_shows_both(scene: Scene) -> None:
+    world = scene.world
+    small = world.engine("engine-0", boot="boot-0002").model_copy(update={"max_rank": 64, "slot_rank": 16})
+    world.catalog.announce(small, actor="engine-0")
+    assert "16 of 64" in tenon_here("fleet").out
+
+
 def test_a_version_that_no_engine_is_large_enough_for_is_told_so(scene: Scene) -> None:
     world = scene.world
     for name in ("engine-0", "engine-1"):

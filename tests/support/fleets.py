@@ -34,6 +34,7 @@ def engine(
     names: int | None = 32,
     max_loras: int = 8,
     max_rank: int | None = None,
+    slot_rank: int | None = None,
     base: Digest = BASE,
     up: bool = True,
     boot: int = 1,
@@ -50,6 +51,7 @@ def engine(
         up=up,
         names=names,
         max_rank=max_rank,
+        slot_rank=slot_rank,
         merged=merged,
     )
 
@@ -137,6 +139,10 @@ class World:
                 continue
             held, loaded = self.state.slots.get(name, {}), self.loaded.get(name, set())
             missing = [each.version for each in share.versions if each.version not in held]
+            if too_large := [version for version in missing if not self._fits(home, version)]:
+                missing = [version for version in missing if version not in too_large]
+                if self._may_grow(name, share):
+                    found.append((name, None))
             room = len(loaded) < (home.names or home.max_loras)
             found += [(name, version) for version in missing if room or version in loaded]
             if not room and not loaded.issuperset(missing) and self._may_end(name, share):
@@ -155,6 +161,14 @@ class World:
             if version in expected
         )
 
+    def _fits(self, home: EngineState, held: Digest) -> bool:
+        return home.slot_rank is None or self.state.versions[held].rank <= home.slot_rank
+
+    def _may_grow(self, name: str, share: Share) -> bool:
+        """Whether no engine is away that would come back, and others serve what it is to serve."""
+        kept = {each.version for each in share.versions}.intersection(self.state.slots.get(name, {}))
+        return not self.pending and all(len(self.holders(version)) > 1 for version in kept)
+
     def step(self) -> bool:
         """False when nothing is left to do."""
         steps = self.steps()
@@ -170,7 +184,7 @@ class World:
             self.boots += 1
             home = self.state.engines[name]
             self.pending[name] = home.model_copy(
-                update={"boot": f"{name}-boot-{self.boots:04}", "merged": target}
+                update={"boot": f"{name}-boot-{self.boots:04}", "merged": target, "slot_rank": None}
             )
             self._announce(home.model_copy(update={"up": False}))
         return True
@@ -197,6 +211,7 @@ class World:
         holders = self.holders(held)
         if home in holders or not self._homes(held).admits(home, holders):
             return
+        assert self._fits(home, held), "its slots are too small"
         loaded = self.loaded.setdefault(name, set())
         loaded.add(held)
         assert len(loaded) <= (home.names or home.max_loras), "vLLM would evict one of them"

@@ -35,7 +35,7 @@ _RANKS = (8, 16, 64, None)
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> State:
+def fleets(draw: st.DrawFn, slot_ranks: tuple[int | None, ...] = (None, None, 4, 8)) -> State:
     """Up to six engines of two bases, four tenants on any level, and some slots that were attested before."""
     count = draw(st.integers(1, 6))
     engines = [
@@ -44,6 +44,7 @@ def fleets(draw: st.DrawFn) -> State:
             names=draw(st.integers(1, 6)),
             max_loras=draw(st.integers(1, 4)),
             max_rank=draw(st.sampled_from(_RANKS)),
+            slot_rank=draw(st.sampled_from(slot_ranks)),
             base=draw(st.sampled_from((BASE, BASE, OTHER_BASE))),
             up=draw(st.integers(0, 4)) > 0,
         )
@@ -75,7 +76,8 @@ def fleets(draw: st.DrawFn) -> State:
         each.engine: [
             known.version
             for known in versions
-            if each.up and known.base == each.base and draw(st.integers(0, 3)) == 0
+            if each.up and known.base == each.base and known.rank <= (each.slot_rank or known.rank)
+            if draw(st.integers(0, 3)) == 0
         ][: each.names]
         for each in engines
     }
@@ -148,7 +150,7 @@ def _full_of_another() -> State:
     )
 
 
-@drawn(fleets())
+@drawn(fleets(slot_ranks=(None,)))  # one that is to start afresh gives what it holds to others meanwhile
 @example(_full_of_another())
 def test_an_engine_that_joins_takes_a_few_at_a_time_and_nothing_moves_between_the_others(
     known: State,
@@ -268,6 +270,42 @@ def test_what_an_engine_has_is_no_others_to_take_while_one_starts_again(
     world.settle()
     _even(world)
     assert not any(each.leaving for share in world.shares().values() for each in share.versions)
+
+
+@settings(max_examples=60, deadline=None)
+@drawn(st.integers(1, 2), st.lists(st.sampled_from((4, 8, 12, 40)), min_size=1, max_size=12), st.data())
+def test_boots_that_are_too_small_end_one_at_a_time_and_nobody_is_without(
+    replicas: int, ranks: list[int], data: st.DataObject
+) -> None:
+    """With and without a second engine for each version."""
+    count = data.draw(st.integers(2, 4))
+    small = [
+        engine(f"engine-{number}", names=64, max_rank=64, slot_rank=data.draw(st.sampled_from((4, 8, 16))))
+        for number in range(count)
+    ]
+    versions = [published(f"v{number}", "anna", rank=rank) for number, rank in enumerate(ranks)]
+    fitting = [each for each in versions if each.rank <= 4]
+    world = World(
+        state(
+            engines=small,
+            tenants=[tenant("anna", replicas=replicas)],
+            versions=versions,
+            aliases=[live(each.adapter, "anna") for each in fitting],
+        ),
+        data.draw(st.randoms(use_true_random=False)),
+    )
+    world.settle()
+    aliases = {("anna", each.adapter, "live"): live(each.adapter, "anna") for each in versions}
+    world.state = replace(world.state, aliases=aliases)
+    served = {each.version for each in fitting}
+    rounds = 0
+    while world.step():
+        assert all(world.holders(each) for each in served)
+        assert len(world.pending) <= 1
+        rounds += 1
+        assert rounds < 500, "it never comes to rest"
+    for each in versions:
+        assert len(world.holders(each.version)) == replicas
 
 
 def test_what_fits_into_an_engine_for_small_adapters_leaves_the_large_ones() -> None:

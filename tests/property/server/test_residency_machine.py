@@ -1,6 +1,6 @@
 """A fleet of engines that live by their plans, whatever the registry says and whatever fails."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from hypothesis import settings
@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from registry.clock import stamp
 from registry.digests import Digest
 from registry.feed import Position, State
+from registry.homes import given
 from registry.models import (
     AliasState,
     EngineState,
@@ -24,14 +25,17 @@ from registry.promotions import Preparation
 from router.limits import Timeouts
 from server.engines.cadence import Cadence
 from server.engines.drain import vacating
-from server.engines.residency import Capacity, Held, Outlook, Plan, outlook, plan
+from server.engines.residency import Capacity, Held, Outlook, Plan, Renewal, outlook, plan, stands_alone
+from server.engines.sizes import Sizes, sizes
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BASE = Digest.of(b"base")
 ENGINES = ("one", "three", "two")
 TENANTS = ("bank_a", "retail_b", "saas_c")
 VERSIONS = {Digest.of(f"{tenant}/{number}".encode()): tenant for tenant in TENANTS for number in range(5)}
+RANKS = dict(zip(VERSIONS, (8, 8, 16, 40, 8) * len(TENANTS), strict=True))
 NAMES = 4
+BOUND = 64
 CADENCE = Cadence()
 versions = st.sampled_from(sorted(VERSIONS))
 engines = st.sampled_from(ENGINES)
@@ -49,10 +53,12 @@ class Engine:
     loaded: list[Digest] = field(default_factory=list)
     failed: dict[Digest, str] = field(default_factory=dict)
     slots: set[Digest] = field(default_factory=set)
+    rank: int = BOUND
+    """That the device slots of the boot hold."""
 
-    def start(self, merged: Digest | None) -> None:
+    def start(self, merged: Digest | None, rank: int) -> None:
         self.boot += 1
-        self.up, self.merged = True, merged
+        self.up, self.merged, self.rank = True, merged, rank
         self.loaded, self.failed, self.slots = [], {}, set()
 
 
@@ -66,24 +72,26 @@ class Fleet(RuleBasedStateMachine):
         self.revoked: set[Digest] = set()
         self.broken: set[Digest] = set()
         for engine in self.fleet.values():
-            engine.start(None)
+            engine.start(None, 16)
+
+    def announced(self, engine: Engine) -> EngineState:
+        return EngineState(
+            engine=engine.name,
+            boot=f"{engine.name}-{engine.boot:08}",
+            url="http://127.0.0.1:1",
+            base=BASE,
+            engine_version="0.32.0",
+            dtype="float32",
+            max_loras=1 if engine.merged else 2,
+            names=1 if engine.merged else NAMES,
+            up=engine.up,
+            merged=engine.merged,
+            max_rank=BOUND,
+            slot_rank=engine.rank if engine.merged is None else None,
+        )
 
     def state(self) -> State:
-        homes = {
-            engine.name: EngineState(
-                engine=engine.name,
-                boot=f"{engine.name}-{engine.boot:08}",
-                url="http://127.0.0.1:1",
-                base=BASE,
-                engine_version="0.32.0",
-                dtype="float32",
-                max_loras=1 if engine.merged else 2,
-                names=1 if engine.merged else NAMES,
-                up=engine.up,
-                merged=engine.merged,
-            )
-            for engine in self.fleet.values()
-        }
+        homes = {engine.name: self.announced(engine) for engine in self.fleet.values()}
         return State(
             position=Position(1, BASE),
             tenants=self.tenants,
@@ -99,7 +107,7 @@ class Fleet(RuleBasedStateMachine):
                     tenant=tenant,
                     adapter="a",
                     base=BASE,
-                    rank=8,
+                    rank=RANKS[version],
                     revoked=version in self.revoked,
                 )
                 for version, tenant in VERSIONS.items()
@@ -124,7 +132,17 @@ class Fleet(RuleBasedStateMachine):
         view = outlook(self.state(), engine.name, NOW, loaded=set(engine.loaded))
         held = Held(loaded=set(engine.loaded), slots=engine.slots, unfit=engine.failed, merged=engine.merged)
         names = 1 if engine.merged else NAMES
-        return view, plan(view, held, Capacity(names=names, rank=16))
+        return view, plan(view, held, Capacity(names=names, rank=engine.rank, bound=BOUND))
+
+    def start(self, engine: Engine, merged: Digest | None, *, least: int = 0) -> None:
+        """A fresh boot, as large as what will be wanted of it, or as the bound if it stands alone."""
+        mine = self.announced(engine).model_copy(update={"up": True, "merged": merged, "slot_rank": None})
+        known = self.state()
+        share = outlook(replace(known, engines={**known.engines, engine.name: mine}), engine.name, NOW).share
+        bounds = Sizes(rank=BOUND, names=NAMES)
+        made = sizes([each.rank for each in share.versions] + [least], bounds)
+        alone = stands_alone(known, mine, pool_size=len(ENGINES))
+        engine.start(merged, BOUND if alone else made.rank)
 
     # What people do
 
@@ -203,18 +221,20 @@ class Fleet(RuleBasedStateMachine):
     @rule(name=engines)
     def come_back(self, name: str) -> None:
         if not self.fleet[name].up:
-            self.fleet[name].start(self.planned(self.fleet[name])[0].share.merged)
+            self.start(self.fleet[name], self.planned(self.fleet[name])[0].share.merged)
 
     # What agents do
 
     @rule(name=engines)
-    def act(self, name: str) -> None:
-        """One turn: load what is missing, withdraw, or end the boot when it may (and :class:`Leaving`)."""
+    def act(self, name: str, *, impatient: bool = False) -> None:
+        """One turn: load what is missing, withdraw, or end the boot when it may (and :class:`Leaving`), which
+        it does in the end without others where it hurries."""
         engine = self.fleet[name]
         if not engine.up:
             return
         view, made = self.planned(engine)
         for version in made.load:
+            assert engine.merged or RANKS[version] <= engine.rank, "no slot of the boot holds it"
             assert version not in engine.loaded, "a name was loaded twice in a boot"
             engine.loaded.append(version)
             if version in self.broken:
@@ -227,9 +247,11 @@ class Fleet(RuleBasedStateMachine):
             assert any(version in other.slots for other in self.others(engine)), "the last slot ended"
             engine.slots.discard(version)
         renewal = made.renewal
-        if renewal is None or renewal.needed:
-            return
-        engine.start(view.share.merged)
+        if renewal is not None and (not renewal.needed or (impatient and renewal.hurries)):
+            if not renewal.hurries:
+                served = engine.slots.intersection(each.version for each in view.share.versions)
+                assert served <= {version for other in self.others(engine) for version in other.slots}
+            self.start(engine, view.share.merged, least=renewal.rank)
 
     def others(self, engine: Engine) -> list[Engine]:
         return [other for other in self.fleet.values() if other is not engine and other.up]
@@ -255,6 +277,9 @@ class Fleet(RuleBasedStateMachine):
                 self.come_back(name)
                 self.act(name)
             if self.picture() == before:
+                for name in ENGINES:
+                    self.act(name, impatient=True)
+            if self.picture() == before:
                 break
         else:
             raise AssertionError("the fleet never comes to rest")
@@ -262,7 +287,22 @@ class Fleet(RuleBasedStateMachine):
             view, made = self.planned(engine)
             assert made.load == ()
             wanted = {each.version for each in view.share.versions if not each.leaving}
-            assert wanted - set(engine.failed) <= engine.slots or made.renewal is not None
+            if made.renewal is None:
+                assert wanted - set(engine.failed) <= engine.slots
+            else:
+                self.for_want_of_room(engine, made.renewal)
+
+    def for_want_of_room(self, engine: Engine, renewal: Renewal) -> None:
+        """Nothing else keeps a boot that is too small, once all engines are up again: what it serves finds no
+        name on any other engine that could serve it meanwhile."""
+        assert renewal.rank > engine.rank
+        owners = given(self.tenants.values())
+        alike = [other for other in self.others(engine) if owners.get(other.name) == owners.get(engine.name)]
+        shares = {other.name: self.planned(other)[0].share for other in alike}
+        for version in renewal.needed:
+            for other in alike:
+                held = {each.version for each in shares[other.name].versions}
+                assert len(held) == NAMES or version in held & set(other.failed), (version, other)
 
     def picture(self) -> list[object]:
         return [
@@ -328,4 +368,5 @@ def test_an_engine_knows_whether_one_that_serves_for_the_same_is_away() -> None:
     views.append(fleet.planned(fleet.fleet["one"])[0])
     fleet.isolate("bank_a", Level.DEDICATED, "two")  # nobody's shared engine any more
     views.append(fleet.planned(fleet.fleet["one"])[0])
-    assert [(view.away, view.alone) for view in views] == [(False, False), (True, False), (False, False)]
+    views.append(outlook(fleet.state(), "three", NOW, gone={"two"}))
+    assert [view.away for view in views] == [False, True, False, False]

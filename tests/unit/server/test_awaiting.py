@@ -134,6 +134,20 @@ def test_engines_for_its_rank_are_waited_for(world: World) -> None:
     assert sentence(waiting.seen[0]) == "No engine is for adapters of its rank"
 
 
+def test_engines_that_start_afresh_for_its_rank_are_waited_for(world: World) -> None:
+    new = world.evaluated(seed=2)  # of rank 4
+    small = {"max_rank": 8, "slot_rank": 2}
+    world.catalog.announce(world.engine().model_copy(update=small), actor="engine-0")
+    waiting = Waiting()
+    with pytest.raises(PromotionNotReady, match="after 3 s 1 of 1 engines did not hold") as refused:
+        _promote(world, new, waiting.patience(3))
+    assert "start afresh for its rank" in refused.value.advice
+    assert "--wait" in refused.value.advice
+    assert sentence(waiting.seen[0]) == (
+        "0 of 1 engines hold it, waiting for engine-0, 1 starts afresh for its rank first"
+    )
+
+
 @pytest.mark.parametrize(
     ("readiness", "says"),
     [

@@ -20,10 +20,11 @@ def test_tenon_up_tells_every_engine_what_it_is_sized_for(
         raise SystemExit(9)
 
     monkeypatch.setattr(stack, "start", started)
-    for more in ([], ["--lora-sizes", "wanted"]):
+    for more in ([], ["--lora-sizes", "bound"]):
         assert tenon_here("up", "--fake-engine", "--engines", "2", *more, "-w", str(tmp_path)).code == 9
     told = [stack.launches(workspace, each, stack.Ports(more=((1, 2),))).together[1] for each in given]
-    assert [[each.settings["lora_sizes"] for each in engines] for engines in told] == [
-        ["bound", "bound"],
-        ["wanted", "wanted"],
-    ]
+    assert [
+        [(each.settings["lora_sizes"], each.settings["pool_size"]) for each in engines] for engines in told
+    ] == [[("wanted", "2")] * 2, [("bound", "2")] * 2]
+    alone = stack.launches(workspace, given[0], stack.Ports()).together[1]
+    assert [each.settings["pool_size"] for each in alone] == ["1"]

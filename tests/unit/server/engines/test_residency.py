@@ -25,7 +25,6 @@ def view(
     leaving: Iterable[Digest] = (),
     expected: Iterable[Digest] = (),
     elsewhere: Iterable[Digest] = (),
-    alone: bool = False,
     away: bool = False,
 ) -> Outlook:
     share = Share(
@@ -34,7 +33,7 @@ def view(
         merged=merged,
     )
     tenants = dict.fromkeys(VERSIONS, "bank_a")
-    return Outlook(share, frozenset(expected), frozenset(elsewhere), alone, away, tenants)
+    return Outlook(share, frozenset(expected), frozenset(elsewhere), away, tenants)
 
 
 def held(*loaded: Digest, slots: Iterable[Digest] | None = None, merged: Digest | None = None) -> Held:
@@ -69,20 +68,19 @@ def test_a_boot_that_is_too_small_waits_for_the_others_and_starts_afresh() -> No
     small = Capacity(names=4, rank=16, bound=64)
     wanted = Share((Assigned(large, 40, "prepared"), Assigned(served, 8, "live")))
 
-    def found(*, elsewhere: Iterable[Digest] = (), alone: bool = False) -> Plan:
-        return plan(replace(view(elsewhere=elsewhere, alone=alone), share=wanted), held(served), small)
+    def found(*, elsewhere: Iterable[Digest] = ()) -> Plan:
+        return plan(replace(view(elsewhere=elsewhere), share=wanted), held(served), small)
 
-    for made in (found(), found(elsewhere=[served]), found(alone=True)):
+    for made in (found(), found(elsewhere=[served])):
         assert made.serve == (served,)
         assert made.unplaced == {large: "its rank 40 is above this boot's 16"}
     # Whether or not the other one is told to hold it: until it does, this one serves.
-    renewals = [found().renewal, found(elsewhere=[served]).renewal, found(alone=True).renewal]
+    renewals = [found().renewal, found(elsewhere=[served]).renewal]
     assert [renewal and (renewal.needed, renewal.hurries) for renewal in renewals] == [
         ((served,), False),
         ((), False),
-        ((served,), False),
     ]
-    idle = plan(replace(view(alone=True), share=wanted), held(served, slots=()), small).renewal
+    idle = plan(replace(view(), share=wanted), held(served, slots=()), small).renewal
     assert idle is not None
     assert idle.needed == (), "it serves nobody"
     while_one_is_down = plan(
@@ -90,9 +88,7 @@ def test_a_boot_that_is_too_small_waits_for_the_others_and_starts_afresh() -> No
     ).renewal
     assert while_one_is_down is not None
     assert while_one_is_down.needed == (served,), "it may have gone for the same"
-    used_up = plan(
-        replace(view(alone=True), share=wanted), held(served, *VERSIONS[2:4]), replace(small, names=3)
-    )
+    used_up = plan(replace(view(), share=wanted), held(served, *VERSIONS[2:4]), replace(small, names=3))
     assert used_up.renewal is not None, "what a fresh boot cures hides no other reason for one"
     beyond = plan(view(large, rank=65), held(), small)
     assert beyond.renewal is None, "no boot of this engine would hold it"

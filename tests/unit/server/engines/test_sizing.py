@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from registry.digests import Digest
+from registry.models import Isolation, Level
 from registry.names import engine_name
 from registry.signing.keys import Signer
 from server.engines.state import AgentState
@@ -32,16 +33,17 @@ async def neighbour(bench: Bench, *, up: bool = True, rank: int | None = None) -
 
 
 async def test_an_engine_by_itself_is_as_large_as_the_bound(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted")
+    bench = Bench(tmp_path, max_lora_rank=64)
     version = bench.adapter("bank_a", seed=1)
-    await neighbour(bench, up=False)
+    await neighbour(bench, up=False)  # it may be gone for good
     async with bench.running():
         await bench.until(lambda state: version in state.ready)
         assert slots_of(bench) == (64, 33)
+        assert bench.control.announced[-1].slot_rank is None
 
 
 async def test_an_engine_for_smaller_ranks_is_no_other(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted")
+    bench = Bench(tmp_path, max_lora_rank=64)
     version = bench.adapter("bank_a", seed=1, rank=20)
     await neighbour(bench, rank=16)
     async with bench.running():
@@ -49,8 +51,8 @@ async def test_an_engine_for_smaller_ranks_is_no_other(tmp_path: Path) -> None:
         assert slots_of(bench)[0] == 64
 
 
-async def test_so_is_every_boot_unless_it_is_told_otherwise(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=64)
+async def test_so_is_every_boot_that_is_told_so(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="bound", pool_size=2)
     version = bench.adapter("bank_a", seed=1)
     await neighbour(bench)
     async with bench.running():
@@ -58,52 +60,83 @@ async def test_so_is_every_boot_unless_it_is_told_otherwise(tmp_path: Path) -> N
         assert slots_of(bench) == (64, 33)
 
 
-async def test_an_engine_of_which_nothing_is_wanted_yet_has_its_bounds(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted")
+async def test_engines_that_start_together_are_not_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=64, pool_size=2)
+    version = bench.adapter("bank_a", seed=1, rank=20)
+    await neighbour(bench, up=False)  # it starts, too
+    async with bench.running():
+        await bench.until(lambda state: version in state.ready)
+        assert slots_of(bench)[0] == 32
+
+
+async def test_one_of_a_pool_that_was_given_to_a_tenant_is_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=64, pool_size=2)
+    version = bench.adapter("bank_a", seed=1)
     await neighbour(bench)
+    bench.control.isolate("bank_a", Isolation(level=Level.DEDICATED, engines=(bench.spec.engine,)))
+    async with bench.running():
+        await bench.until(lambda state: version in state.ready)
+        assert slots_of(bench)[0] == 64
+
+
+async def test_of_a_pool_of_which_nothing_is_wanted_yet_none_is_larger_than_vllm_by_itself(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, max_lora_rank=64, pool_size=2)
     async with bench.running():
         first = (await bench.until(lambda state: state.settled)).boot
-        assert slots_of(bench) == (64, 33)
-        version = bench.adapter("bank_a", seed=1, rank=40)
-        assert (await bench.until(lambda state: version in state.ready)).boot == first
+        assert slots_of(bench) == (16, 33)
+        announced = bench.control.announced[-1]
+        assert (announced.slot_rank, announced.max_rank) == (16, 64)
+        small = bench.adapter("bank_a", seed=1, rank=16)
+        assert (await bench.until(lambda state: small in state.ready)).boot == first
+
+
+async def test_before_it_serves_anybody_it_grows_at_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_lora_rank=64, pool_size=2)
+    async with bench.running():
+        first = (await bench.until(lambda state: state.settled)).boot
+        large = bench.adapter("bank_a", seed=1, rank=40)
+        assert (await bench.until(lambda state: large in state.ready)).boot != first
+        assert slots_of(bench)[0] == 64
 
 
 async def test_a_boot_has_names_for_all_that_is_wanted_and_what_comes_and_was(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_loras=1, max_cpu_loras=4, max_lora_rank=64, lora_sizes="wanted")
+    bench = Bench(tmp_path, max_loras=1, max_cpu_loras=4, max_lora_rank=64)
     versions = {bench.adapter(f"bank_{number}", seed=number) for number in range(3)}
     await neighbour(bench)
     async with bench.running():
         await bench.until(lambda state: set(state.ready) == versions)
-        assert slots_of(bench) == (8, 10), "three names each, and one for the null adapter"
+        assert slots_of(bench) == (16, 10), "three names each, and one for the null adapter"
         announced = bench.control.announced[-1]
         assert (announced.names, announced.max_rank) == (4, 64), "what the fleet may ask of it stays the same"
 
 
 async def test_what_is_beyond_the_bound_changes_nothing(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_lora_rank=16, lora_sizes="wanted")
-    small, large = bench.adapter("bank_a", seed=1), bench.adapter("bank_b", seed=2, rank=17)
+    bench = Bench(tmp_path, max_lora_rank=32)
+    small, large = bench.adapter("bank_a", seed=1), bench.adapter("bank_b", seed=2, rank=33)
     await neighbour(bench)
     async with bench.running():
         state = await bench.until(lambda state: small in state.ready and state.settled)
         assert large not in state.ready
-        assert slots_of(bench)[0] == 8
+        assert slots_of(bench)[0] == 16
         assert state.waits_for == ""
     assert "recycling" not in bench.kinds()
 
 
 async def test_while_no_other_engine_is_up_nobody_is_interrupted_for_a_larger_rank(tmp_path: Path) -> None:
     impatient = replace(SLOW, patience=0.0)
-    bench = Bench(tmp_path, max_lora_rank=64, lora_sizes="wanted", cadence=impatient)
+    bench = Bench(tmp_path, max_lora_rank=64, cadence=impatient)
     small = bench.adapter("bank_a", seed=1)
     await neighbour(bench)
     async with bench.running():
         first = (await bench.until(lambda state: small in state.ready)).boot
-        assert slots_of(bench)[0] == 8
+        assert slots_of(bench)[0] == 16
         await neighbour(bench, up=False)
         large = bench.adapter("bank_b", seed=2, rank=20)
         state = await bench.until(lambda state: "other engines" in state.waits_for)
         assert (state.boot, set(state.ready)) == (first, {small})
-        assert "above this boot's 8" in state.not_ready[large].text
+        assert "above this boot's 16" in state.not_ready[large].text
         await neighbour(bench)  # which serves nothing yet
         await bench.until(lambda state: state.settled)
         assert (bench.agent.state.boot, set(bench.agent.state.ready)) == (first, {small})
@@ -115,8 +148,7 @@ async def test_while_no_other_engine_is_up_nobody_is_interrupted_for_a_larger_ra
 
 async def test_two_engines_grow_one_after_the_other_and_no_request_fails(tmp_path: Path) -> None:
     first, second = (
-        Bench(tmp_path / name, engine=name, max_lora_rank=64, lora_sizes="wanted")
-        for name in ("engine-0", "engine-1")
+        Bench(tmp_path / name, engine=name, max_lora_rank=64) for name in ("engine-0", "engine-1")
     )
     second.share(first)
     benches = {"engine-0": first, "engine-1": second}
@@ -139,7 +171,7 @@ async def test_two_engines_grow_one_after_the_other_and_no_request_fails(tmp_pat
     async with first.running(), second.running():
         for bench in benches.values():
             await bench.until(lambda state: small in state.ready)
-            assert slots_of(bench)[0] == 8
+            assert slots_of(bench)[0] == 16
         asking = asyncio.create_task(ask())
         try:
             large = first.adapter("saas_c", seed=2, rank=40)
@@ -158,7 +190,7 @@ async def test_of_three_engines_one_at_a_time_is_down_for_a_larger_rank(tmp_path
     """What the first leaves behind makes others want to grow, too. Each two share a version, so the registry
     lets only one of them go in the same moment."""
     names = [f"engine-{number}" for number in range(3)]
-    benches = [Bench(tmp_path / name, engine=name, max_lora_rank=64, lora_sizes="wanted") for name in names]
+    benches = [Bench(tmp_path / name, engine=name, max_lora_rank=64) for name in names]
     first = benches[0]
     for bench in benches[1:]:
         bench.share(first)
@@ -173,7 +205,7 @@ async def test_of_three_engines_one_at_a_time_is_down_for_a_larger_rank(tmp_path
     async with benches[0].running(), benches[1].running(), benches[2].running():
         for bench in benches:
             await bench.until(lambda state: state.settled and state.is_ready)
-            assert slots_of(bench)[0] == 8
+            assert slots_of(bench)[0] == 16
         homes_of: dict[Digest, set[str]] = {}
         for slot in first.control.snapshot().slots:
             homes_of.setdefault(slot.version, set()).add(slot.engine)
