@@ -193,6 +193,12 @@ class Boot:
         return min((pause.until for pause in self._held.values()), default=None)
 
     @property
+    def attest_age(self) -> float:
+        """Seconds since the last look at whoever in service waited longest for one; 0 when nobody is."""
+        oldest = self._looks.oldest(self.ready())
+        return 0.0 if oldest is None else _now() - oldest
+
+    @property
     def renewal(self) -> Renewal | None:
         return self._plan.renewal if self._plan else None
 
@@ -268,6 +274,7 @@ class Boot:
 
     async def _examine(self, versions: list[Digest]) -> None:
         """Probe, judge against everybody who was recognised, and publish what is new."""
+        began = _now()
         observations = [
             await observe(
                 self._engine,
@@ -285,7 +292,7 @@ class Boot:
         ]
         judged = judge_together(observations, dtype=self.witness.dtype, recognised=rivals)
         for version, finding in judged.items():
-            self._looks.seen(version)
+            self._looks.seen(version, began)
             if not finding.passed:
                 self._fail(version, f"{AttestationFailed.code}: {finding.reason}")
             self._findings.add(self._resident[version], finding)
