@@ -126,13 +126,18 @@ class ControlClient:
             # Made here and not in __init__: aiohttp wants the running loop.
             self._session = aiohttp.ClientSession(headers=self._headers)
         limit = aiohttp.ClientTimeout(total=timeout)
+        begun = False
         try:
             async with self._session.request(method, self._url + path, timeout=limit, **options) as answer:
+                begun = True
                 body = await answer.read()
                 if answer.status < 300:
                     return body
                 raise _refusal(f"{method} {path}: {_title(body, answer.status)}", answer.status, body)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            if begun:  # damaged bytes end so, too, when they are many: ``server.api.streams.sending``
+                what = f"the control plane's answer broke off: {type(error).__name__}"
+                raise ControlUnreachable(what, begun=True) from None
             raise ControlUnreachable(f"no answer from the control plane: {type(error).__name__}") from None
 
 

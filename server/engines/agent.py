@@ -119,6 +119,7 @@ class Agent:
             merged=boot.weights.merged,
             waits_for=life.waits_for,
             guard=life.watched(),
+            attest_age=boot.attest_age,
             ready=boot.ready(),
             not_ready=boot.not_ready(),
             retired=boot.retired(),

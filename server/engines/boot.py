@@ -28,7 +28,9 @@ from server.engines.errors import (
 from server.engines.findings import Findings
 from server.engines.looks import Looks
 from server.engines.packages import NotServable, Package
+from server.engines.pauses import Pause
 from server.engines.ports import ControlPlane
+from server.engines.refetching import Refetching
 from server.engines.reloading import Reloading
 from server.engines.residency import Capacity, Held, Plan, Renewal, outlook, plan
 from server.engines.spec import SERVED_NAME
@@ -62,6 +64,7 @@ class Boot:
         new_salt: Callable[[], str],
         republish: float,
         report: Report,
+        refetching: Refetching,
         reloading: Reloading,
         absent: Absent,
         weights: Weights | None = None,
@@ -80,6 +83,7 @@ class Boot:
         self._new_salt = new_salt
         self._report = report
         self._signer = signer
+        self._refetching = refetching
         self._reloading = reloading
         self._absent = absent
         self._prove = prove
@@ -105,7 +109,7 @@ class Boot:
         """For the rest of this boot: no fingerprint, refused by vLLM …"""
         self._failed: dict[Digest, str] = {}
         """For the rest of this boot: a slot that once behaved wrongly is never trusted again."""
-        self._held: dict[Digest, str] = {}
+        self._held: dict[Digest, Pause] = {}
         """For now: could not be fetched or loaded."""
         self._revoked: set[Digest] = set()
         self._elsewhere: frozenset[Digest] = frozenset()
@@ -117,9 +121,10 @@ class Boot:
         left to load; :meth:`look` then sees to the others.
 
         Raises EngineUnreachable, EngineUnguarded. What the control plane could not deliver is held and tried
-        again next time.
+        again when that is :attr:`due`.
         """
-        self._held = dict(self._reloading.waiting(_now()))
+        self._refetching.heard(state)
+        self._held = {**self._reloading.waiting(_now()), **self._refetching.waiting(_now())}
         while True:
             self._plan = found = self._planned(state)
             fresh = [version for version in found.serve if self._is_news(version)]
@@ -186,9 +191,15 @@ class Boot:
         return self._findings.unsent
 
     @property
-    def held(self) -> bool:
-        """Whether something could not be fetched or loaded and is worth another try."""
-        return bool(self._held)
+    def due(self) -> float | None:
+        """When the next try of something that could not be fetched or loaded is due, of the loop's clock."""
+        return min((pause.until for pause in self._held.values()), default=None)
+
+    @property
+    def attest_age(self) -> float:
+        """Seconds since the last look at whoever in service waited longest for one; 0 when nobody is."""
+        oldest = self._looks.oldest(self.ready())
+        return 0.0 if oldest is None else _now() - oldest
 
     @property
     def renewal(self) -> Renewal | None:
@@ -256,7 +267,7 @@ class Boot:
         held = Held(
             loaded=self._asked,
             slots=self._findings.listed(),
-            unfit=self._unfit | self._failed | self._held,
+            unfit=self._unfit | self._failed | {version: pause.why for version, pause in self._held.items()},
             merged=self._weights.merged,
             again=self._reloading.again,
             stuck=self._reloading.stuck,
@@ -272,6 +283,7 @@ class Boot:
 
     async def _examine(self, versions: list[Digest]) -> None:
         """Probe, judge against everybody who was recognised, and publish what is new."""
+        began = _now()
         observations = [
             await observe(
                 self._engine,
@@ -289,7 +301,7 @@ class Boot:
         ]
         judged = judge_together(observations, dtype=self.witness.dtype, recognised=rivals)
         for version, finding in judged.items():
-            self._looks.seen(version)
+            self._looks.seen(version, began)
             if not finding.passed:
                 self._fail(version, f"{AttestationFailed.code}: {finding.reason}")
             self._findings.add(self._resident[version], finding)
@@ -299,6 +311,7 @@ class Boot:
         """Fetch, check and load one version; True when vLLM was asked to load. Marks it when it cannot be."""
         try:
             delivery = await self._supply.bring(state.versions[version], base=state.bases[self.witness.base])
+            self._refetching.fetched(version)
             package = delivery.package
             if self._base is not None and (
                 wrong := await self._base.fault(package.fingerprint_digest, package.fingerprint)
@@ -314,7 +327,7 @@ class Boot:
         except EngineUnreachable:
             raise
         except TenonError as error:
-            self._hold(version, error.message)
+            self._hold(version, self._refetching.failed(version, error, _now()))
             return False
         self._cache.pin(version, package.manifest)
         self._asked.add(version)
@@ -326,8 +339,8 @@ class Boot:
             await self._engine.load(engine_name(version), delivery.folder)
         except EngineLoadFailed as error:
             self._cache.unpin(version)
-            if self._reloading.failed(version, error, _now()):
-                self._hold(version, error.message)
+            if (pause := self._reloading.failed(version, error, _now())) is not None:
+                self._hold(version, pause)
             else:
                 self._refuse(version, error.message)
         except EngineUnreachable:
@@ -363,9 +376,9 @@ class Boot:
     def _serves(self, version: Digest) -> bool:
         return version in self._resident and version not in self._failed and version not in self._revoked
 
-    def _hold(self, version: Digest, reason: str) -> None:
-        self._held[version] = reason
-        self._report(Event("waiting", f"{version.short}: {reason}", version))
+    def _hold(self, version: Digest, pause: Pause) -> None:
+        self._held[version] = pause
+        self._report(Event("waiting", f"{version.short}: {pause.why}", version))
 
     def _fail(self, version: Digest, reason: str) -> None:
         self._failed[version] = reason

@@ -87,7 +87,7 @@ class AdapterCache:
         await asyncio.to_thread(self.make_room, sum(ref.size for ref in manifest.files))
         draft = await asyncio.to_thread(self._draft)
         try:
-            blobs = await asyncio.gather(*(fetch(ref.digest) for ref in manifest.files))
+            blobs = await _all(fetch, manifest.files)
             for ref, data in zip(manifest.files, blobs, strict=True):
                 await asyncio.to_thread(_write, draft, ref, data)
             await asyncio.to_thread(self._describe, version, manifest)
@@ -278,6 +278,17 @@ class AdapterCache:
             aside = sorted(self._root.glob(f"{_DAMAGED}*"), key=lambda path: path.lstat().st_ctime_ns)
             for folder in aside[:-_KEPT]:
                 remove(folder)
+
+
+async def _all(fetch: Fetch, files: Iterable[BlobRef]) -> list[bytes]:
+    """Side by side; the first that fails ends the others."""
+    fetching = [asyncio.ensure_future(fetch(ref.digest)) for ref in files]
+    try:
+        return await asyncio.gather(*fetching)
+    finally:
+        for each in fetching:
+            each.cancel()
+        await asyncio.gather(*fetching, return_exceptions=True)
 
 
 def _unreadable(version: Digest, error: OSError) -> BlobCorrupt:

@@ -25,7 +25,7 @@ class Cadence:
     start_limit: float = 900.0
     """From start to answering: half a minute on a CPU, many for a large model from a cold disk."""
     backoff: tuple[float, float] = (1.0, 60.0)
-    """First and longest pause before a restart or another try of a load; it doubles from one to the next."""
+    """First and longest pause before a restart or another try of a fetch or a load; it doubles each time."""
     steady: float = 60.0
     """A boot that lived this long was not a failed start."""
     loads: int = 8

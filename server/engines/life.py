@@ -199,13 +199,18 @@ class Life:
                 waiting = True
                 self._wait(error)
             self.doing = "serving"
-            behind = waiting or boot.unsent or boot.held or boot.renewal is not None
-            pause = cadence.retry if behind else max(0.0, beat + cadence.heartbeat - self._now())
-            if looking:
-                pause = min(pause, max(0.0, self._rests_until - self._now()))
+            until = self._next_turn(boot, beat + cadence.heartbeat, waiting=waiting, looking=looking)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(max(0.0, until - self._now())):
                     await news.wait()
+
+    def _next_turn(self, boot: Boot, beat: float, *, waiting: bool, looking: bool) -> float:
+        """When, if no news come before. ``beat``: the next heartbeat."""
+        behind = waiting or boot.unsent or boot.renewal is not None
+        until = self._now() + self._around.cadence.retry if behind else beat
+        if boot.due is not None and not waiting:  # a turn that failed may not have come as far as what is due
+            until = min(until, boot.due)
+        return min(until, self._rests_until) if looking else until
 
     async def _acted(self, boot: Boot) -> bool | None:
         """:meth:`_turn`, or None when the control plane did not take something: the engine may hang meanwhile

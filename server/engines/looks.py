@@ -15,9 +15,8 @@ class Looks:
         self._owed: set[Digest] = set()
         self._due: set[Digest] = set()
         """Those of the round that had none in it."""
-        self._last: dict[Digest, int] = {}
-        """Number of each one's last look."""
-        self._number = 0
+        self._last: dict[Digest, float] = {}
+        """When each one was looked at last."""
 
     def owe(self, versions: Iterable[Digest]) -> None:
         """Something was loaded beside them."""
@@ -47,8 +46,12 @@ class Looks:
                 return min(found, key=lambda version: self._last.get(version, 0))
         return None
 
-    def seen(self, version: Digest) -> None:
+    def seen(self, version: Digest, now: float) -> None:
+        """``now``: of a clock that nobody sets back."""
         self._owed.discard(version)
         self._due.discard(version)
-        self._number += 1
-        self._last[version] = self._number
+        self._last[version] = now
+
+    def oldest(self, versions: Iterable[Digest]) -> float | None:
+        """When whoever of ``versions`` waited longest was looked at; each of them was."""
+        return min((self._last[version] for version in versions), default=None)

@@ -23,6 +23,11 @@ class AgentMetrics:
             ["version"],
             registry=self._registry,
         )
+        self._age = Gauge(
+            "tenon_engine_attest_age_seconds",
+            "Since the last probe of the version in service that waited longest for one (0: none in service)",
+            registry=self._registry,
+        )
         self._events = Counter(
             "tenon_engine_events", "What happened, by kind (failed: attestation or contract)", ["kind"],
             registry=self._registry,
@@ -55,6 +60,7 @@ class AgentMetrics:
         self._distance.clear()
         for version, finding in state.ready.items():
             self._distance.labels(version).set(finding.own_distance)
+        self._age.set(state.attest_age)
         self._guard.clear()
         for name, count in (asdict(state.guard) if state.guard else {}).items():
             self._guard.labels(name).set(count)

@@ -14,6 +14,7 @@ from server.engines.boot import Boot, Weights
 from server.engines.client import VllmClient
 from server.engines.errors import EngineAnswerUnusable, EngineStartFailed, EngineUnreachable
 from server.engines.process import EngineProcess
+from server.engines.refetching import Refetching
 from server.engines.reloading import Reloading
 from server.engines.residency import Capacity
 from server.engines.spec import NULL_NAME, EngineSpec
@@ -78,6 +79,7 @@ class Opening:
             republish=around.cadence.republish,
             report=around.report,
             weights=weights,
+            refetching=Refetching(pauses=around.cadence.backoff),
             reloading=Reloading(
                 around.renewed_for, pauses=around.cadence.backoff, tries=around.cadence.loads
             ),

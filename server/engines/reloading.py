@@ -5,6 +5,7 @@ from typing import Final
 
 from registry.digests import Digest
 from server.engines.errors import EngineLoadFailed
+from server.engines.pauses import Pause, Pauses
 
 _GONE: Final = 404
 
@@ -17,36 +18,32 @@ class Reloading:
     def __init__(self, renewed_for: set[Digest], *, pauses: tuple[float, float], tries: int) -> None:
         """``renewed_for``: outlives the boot. ``pauses``: the first and the longest, in seconds."""
         self._renewed_for = renewed_for
-        self._pause, self._longest = pauses
+        self._pauses = Pauses(*pauses)
         self._tries = tries
-        self._failed: dict[Digest, tuple[int, float, str]] = {}
-        """How often, until when to wait, and why."""
         self.stuck = False
         """Whether only a fresh boot is left to try."""
 
-    def failed(self, version: Digest, error: EngineLoadFailed, now: float) -> bool:
-        """Whether it is worth another try: not what vLLM calls a wrong request."""
+    def failed(self, version: Digest, error: EngineLoadFailed, now: float) -> Pause | None:
+        """None when it is not worth another try: what vLLM calls a wrong request, or too often."""
         status = error.facts.get("status")
-        tries = self._failed.get(version, (0, 0.0, ""))[0] + 1
+        pause = self._pauses.failed(version, error.message, now)
         wrong = isinstance(status, int) and status < 500 and status != _GONE
-        if wrong or (tries >= self._tries and version in self._renewed_for and not self.stuck):
-            self._failed.pop(version, None)
-            return False
-        if tries >= self._tries:
+        if wrong or (pause.tries >= self._tries and version in self._renewed_for and not self.stuck):
+            self._pauses.over(version)
+            return None
+        if pause.tries >= self._tries:
             self.stuck = True
             self._renewed_for.add(version)
-        pause = min(self._pause * 2 ** (tries - 1), self._longest)
-        self._failed[version] = tries, now + pause, error.message
-        return True
+        return pause
 
     def loaded(self, version: Digest) -> None:
-        self._failed.pop(version, None)
+        self._pauses.over(version)
         self._renewed_for.discard(version)
 
-    def waiting(self, now: float) -> Mapping[Digest, str]:
-        """Versions whose next try is not due, with what vLLM said."""
-        return {version: why for version, (_, until, why) in self._failed.items() if until > now}
+    def waiting(self, now: float) -> Mapping[Digest, Pause]:
+        """Versions whose next try is not due."""
+        return self._pauses.waiting(now)
 
     @property
     def again(self) -> Set[Digest]:
-        return self._failed.keys()
+        return self._pauses.versions

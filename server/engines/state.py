@@ -65,6 +65,8 @@ class AgentState:
     """Why a fresh boot that is needed does not start yet; it serves on as it is meanwhile."""
     guard: Totals | None = None
     """What the guard inside vLLM has counted in this boot; None without one."""
+    attest_age: float = 0.0
+    """Seconds since the last look at the version in service that waited longest for one; 0 without any."""
     ready: Mapping[Digest, Finding] = field(default_factory=dict)
     """In service: loaded, attested, and the attestation is in the registry's log."""
     not_ready: Mapping[Digest, Why] = field(default_factory=dict)

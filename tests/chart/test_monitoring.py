@@ -18,18 +18,21 @@ from router.logs import AccessLog
 from router.testing import FakeUsage
 from router.tracing import Tracing
 from server.api.app import create_app
+from server.engines.metrics import AgentMetrics
+from server.engines.state import AgentState
 from server.testing.fake_discovery import InMemoryDiscovery
 from tests.chart.charts import CHART, Chart, Release, labels_of
 from tests.support.control import control_world
 from tests.unit.router.driving import House
 
-LABELS = {"tenant", "model", "adapter", "code", "kind", "stream", "engine", "le", "job", "instance"}
+LABELS = {"tenant", "model", "adapter", "code", "kind", "stream", "engine", "state", "le", "job", "instance"}
 """Those of our metrics, and the two that Prometheus adds."""
 
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
-    """Every metric of a router on which everything is on, and of a control plane that expects engines."""
+    """Every metric of a router on which everything is on, of a control plane that expects engines, and of an
+    engine's agent."""
     spans = Tracing(InMemorySpanExporter())
     access = AccessLog(lambda _: None, ManualClock())
     folder = tmp_path_factory.mktemp("router")
@@ -38,6 +41,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
         control = replace(bench.control, discoveries=(InMemoryDiscovery({}),))
         with TestClient(create_app(control)) as client:
             page = client.get("/metrics").text
+    page += AgentMetrics().render(AgentState(engine="engine-0", doing="serving")).decode()
     yield house.app.metric_names() | set(re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE))
     spans.close()
 
@@ -98,6 +102,7 @@ def test_what_matters_most_has_an_alert(known: set[str]) -> None:
     asked = {name for rule in alerts() for name in metrics_in(rule["expr"])}
     assert {"tenon_records_broken", "tenon_feed_age_seconds", "tenon_attested_places"} <= asked
     assert {"tenon_engines_missing_seconds", "tenon_discovery_age_seconds"} <= asked
+    assert "tenon_engine_attest_age_seconds" in asked
     assert any("engine_answer_mismatch" in rule["expr"] for rule in alerts())
     names = [rule["alert"] for rule in alerts()]
     assert len(names) == len(set(names))

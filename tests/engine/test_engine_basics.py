@@ -22,6 +22,7 @@ from server.engines.boot import Boot
 from server.engines.cache import AdapterCache
 from server.engines.client import VllmClient
 from server.engines.errors import ContractMismatch, EngineLoadFailed
+from server.engines.refetching import Refetching
 from server.engines.reloading import Reloading
 from server.engines.residency import Capacity
 from server.engines.spec import SERVED_NAME
@@ -96,6 +97,7 @@ async def test_a_boot_loads_and_attests_real_adapters_exactly(
             clock=SystemClock(),
             new_salt=lambda: f"probe-{next(salts)}",
             republish=3600,
+            refetching=Refetching(pauses=(1.0, 60.0)),
             reloading=Reloading(set(), pauses=(1.0, 60.0), tries=8),
             absent=Absent(900.0, time.monotonic),
             report=lambda event: None,

@@ -1,18 +1,20 @@
 """What routers and engine agents hold in their hands, against the real control plane over a socket."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from registry.blobs.memory import InMemoryBlobs
 from registry.digests import Digest
 from registry.errors import TenonError
 from registry.models import Withdrawal
 from server.api.app import create_app
 from server.api.client import ControlClient, _refusal
 from server.engines.errors import refusal
-from server.errors import ControlBusy, ControlRefused
+from server.errors import ControlBusy, ControlRefused, ControlUnreachable
 from tests.support.control import SERVICE_TOKEN, ControlWorld, control_world
 from tests.support.registries import BOOT, attested, record_head, withdrawn
 from tests.support.remote import serving
@@ -71,6 +73,27 @@ async def test_an_engine_withdraws_what_others_serve(tmp_path: Path) -> None:
                 headers={"Authorization": f"Bearer {SERVICE_TOKEN}", "Content-Type": "application/json"},
             )
         assert answer.status_code == 400, answer.text
+
+
+async def test_long_damaged_bytes_are_told_from_a_control_plane_that_is_away(tmp_path: Path) -> None:
+    """Both break the connection; but these were sent, and would be sent again."""
+    data = bytes(9 << 20)
+    digest = Digest.of(data)
+    with control_world(tmp_path) as bench:
+        bench.control.uploads.whole("bank_a", digest, io.BytesIO(data))
+        blobs = bench.control.blobs
+        assert isinstance(blobs, InMemoryBlobs)
+        with serving(create_app(bench.control)) as url:
+            async with ControlClient(url, SERVICE_TOKEN) as client:
+                assert await client.blob(digest) == data
+                blobs._data[digest] = data[:-1] + b"x"
+                with pytest.raises(ControlUnreachable, match="broke off") as broken:
+                    await client.blob(digest)
+        async with ControlClient(url, SERVICE_TOKEN) as client:
+            with pytest.raises(ControlUnreachable, match="no answer") as away:
+                await client.blob(digest)
+    assert "begun" in broken.value.facts
+    assert "begun" not in away.value.facts
 
 
 async def test_another_token_is_refused(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ async def test_the_body_says_what_is_not_ready_and_why() -> None:
 
 
 async def test_metrics_show_the_figures() -> None:
-    agent = Standing(serving(not_ready={BAD: Why("x", blocks=True)}))
+    agent = Standing(serving(not_ready={BAD: Why("x", blocks=True)}, attest_age=12.5))
     for kind in ("starting", "failed", "starting"):
         agent.metrics.count(Event(kind, "x"))
     text = agent.metrics.render(agent.state).decode()
@@ -93,6 +93,7 @@ async def test_metrics_show_the_figures() -> None:
         'tenon_engine_adapters{state="ready"} 1.0',
         'tenon_engine_adapters{state="not_ready"} 1.0',
         f'tenon_engine_attest_distance{{version="{GOOD}"}} 1e-06',
+        "tenon_engine_attest_age_seconds 12.5",
         'tenon_engine_events_total{kind="failed"} 1.0',
         "tenon_engine_restarts_total 1.0",
     ):

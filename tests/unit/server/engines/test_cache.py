@@ -1,3 +1,4 @@
+import asyncio
 import os
 import shutil
 import stat
@@ -84,6 +85,26 @@ async def test_a_fetch_that_breaks_leaves_nothing(cache: AdapterCache, tmp_path:
     with pytest.raises(BlobNotFound):
         await cache.ensure(VERSION, manifest(), source)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+async def test_a_file_that_cannot_be_had_ends_the_fetch_of_the_others(cache: AdapterCache) -> None:
+    """Somebody asks again in a second: large files would arrive many times side by side."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def fetch(digest: Digest) -> bytes:
+        if digest == Digest.of(b"{}"):
+            await begun.wait()
+            raise BlobNotFound(f"no blob {digest.short}")
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return b"weights"
+
+    with pytest.raises(BlobNotFound):
+        await cache.ensure(VERSION, manifest(), fetch)
+    assert ended.is_set()
 
 
 def numbered(count: int) -> dict[Digest, Manifest]:

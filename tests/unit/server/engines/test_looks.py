@@ -1,6 +1,7 @@
 """What is to be looked at again, and when."""
 
 import asyncio
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +28,7 @@ def drained(looks: Looks, serve: tuple[Digest, ...]) -> list[Digest]:
     found = []
     while (version := looks.next(serve, able)) is not None:
         found.append(version)
-        looks.seen(version)
+        looks.seen(version, len(found))
     return found
 
 
@@ -54,7 +55,7 @@ def test_owed_is_what_was_loaded_beside_and_not_what_a_heartbeat_asks_for() -> N
     assert not looks.owing([A])
     looks.owe([A, B])
     assert looks.owing([A])
-    looks.seen(A)
+    looks.seen(A, 1)
     assert not looks.owing([A])
 
 
@@ -68,9 +69,9 @@ def test_at_a_heartbeat_all_are_and_those_in_service_first() -> None:
 def test_a_round_goes_on_over_heartbeats_until_all_had_their_look() -> None:
     looks = Looks()
     looks.beat([A, B, C])
-    looks.seen(A)
+    looks.seen(A, 1)
     looks.beat([A, B, C])
-    looks.seen(B)
+    looks.seen(B, 2)
     looks.beat([A, B, C])
     assert drained(looks, ()) == [C]
     looks.beat([A, B])
@@ -80,11 +81,11 @@ def test_a_round_goes_on_over_heartbeats_until_all_had_their_look() -> None:
 
 def test_whoever_waited_longest_is_next_however_often_others_are_owed_one() -> None:
     looks, seen = Looks(), []
-    for _ in range(6):
+    for now in range(1, 7):
         looks.owe([A, B, C])  # a load each time, and time for one look between two
         version = looks.next((A, B, C), able)
         assert version is not None
-        looks.seen(version)
+        looks.seen(version, now)
         seen.append(version)
     assert seen == [A, B, C, A, B, C]
 
@@ -95,7 +96,7 @@ def test_what_a_load_owes_does_not_wait_for_a_round_and_comes_first() -> None:
     looks.owe([B])
     assert looks.next((A, B), able, round_=False) == B
     assert looks.next((A, B), able) == B
-    looks.seen(B)
+    looks.seen(B, 1)
     assert looks.next((A, B), able, round_=False) is None
     assert looks.next((A, B), able) == A
 
@@ -104,6 +105,46 @@ def test_who_cannot_be_looked_at_holds_nobody_up() -> None:
     looks = Looks()
     looks.beat([A, B, C])
     assert looks.next((A,), lambda version: version == C) == C
+
+
+def test_the_look_that_is_longest_ago_is_that_of_one_of_those_asked_for() -> None:
+    looks = Looks()
+    assert looks.oldest([]) is None
+    for now, version in enumerate((A, B, C, A), start=1):
+        looks.seen(version, now)
+    assert looks.oldest([A, B, C]) == 2
+    assert looks.oldest([A, C]) == 3
+    assert looks.oldest([]) is None
+
+
+async def test_the_age_that_is_shown_is_that_of_whoever_in_service_waited_longest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, now = Bench(tmp_path), asyncio.get_running_loop().time
+
+    def shown() -> float:
+        text = bench.agent.metrics.render(bench.agent.state).decode()
+        (line,) = re.findall(r"^tenon_engine_attest_age_seconds (.*)$", text, re.MULTILINE)
+        return float(line)
+
+    assert shown() == 0, "nothing is in service"
+    versions = [bench.adapter(f"tenant_{seed}", seed=seed) for seed in (1, 2)]
+    async with bench.running():
+        boot = await quiet(bench, *versions)
+        assert 0 < shown() < 100
+        monkeypatch.setattr("server.engines.boot._now", lambda: now() + 1000)
+        assert 1000 < shown() < 1100
+        await boot.attest()
+        assert await boot.look()
+        assert 1000 < shown() < 1100, "one of two was looked at"
+        assert await boot.look()
+        assert 0 < shown() < 100
+        monkeypatch.setattr("server.engines.boot._now", lambda: now() + 2000)
+        for version in versions:
+            assert 1000 < shown() < 1100
+            bench.control.revoke(version)
+            await bench.until(lambda state, version=version: version not in state.ready)  # type: ignore[misc]
+        assert shown() == 0, "nothing is in service any more"
 
 
 async def test_something_new_does_not_wait_for_all_looks_of_a_heartbeat(tmp_path: Path) -> None:
