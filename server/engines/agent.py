@@ -19,6 +19,7 @@ from registry.signing.keys import Signer
 from server.engines.absent import Absent
 from server.engines.cache import AdapterCache
 from server.engines.cadence import Cadence
+from server.engines.chances import Chances
 from server.engines.command import inherited_of
 from server.engines.errors import EngineBaseUnknown, EngineStartFailed, EngineTaken
 from server.engines.following import Following
@@ -100,6 +101,7 @@ class Agent:
             null=self._null_files,
             guard=guard,
             absent=Absent(self._cadence.start_limit, self._now),
+            chances=Chances(pauses=self._cadence.afresh, now=self._now),
         )
 
     @property

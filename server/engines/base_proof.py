@@ -29,12 +29,15 @@ class BaseProof:
 
     async def fault(self, digest: Digest, fingerprint: Fingerprint) -> str | None:
         """What is wrong with the base as this fingerprint has it. One tenant's wrong reference of the base
-        tells against that version only; BaseUnproven is raised by :meth:`again`. Raises EngineUnreachable."""
+        tells against that version only; BaseUnproven is raised by :meth:`again`. Raises EngineUnreachable
+        and a passing EngineAnswerUnusable."""
         if digest in self._holds:
             return None
         try:
             found = await self._judged(fingerprint)
         except EngineAnswerUnusable as error:
+            if error.passing:
+                raise
             return error.message
         if not found.passed:
             return found.reason
@@ -42,15 +45,21 @@ class BaseProof:
         return None
 
     async def again(self) -> None:
-        """Whether the base still answers as it did. Raises BaseUnproven, EngineUnreachable."""
+        """Whether the base still answers as it did. One that has changed answers as none of its references; a
+        reference that a tenant made a little off, so that it held once, must not end everybody's engine.
+        Raises BaseUnproven, EngineUnreachable."""
         self._shown.clear()
-        for fingerprint in list(self._holds.values())[:1]:
+        reason = ""
+        for fingerprint in self._holds.values():
             try:
                 found = await self._judged(fingerprint)
             except EngineAnswerUnusable as error:
                 raise BaseUnproven(error.message) from None
-            if not found.passed:
-                raise BaseUnproven(f"the base no longer answers as its reference: {found.reason}")
+            if found.passed:
+                return
+            reason = reason or found.reason
+        if reason:
+            raise BaseUnproven(f"the base no longer answers as its reference: {reason}")
 
     async def _judged(self, fingerprint: Fingerprint) -> Finding:
         rows = tuple(probe for probe in fingerprint.probes if probe.kind == "random") or fingerprint.probes

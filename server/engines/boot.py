@@ -17,6 +17,7 @@ from server.engines.absent import Absent
 from server.engines.attest import Recognised, Witness, judge_together, observe
 from server.engines.base_proof import BaseProof
 from server.engines.cache import AdapterCache
+from server.engines.chances import Chances
 from server.engines.client import VllmClient
 from server.engines.errors import (
     AttestationFailed,
@@ -28,7 +29,7 @@ from server.engines.errors import (
 from server.engines.findings import Findings
 from server.engines.looks import Looks
 from server.engines.packages import NotServable, Package
-from server.engines.pauses import Pause
+from server.engines.pauses import Pause, Pauses
 from server.engines.ports import ControlPlane
 from server.engines.refetching import Refetching
 from server.engines.reloading import Reloading
@@ -67,11 +68,15 @@ class Boot:
         refetching: Refetching,
         reloading: Reloading,
         absent: Absent,
+        chances: Chances,
+        unusable: Pauses,
+        tries: int,
         weights: Weights | None = None,
         prove: Callable[[int], None] = lambda loads: None,
     ) -> None:
-        """``republish``: seconds after which an unchanged finding is signed and logged again. ``prove``:
-        raises EngineUnguarded unless the guard has seen so many loads of versions."""
+        """``republish``: seconds after which an unchanged finding is signed and logged again. ``unusable``:
+        after looks that got no usable answer, of which ``tries`` in a row are a failed one. ``prove``: raises
+        EngineUnguarded unless the guard has seen so many loads of versions."""
         self.witness = witness
         self._weights = weights or Weights()
         merged = self._weights.merged
@@ -86,6 +91,9 @@ class Boot:
         self._refetching = refetching
         self._reloading = reloading
         self._absent = absent
+        self._chances = chances
+        self._unusable = unusable
+        self._tries = tries
         self._prove = prove
         self._findings = Findings(
             witness=witness, control=control, signer=signer, clock=clock, republish=republish, report=report
@@ -110,7 +118,10 @@ class Boot:
         self._failed: dict[Digest, str] = {}
         """For the rest of this boot: a slot that once behaved wrongly is never trusted again."""
         self._held: dict[Digest, Pause] = {}
-        """For now: could not be fetched or loaded."""
+        """For now: could not be fetched, loaded or looked at."""
+        self._silent: set[Digest] = set()
+        """The engine said nothing when it should load them: their names are spent for nothing."""
+        self._spoilt: frozenset[Digest] = frozenset()
         self._revoked: set[Digest] = set()
         self._elsewhere: frozenset[Digest] = frozenset()
         self._target = merged
@@ -124,7 +135,11 @@ class Boot:
         again when that is :attr:`due`.
         """
         self._refetching.heard(state)
-        self._held = {**self._reloading.waiting(_now()), **self._refetching.waiting(_now())}
+        self._held = {
+            version: pause
+            for pauses in (self._reloading, self._refetching, self._unusable)
+            for version, pause in pauses.waiting(_now()).items()
+        }
         while True:
             self._plan = found = self._planned(state)
             fresh = [version for version in found.serve if self._is_news(version)]
@@ -184,7 +199,11 @@ class Boot:
         really do. ``patient``: as long as something is missing elsewhere, it may not."""
         if renewal.needed and (patient or not renewal.hurries):
             return False
-        return await self._end_slots(self._findings.listed() & self._elsewhere)
+        if not await self._end_slots(self._findings.listed() & self._elsewhere):
+            return False
+        for version in self._spoilt:
+            self._chances.spent(version)
+        return True
 
     @property
     def unsent(self) -> bool:
@@ -192,7 +211,8 @@ class Boot:
 
     @property
     def due(self) -> float | None:
-        """When the next try of something that could not be fetched or loaded is due, of the loop's clock."""
+        """When the next try of something that could not be fetched, loaded or looked at is due, of the loop's
+        clock."""
         return min((pause.until for pause in self._held.values()), default=None)
 
     @property
@@ -233,6 +253,8 @@ class Boot:
             if version not in ready:
                 seen = version in self._findings.passed
                 waiting = "attested, and the registry does not know yet" if seen else "not attested yet"
+                if (pause := self._held.get(version)) is not None:
+                    waiting = pause.why
                 reasons[version] = Why(self._failed.get(version, waiting), blocks=True)
         return reasons
 
@@ -263,6 +285,11 @@ class Boot:
         )
         self._elsewhere, self._target = view.elsewhere, view.share.merged
         wanted = {each.version for each in view.share.versions}
+        self._spoilt = frozenset(
+            version
+            for version in self._failed
+            if self._chances.due(version, spoilt=version in self._silent or version in view.elsewhere)
+        )
         self._cache.wants(wanted if self._target is None else wanted | {self._target})
         held = Held(
             loaded=self._asked,
@@ -271,11 +298,15 @@ class Boot:
             merged=self._weights.merged,
             again=self._reloading.again,
             stuck=self._reloading.stuck,
+            spoilt=self._spoilt,
         )
         return plan(view, held, self._capacity)
 
     def _next_look(self, *, round_: bool) -> Digest | None:
-        return self._looks.next(self._plan.serve if self._plan else (), self._serves, round_=round_)
+        def able(version: Digest) -> bool:
+            return self._serves(version) and version not in self._held
+
+        return self._looks.next(self._plan.serve if self._plan else (), able, round_=round_)
 
     def _is_news(self, version: Digest) -> bool:
         """In service from now on, and the registry does not list it or it was not looked at for a load."""
@@ -300,12 +331,27 @@ class Boot:
             if version in self._findings.passed and version not in versions
         ]
         judged = judge_together(observations, dtype=self.witness.dtype, recognised=rivals)
+        passing = {seen.version for seen in observations if seen.passing}
         for version, finding in judged.items():
             self._looks.seen(version, began)
-            if not finding.passed:
-                self._fail(version, f"{AttestationFailed.code}: {finding.reason}")
+            if finding.passed:
+                self._unusable.over(version)
+                self._chances.recognised(version)
+            else:
+                self._not_seen(version, f"{AttestationFailed.code}: {finding.reason}", version in passing)
             self._findings.add(self._resident[version], finding)
         await self._findings.flush()
+
+    def _not_seen(self, version: Digest, reason: str, passing: bool) -> None:
+        """Its slot ends in any case. Where vLLM only failed to answer it is asked again, for some time; what
+        answered as something else is never trusted again."""
+        if passing:
+            pause = self._unusable.failed(version, reason, _now())
+            if pause.tries < self._tries:
+                self._findings.forget(version)
+                self._hold(version, pause)
+                return
+        self._fail(version, reason)
 
     async def _bring(self, state: State, version: Digest) -> bool:
         """Fetch, check and load one version; True when vLLM was asked to load. Marks it when it cannot be."""
@@ -345,6 +391,7 @@ class Boot:
                 self._refuse(version, error.message)
         except EngineUnreachable:
             # vLLM may hold it or not: the name is spent, and nothing of it is ever served.
+            self._silent.add(version)
             self._fail(version, "the engine did not answer when it should load it")
             raise
         else:

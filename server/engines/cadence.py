@@ -26,6 +26,8 @@ class Cadence:
     """From start to answering: half a minute on a CPU, many for a large model from a cold disk."""
     backoff: tuple[float, float] = (1.0, 60.0)
     """First and longest pause before a restart or another try of a fetch or a load; it doubles each time."""
+    afresh: tuple[float, float] = (60.0, 3600.0)
+    """First and longest pause between two fresh boots for a version that no longer answers as itself."""
     steady: float = 60.0
     """A boot that lived this long was not a failed start."""
     loads: int = 8

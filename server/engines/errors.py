@@ -65,6 +65,12 @@ class EngineUnreachable(TenonError):
 class EngineAnswerUnusable(TenonError):
     code, status = "engine_answer_unusable", 502
 
+    @property
+    def passing(self) -> bool:
+        """Whether vLLM only says that it failed (5xx): nothing is known, and another try may show more."""
+        status = self.facts.get("status")
+        return isinstance(status, int) and status >= 500
+
 
 class EngineLoadFailed(TenonError):
     code, status = "engine_load_failed", 502

@@ -13,6 +13,7 @@ from server.engines.attest import Witness
 from server.engines.boot import Boot, Weights
 from server.engines.client import VllmClient
 from server.engines.errors import EngineAnswerUnusable, EngineStartFailed, EngineUnreachable
+from server.engines.pauses import Pauses
 from server.engines.process import EngineProcess
 from server.engines.refetching import Refetching
 from server.engines.reloading import Reloading
@@ -84,6 +85,9 @@ class Opening:
                 around.renewed_for, pauses=around.cadence.backoff, tries=around.cadence.loads
             ),
             absent=around.absent,
+            chances=around.chances,
+            unusable=Pauses(*around.cadence.backoff),
+            tries=around.cadence.loads,
             prove=lambda loads: self._prove(loads if weights.null is None else loads + 1),
         )
         return boot, announced

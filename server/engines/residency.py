@@ -134,6 +134,8 @@ class Held:
     """The part of ``loaded`` that vLLM did not take and is to be asked for once more."""
     stuck: bool = False
     """Whether asking once more has failed too often in this boot."""
+    spoilt: Set[Digest] = frozenset()
+    """The part of ``unfit`` that a fresh boot may well serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,8 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, larger
         why = "all names of this boot are used up"
     elif held.stuck and held.again & kept:
         why = "loads fail again and again"
+    elif held.spoilt & kept:
+        why = "what was recognised before no longer is in this boot"
     elif larger:
         # All engines that are to hold it find out at once: nobody goes while one is down, for it may have
         # gone for the same, and what it leaves to others would send them after it.

@@ -11,6 +11,7 @@ from registry.signing.keys import Signer
 from server.engines.absent import Absent
 from server.engines.cache import AdapterCache
 from server.engines.cadence import Cadence
+from server.engines.chances import Chances
 from server.engines.following import Following
 from server.engines.merges import Merges
 from server.engines.ports import ControlPlane
@@ -36,5 +37,6 @@ class Surroundings:
     guard: Path | None
     """Folder below which the guard of each boot reports; None: vLLM runs without one."""
     absent: Absent
+    chances: Chances
     renewed_for: set[Digest] = field(default_factory=set)
     """Versions for whose sake there was a fresh boot already, as loads of them failed."""

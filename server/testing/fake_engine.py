@@ -35,6 +35,10 @@ class Faults:
     """The same for adapters only: the base is then asked while one of them is at work."""
     base_is: str | None = None
     """The bare base answers as if it had these weights: a base that changed."""
+    adapters_are: str | None = None
+    """Every adapter answers as if it had these weights: a boot that has spoilt them."""
+    unusable_tokens: bool = False
+    """``/tokenize`` answers 500."""
     unusable_probe: bool = False
     """Probes answer 500, as for log-probabilities that are not numbers."""
     silent: bool = False
@@ -137,6 +141,8 @@ class FakeEngine:
         return self._own if self.faults.base_is is None else Digest.of(self.faults.base_is.encode())
 
     def _weights(self, name: str) -> Digest | None:
+        if self.faults.adapters_are is not None and not fake_model.is_null(self.paths[name]):
+            return Digest.of(self.faults.adapters_are.encode())
         if name not in self._cache:
             try:
                 self._read(name, self.paths[name])

@@ -128,6 +128,8 @@ class FakeServer:
         body = await request.json()
         if (missing := self._unknown(body.get("model"))) is not None:
             return missing
+        if self.engine.faults.unusable_tokens:
+            return _error(500, "out of memory", "InternalServerError")
         ids = list(
             fake_model.toy_token_ids(
                 body["messages"], add_generation_prompt=body.get("add_generation_prompt", True)

@@ -20,8 +20,10 @@ from server.engines.absent import Absent
 from server.engines.attest import Witness, check_contract, judge_together, observe
 from server.engines.boot import Boot
 from server.engines.cache import AdapterCache
+from server.engines.chances import Chances
 from server.engines.client import VllmClient
 from server.engines.errors import ContractMismatch, EngineLoadFailed
+from server.engines.pauses import Pauses
 from server.engines.refetching import Refetching
 from server.engines.reloading import Reloading
 from server.engines.residency import Capacity
@@ -100,6 +102,9 @@ async def test_a_boot_loads_and_attests_real_adapters_exactly(
             refetching=Refetching(pauses=(1.0, 60.0)),
             reloading=Reloading(set(), pauses=(1.0, 60.0), tries=8),
             absent=Absent(900.0, time.monotonic),
+            chances=Chances(pauses=(60.0, 3600.0), now=time.monotonic),
+            unusable=Pauses(1.0, 60.0),
+            tries=8,
             report=lambda event: None,
         )
         await boot.reconcile(State.of(control.snapshot()))

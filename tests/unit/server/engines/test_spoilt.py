@@ -1,0 +1,171 @@
+"""What fails a look is asked again where vLLM only failed, and in a fresh boot where it was known before."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from registry.digests import Digest
+from registry.fingerprint import Fingerprint, TopLogprobs
+from server.engines.base_proof import BaseProof
+from server.engines.chances import Chances
+from server.engines.errors import BaseUnproven
+from server.engines.state import AgentState
+from server.testing.fake_model import fake_fingerprint
+from tests.support import neighbours
+from tests.support.adapters import write_adapter
+from tests.unit.server.engines.bench import BASE, QUICK, SLOW, Bench
+from tests.unit.server.engines.test_sizing import SIGNER
+
+VERSION, OTHER = Digest.of(b"version"), Digest.of(b"other")
+
+
+def ready(*versions: Digest, other_than: str | None = None) -> Callable[[AgentState], bool]:
+    def holds(state: AgentState) -> bool:
+        return set(state.ready) == set(versions) and state.boot != other_than
+
+    return holds
+
+
+async def test_probes_that_vllm_fails_for_a_moment_end_no_boot_and_nobody_stays_out(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=replace(QUICK, loads=1000, heartbeat=3600))
+    versions = [bench.adapter(f"tenant_{number}", seed=number) for number in range(3)]
+    async with bench.running():
+        first = (await bench.until(ready(*versions))).boot
+        await bench.fault(unusable_probe=True)
+        newest = bench.adapter("tenant_9", seed=9)
+        await bench.until(
+            lambda state: [("500" in why.text) for why in state.not_ready.values()] == [True] * 4
+        )
+        assert not bench.control.slots, "no slot that nobody can vouch for"
+        await bench.fault(unusable_probe=False)
+        assert (await bench.until(ready(*versions, newest))).boot == first
+    assert "recycling" not in bench.kinds()
+
+
+async def test_probes_that_vllm_goes_on_to_fail_end_the_boot_of_those_it_knew(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=replace(QUICK, loads=3, heartbeat=3600))
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        first = (await bench.until(ready(version))).boot
+        await bench.fault(unusable_probe=True)
+        newest = bench.adapter("bank_b", seed=2)
+        await bench.until(ready(version, newest, other_than=first))
+
+
+async def test_tokens_that_vllm_fails_to_tell_for_a_moment_are_asked_for_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=QUICK, faults='{"unusable_tokens": true}')
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        state = await bench.until(lambda state: version in state.not_ready and state.settled)
+        assert "500" in state.not_ready[version].text
+        await bench.fault(unusable_tokens=False)
+        assert (await bench.until(ready(version))).boot == state.boot
+
+
+async def test_what_was_recognised_and_no_longer_is_has_another_chance_in_a_fresh_boot(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, cadence=QUICK)
+    one, two = bench.adapter("bank_a", seed=1), bench.adapter("bank_b", seed=2)
+    async with bench.running():
+        first = (await bench.until(ready(one, two))).boot
+        await bench.fault(adapters_are="others")
+        await bench.until(ready(one, two, other_than=first))
+    failed = [each for each in bench.control.attestations if not each.passed]
+    assert {each.boot for each in failed} == {first}
+
+
+async def test_what_never_was_itself_restarts_nobody(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "intruder", BASE, seed=9)
+    bench = Bench(tmp_path, cadence=QUICK)
+    good = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        first = (await bench.until(ready(good))).boot
+        await bench.fault(wrong_effect_load=str(tmp_path / "intruder"))
+        bad = bench.adapter("bank_b", seed=2)
+        await bench.until(lambda state: bad in state.not_ready and state.settled)
+        for _ in range(5):  # whatever comes later
+            bench.control.point(good)
+            await bench.until(lambda state: state.settled)
+        assert (bench.agent.state.boot, set(bench.agent.state.ready)) == (first, {good})
+
+
+async def test_unless_another_engine_recognises_it(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "intruder", BASE, seed=9)
+    bench = Bench(tmp_path, cadence=SLOW)
+    good = bench.adapter("bank_a", seed=1)
+    await neighbours.announce(bench.control, SIGNER, base=BASE.identity(), rank=64)
+    async with bench.running():
+        first = (await bench.until(ready(good))).boot
+        (found,) = bench.control.attestations
+        await neighbours.attest(bench.control, SIGNER, found)
+        await bench.fault(wrong_effect_load=str(tmp_path / "intruder"))
+        spoilt = bench.adapter("bank_b", seed=2)
+        await bench.until(lambda state: spoilt in state.not_ready and state.settled)
+        assert bench.agent.state.boot == first
+        wrong = bench.control.attestations[-1]
+        right = found.model_copy(
+            update={"version": spoilt, "fingerprint": wrong.fingerprint, "contract": wrong.contract}
+        )
+        await neighbours.attest(bench.control, SIGNER, right)
+        await bench.until(ready(good, spoilt, other_than=first))
+
+
+def test_the_next_chance_of_a_version_is_twice_as_far_away_and_an_old_one_is_forgotten() -> None:
+    now = 0.0
+    chances = Chances(pauses=(60, 3600), now=lambda: now)
+    assert not chances.due(VERSION, spoilt=False)
+    assert chances.due(VERSION, spoilt=True)
+    chances.recognised(VERSION)
+    assert chances.due(VERSION, spoilt=False)
+    waits = []
+    for _ in range(8):
+        chances.spent(VERSION)
+        spent = now
+        while not chances.due(VERSION, spoilt=False):
+            now += 30
+        waits.append(now - spent)
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    now += 3601
+    chances.spent(VERSION)
+    now += 60
+    assert chances.due(VERSION, spoilt=False)
+
+
+def shifted(fingerprint: Fingerprint, by: float) -> Fingerprint:
+    """With every figure of the base a little off."""
+    rows = tuple(probe.model_copy(update={"base": _moved(probe.base, by)}) for probe in fingerprint.probes)
+    return fingerprint.model_copy(update={"probes": rows})
+
+
+def _moved(table: TopLogprobs, by: float) -> TopLogprobs:
+    return tuple((token, figure + by) for token, figure in table)
+
+
+class Base:
+    def __init__(self, fingerprint: Fingerprint) -> None:
+        self.rows = {probe.token_ids: probe.base for probe in fingerprint.probes}
+        self.off = 0.0
+
+    async def tokenize(self, *_: object, **__: object) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    async def probe(
+        self, *, model: str, prompts: Sequence[Sequence[int]], cache_salt: str
+    ) -> tuple[TopLogprobs, ...]:
+        return tuple(_moved(self.rows[tuple(prompt)], self.off) for prompt in prompts)
+
+
+async def test_a_reference_of_the_base_that_one_tenant_made_a_little_off_ends_nobodys_engine() -> None:
+    genuine = fake_fingerprint(BASE.identity(), VERSION)
+    engine = Base(genuine)
+    proof = BaseProof(engine=engine, model="tenon-null", dtype="float32", new_salt=lambda: "salt")
+    assert await proof.fault(OTHER, shifted(genuine, -9e-6)) is None
+    assert await proof.fault(VERSION, genuine) is None
+    engine.off = 2e-6  # as in another batch
+    await proof.again()
+    engine.off = 1.0
+    with pytest.raises(BaseUnproven):
+        await proof.again()
