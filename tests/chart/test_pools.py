@@ -88,7 +88,8 @@ def test_a_pool_takes_from_engine_what_it_does_not_say(pools: Release) -> None:
     differing = {name for name in shared if shared[name] != large.get(name)}
     assert differing == {"TENON_MAX_LORA_RANK", "TENON_MAX_LORAS"}
     assert (large["TENON_MAX_LORA_RANK"], large["TENON_MAX_LORAS"]) == ("256", "4")
-    assert config(pools, "engine-bank") == shared
+    assert config(pools, "engine-bank") == shared | {"TENON_POOL_SIZE": "1"}
+    assert shared["TENON_POOL_SIZE"] == large["TENON_POOL_SIZE"] == "2"
     spec = pools.pods["engine-large"]["spec"]
     assert spec["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H200"}  # not both nodes' labels
     assert pools.pods["engine-bank"]["spec"]["tolerations"][0]["key"] == "bank-a"

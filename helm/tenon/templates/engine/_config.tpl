@@ -26,7 +26,6 @@ TENON_DTYPE: {{ $engine.dtype | quote }}
 TENON_MAX_LORAS: {{ int64 $engine.maxLoras | quote }}
 TENON_MAX_LORA_RANK: {{ int64 $engine.maxLoraRank | quote }}
 TENON_LORA_SIZES: {{ $engine.loraSizes | quote }}
-TENON_POOL_SIZE: {{ max 1 (int64 $engine.replicas) | quote }}
 {{- with $engine.maxModelLen }}
 # int64: Helm reads numbers as floats, and 1048576 would become 1.048576e+06.
 TENON_MAX_MODEL_LEN: {{ int64 . | quote }}
