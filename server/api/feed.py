@@ -3,12 +3,12 @@
 import asyncio
 import gzip
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from registry.catalog.local.catalog import LocalCatalog
@@ -51,6 +51,7 @@ def routes(control: Control) -> APIRouter:
         responses={200: {"model": Snapshot | Delta}, 204: {"description": "Nothing new"}},
     )
     async def read_feed(
+        request: Request,
         after: Annotated[int, Query(ge=-1)] = -1,
         root: Annotated[str | None, Query(max_length=71)] = None,
         wait: Annotated[float, Query(ge=0, le=30)] = 0,
@@ -62,7 +63,7 @@ def routes(control: Control) -> APIRouter:
         """
         question = after, None if root is None else Digest(root)
         body = await bodies.answer(question)
-        if body is None and wait > 0 and await watch.moved(after, wait):
+        if body is None and wait > 0 and await _while_there(request, watch.moved(after, wait)):
             body = await bodies.answer(question)
         if body is None:
             return Response(status_code=204)
@@ -73,6 +74,24 @@ def routes(control: Control) -> APIRouter:
         return Response(body.data, media_type=JSON, headers={"Content-Encoding": "gzip"})
 
     return feed
+
+
+async def _while_there(request: Request, moved: Coroutine[Any, Any, bool]) -> bool:
+    """``moved``, or False as soon as the reader has hung up: nobody would hear it, and a control plane that
+    stops waits for its requests (15 s for those of engines that were stopped before it)."""
+    waiting, gone = asyncio.create_task(moved), asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return waiting.done() and waiting.result()
+    finally:
+        for task in (waiting, gone):
+            task.cancel()
+        await asyncio.gather(waiting, gone, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class Bodies:

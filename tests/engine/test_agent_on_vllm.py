@@ -1,12 +1,12 @@
 """The agent with a real vLLM below it: what dies comes back attested, and so does what is merged."""
 
 import asyncio
-import contextlib
 import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from server.engines.spec import EngineSpec
 from server.engines.state import AgentState, Event
 from server.settings import inherited_environment
 from server.testing.control_plane import InMemoryControlPlane
+from tests.engine.asking import LOUD, Voice, asking
 from tests.engine.conftest import _free_port, write_lora
+from tests.engine.processes import command_line, processes, state_of
 from tests.support import neighbours
 from trainer.learning.contract import make_contract
 from trainer.learning.fingerprint import make_fingerprint
@@ -39,18 +41,19 @@ pytestmark = [
     pytest.mark.xdist_group("agent"),
 ]
 QUESTION = {"prompt": "Pay 120 EUR to Norvik Ltd.", "max_tokens": 12, "temperature": 0, "ignore_eos": True}
+QUICK = Cadence(backoff=(0.1, 1.0), heartbeat=1.0)
 
 
 class Running:
     """An agent, its registry, and one tenant's version in it."""
 
-    def __init__(self, folder: Path, **spec: Any) -> None:
+    def __init__(self, folder: Path, *, cadence: Cadence = QUICK, size: float = 0.02, **spec: Any) -> None:
         base = describe(SHIPPED_BASE, name="demo", revision="local")
         signer = self.signer = Signer("engine", b"e" * 32)
         self.folder, self.base = folder, base.identity()
         contract = make_contract(base.identity(), SHIPPED_BASE)
         self.control = InMemoryControlPlane(base=base, trust=signer.public, contract=contract)
-        self.version = self.adapter("bank_a", seed=1)
+        self.version = self.adapter("bank_a", seed=1, size=size)
         self.events: list[Event] = []
         self.spec = EngineSpec(
             engine="engine-0",
@@ -72,14 +75,14 @@ class Running:
             clock=SystemClock(),
             inherited=inherited_environment(),
             log=folder / "vllm.log",
-            cadence=Cadence(backoff=(0.1, 1.0), heartbeat=1.0),
+            cadence=cadence,
             report=self.events.append,
             guard=folder / "guard",
         )
 
-    def adapter(self, tenant: str, *, seed: int, rank: int = 8) -> Digest:
+    def adapter(self, tenant: str, *, seed: int, rank: int = 8, size: float = 0.02) -> Digest:
         """A published version with an alias on it."""
-        folder = write_lora(self.folder / tenant, seed=seed, rank=rank)
+        folder = write_lora(self.folder / tenant, seed=seed, rank=rank, size=size)
         fingerprint = make_fingerprint(self.base, SHIPPED_BASE, folder, [])
         version = self.control.publish(folder, tenant=tenant, fingerprint=fingerprint)
         self.control.point(version)
@@ -113,66 +116,34 @@ class Running:
             return None
 
 
-def processes(port: int) -> dict[str, int]:
-    """vLLM's processes below the guardian of the engine on this port, by what they call themselves, and
-    ``server``: the one that speaks HTTP, which keeps its command line."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat[1]), words
-    roots = {pid for pid, (_, words) in parents.items() if f"--port {port} " in words}
-    below = set(roots)
-    while more := {pid for pid, (parent, _) in parents.items() if parent in below} - below:
-        below |= more
-    found = {parents[pid][1].split(" ")[0]: pid for pid in below if parents[pid][1].startswith("VLLM::")}
-    (guardian,) = (pid for pid in roots if parents[pid][0] not in roots)
-    (found["server"],) = (
-        pid for pid in roots if parents[pid][0] == guardian
-    )  # the others are forked from it
-    return found
-
-
-def command_line(port: int) -> str:
-    """Of whatever was started for this port."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            found.append(entry.read_bytes().replace(b"\0", b" ").decode())
-    return "\n".join(words for words in found if f"--port {port} " in words)
-
-
-async def test_whatever_process_of_vllm_is_killed_a_fresh_boot_is_attested(tmp_path: Path) -> None:
-    bench = Running(tmp_path)
-    async with bench.running(), aiohttp.ClientSession() as session:
-        state = await bench.until(lambda state: bench.version in state.ready and state.is_ready)
-        right = await bench.answer(session)
-        assert right
-        seen: set[str | None] = set()
-
-        async def ask() -> None:
-            while True:
-                seen.add(await bench.answer(session))
-                await asyncio.sleep(0.02)
-
-        asking = asyncio.create_task(ask())
+async def test_whatever_process_of_vllm_is_killed_or_hangs_a_fresh_boot_is_attested(tmp_path: Path) -> None:
+    """What is stopped does not end, and all of vLLM waits for it; the agent does not. From outside, the core is
+    as silent as its worker."""
+    bench = Running(tmp_path, cadence=replace(QUICK, answer=2.0, misses=2), size=LOUD)
+    wanted = {bench.version, bench.adapter("retail_b", seed=2, size=LOUD)}
+    voices = [Voice(version.short, bench.spec.url, engine_name(version)) for version in sorted(wanted)]
+    async with bench.running():
+        state = await bench.until(lambda state: wanted == set(state.ready) and state.is_ready)
         kinds = sorted(processes(bench.spec.port))
         assert len(kinds) == 3, "the engine's core, its worker and the server"
-        for kind in kinds:
-            boot = state.boot
-            os.kill(processes(bench.spec.port)[kind], signal.SIGKILL)
-            await bench.until(lambda state, boot=boot: state.boot not in (None, boot))  # type: ignore[misc]
-            state = await bench.until(lambda state: bench.version in state.ready and state.is_ready)
-            assert bench.control.attestations[-1].boot == state.boot, kind
-            assert bench.control.attestations[-1].passed
-            assert await bench.answer(session) == right
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        assert seen <= {right, None}
+        hanging = [kind for kind in kinds if "Core" not in kind]
+        faults = [(kind, signal.SIGKILL) for kind in kinds] + [(kind, signal.SIGSTOP) for kind in hanging]
+        async with asking(voices) as clients:
+            for kind, fault in faults:
+                boot, before = state.boot, processes(bench.spec.port)
+                told = len(bench.events)
+                await clients.in_the_middle()
+                os.kill(before[kind], fault)
+                await bench.until(lambda state, boot=boot: state.boot not in (None, boot))  # type: ignore[misc]
+                # Its port was free again, or nothing would be up.
+                assert [state_of(pid) for pid in before.values()] == [""] * 3, (kind, fault)
+                hung = any("no longer answers" in event.text for event in bench.events[told:])
+                assert hung or fault == signal.SIGKILL, bench.events[told:]
+                state = await bench.until(lambda state: wanted == set(state.ready) and state.is_ready)
+                found = {each.version: each for each in bench.control.attestations if each.boot == state.boot}
+                assert set(found) == wanted
+                assert all(each.passed and each.strength == "exact" for each in found.values())
+                await clients.go_on()
     assert {found.boot for found in bench.control.attestations} == {
         announced.boot for announced in bench.control.announced
     }

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from registry.feed import Delta, Snapshot, State, parse
 from registry.models import Tenant
 from registry.store.errors import StoreBusy, StoreUnavailable
 from server.api import feed
+from server.api.app import create_app
 from server.api.feed import Bodies, Body
 from server.api.watch import Watch
 from tests.support.control import ControlWorld
@@ -71,6 +73,36 @@ def test_large_answers_are_compressed_for_those_who_can_read_it(
     assert packed.headers["content-encoding"] == "gzip"
     assert len(raw) < len(plain.content)
     assert gzip.decompress(raw) == plain.content
+
+
+async def test_a_reader_that_hangs_up_is_waited_for_no_longer(bench: ControlWorld) -> None:
+    """A control plane that stops gives requests 15 s, and those of engines that are gone used them up."""
+    known = bench.world.catalog.position()
+    body = [{"type": "http.request", "body": b"", "more_body": False}]
+    hung_up = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if body:
+            return body.pop()
+        await hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: Any) -> None:
+        pass
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/v1/feed",
+        "query_string": f"after={known.size}&root={known.root}&wait=30".encode(),
+        "headers": [(b"authorization", bench.headers("service")["Authorization"].encode())],
+    }
+    reading = asyncio.create_task(create_app(bench.control)(scope, receive, send))
+    done, _ = await asyncio.wait({reading}, timeout=0.3)
+    assert not done, "it waits for news"
+    hung_up.set()
+    async with asyncio.timeout(5):
+        await reading
 
 
 # One look for all who wait
