@@ -1,7 +1,5 @@
 """What an agent finds by the rules, the registry takes; and what the registry takes is within them."""
 
-import math
-
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
@@ -15,6 +13,7 @@ from registry.fingerprint import (
     Fingerprint,
     Nearest,
     Probe,
+    Strength,
     TopLogprobs,
 )
 from registry.judgement import judge, plausible
@@ -71,29 +70,26 @@ def test_an_honest_finding_is_taken(
 @drawn(
     dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
     own=DISTANCES,
-    nearest=DISTANCES,
+    times=st.floats(0, 10),
     what=st.sampled_from(["base", str(Digest.of(b"sibling"))]),
-    strength=st.sampled_from(["exact", "ratio", "weak", "failed"]),
     noise=NOISES,
 )
 def test_what_is_taken_could_have_been_found(
-    dtype: str, own: float, nearest: float, what: str, strength: str, noise: float | None
+    dtype: str, own: float, times: float, what: str, noise: float | None
 ) -> None:
-    if not plausible(
-        dtype=dtype,
-        own_distance=own,
-        nearest=Nearest(what=what, distance=nearest),
-        strength=strength,  # type: ignore[arg-type]
-        noise=noise,
-    ):
-        return
+    def taken(strength: Strength) -> bool:
+        nearest = Nearest(what=what, distance=own * times)
+        return plausible(dtype=dtype, own_distance=own, nearest=nearest, strength=strength, noise=noise)
+
+    assert not taken("failed")
     if dtype == "float32":
-        assert strength in ("exact", "weak")
-        assert own < EXACT_F32
-    else:
-        assert strength in ("ratio", "weak")
-        assert own <= STRAY_NOISES * (MAX_NOISE if noise is None else noise) or noise is None
-        assert noise is None or noise <= MAX_NOISE
-    if strength == "ratio":
-        assert nearest >= MIN_RATIO * own
-    assert math.isfinite(own)
+        assert not taken("ratio")
+        assert not (taken("exact") and taken("weak")), "the figures say which"
+        assert own < EXACT_F32 or not (taken("exact") or taken("weak"))
+        return
+    assert not taken("exact")
+    assert not (taken("ratio") and times < 0.99 * MIN_RATIO)
+    assert not (taken("weak") and noise is None)
+    if noise is not None and (noise > MAX_NOISE or own > STRAY_NOISES * noise):
+        assert not taken("ratio")
+        assert not taken("weak")
