@@ -6,7 +6,7 @@ Measurements behind the constants: docs/concepts/attestation.md.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from pydantic import Field
@@ -19,6 +19,15 @@ TOP_OBSERVED = 20
 """Log-probabilities read per probe (vLLM's default ceiling)."""
 TOP_REFERENCE = 64
 """Kept per probe in a reference: more than observed, so that near ties swap without a miss."""
+
+MAX_PROBES = 64
+MAX_PROBE_TOKENS = 8192
+MAX_TOKENS = 131_072
+"""Of all probes together. Whoever pushes chooses what an engine that others share computes for it, after each
+load and in rounds. A fingerprint has 1,000 to 2,000 as a rule; sixteen probes as long as they may be fit, and
+sixty-four of 2,048."""
+_TOKEN_IDS = 2**31
+"""Engines keep them in 32 bits. How many the base has is not in its document: vLLM refuses what is beyond."""
 
 TopLogprobs: TypeAlias = tuple[tuple[int, float], ...]
 """(token id, natural-log probability), most likely first."""
@@ -96,6 +105,30 @@ class Attestation(Document):
     observed_at: str
     noise: float | None = later(None)
     """Of the fingerprint in this dtype, as far as it was used: what a weak finding rests on."""
+
+
+def beyond_bounds(fingerprint: Fingerprint) -> str | None:
+    """What of it no trainer makes and no engine is asked; None when there is nothing."""
+    return next(_excesses(fingerprint.probes), None)
+
+
+def _excesses(probes: Sequence[Probe]) -> Iterator[str]:
+    """The count first: whoever asks for one of these looks no further."""
+    if len(probes) > MAX_PROBES:
+        yield f"{len(probes)} probes, at most {MAX_PROBES} are possible"
+    asked: dict[tuple[int, ...], int] = {}
+    for number, probe in enumerate(probes):
+        if len(probe.token_ids) > MAX_PROBE_TOKENS:
+            yield f"probe {number}: {len(probe.token_ids)} tokens, at most {MAX_PROBE_TOKENS} are possible"
+        if not all(0 <= token < _TOKEN_IDS for token in probe.token_ids):
+            yield f"probe {number}: a number that is no token id"
+        if (first := asked.setdefault(probe.token_ids, number)) != number:
+            yield f"probe {number}: the same as probe {first}"
+        for what, table in (("own", probe.own), ("base", probe.base)):
+            if not TOP_OBSERVED <= len(table) <= TOP_REFERENCE:
+                yield f"probe {number}: {what} must hold {TOP_OBSERVED} to {TOP_REFERENCE} tokens"
+    if (tokens := sum(len(probe.token_ids) for probe in probes)) > MAX_TOKENS:
+        yield f"{tokens} tokens in all probes, at most {MAX_TOKENS} are possible"
 
 
 EXACT_F32 = 1e-5

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from registry.digests import Digest
 from registry.fingerprint import (
     EXACT_F32,
+    MAX_NOISE,
     MAX_NOISES,
     MIN_RATIO,
     MIN_SEPARATION,
@@ -112,19 +113,20 @@ def plausible(
     *, dtype: str, own_distance: float, nearest: Nearest, strength: Strength, noise: float | None
 ) -> bool:
     """Whether the figures carry a claim to have passed: a signature proves who says it, not that it makes
-    sense."""
+    sense. By the rules of :func:`judge`, as far as they can be applied to what is left of it."""
     if not (0 <= own_distance < math.inf and 0 <= nearest.distance < math.inf):
         return False
-    if strength == "exact":
-        return dtype == "float32" and own_distance < EXACT_F32 and nearest.distance > own_distance
+    if dtype == "float32":
+        if own_distance >= EXACT_F32:
+            return False
+        same = nearest.distance <= own_distance or nearest.distance < EXACT_F32
+        return strength == ("weak" if same else "exact") and not (same and nearest.what == BASE)
+    if noise is not None and not (0 < noise <= MAX_NOISE and own_distance <= STRAY_NOISES * noise):
+        return False
     if strength == "ratio":
         return nearest.distance > own_distance and nearest.distance >= MIN_RATIO * own_distance
-    if strength != "weak":
-        return False
-    if dtype == "float32":
-        return own_distance < EXACT_F32 and nearest.what != BASE
-    believed = noise is not None and own_distance <= MAX_NOISES * noise
-    return believed and own_distance <= MIN_RATIO * nearest.distance
+    excused = noise is not None and own_distance <= MAX_NOISES * noise
+    return strength == "weak" and excused and own_distance <= MIN_RATIO * nearest.distance
 
 
 def _finding(rivals: Sequence[_Rival], dtype: str, noise: float | None, uncompared: int) -> Finding:

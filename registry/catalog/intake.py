@@ -18,7 +18,7 @@ from registry.catalog.projection import VERSION_PUSHED
 from registry.contract import Contract
 from registry.digests import Digest
 from registry.errors import AdapterFileUnexpected, AdapterZeroEffect, VersionRevoked
-from registry.fingerprint import Fingerprint
+from registry.fingerprint import MAX_PROBE_TOKENS, MAX_PROBES, Fingerprint, beyond_bounds
 from registry.intake import CONFIG, WEIGHTS, inspect
 from registry.manifests import BlobRef, Manifest, Provenance
 from registry.models import Base
@@ -176,6 +176,12 @@ def _put(blobs: Blobs, path: str, data: bytes) -> BlobRef:
 def check_fingerprint(fingerprint: Fingerprint, base: Digest) -> None:
     if fingerprint.base != base:
         raise FingerprintInvalid("the fingerprint was made on another base")
+    if (beyond := beyond_bounds(fingerprint)) is not None:
+        raise FingerprintInvalid(
+            beyond,
+            hint=f"make it again with Tenon's trainer: at most {MAX_PROBES} different probes of at most"
+            f" {MAX_PROBE_TOKENS} tokens",
+        )
     for number, probe in enumerate(fingerprint.probes):
         for what, reference in (("own", probe.own), ("base", probe.base)):
             if not reference or not all(

@@ -5,10 +5,10 @@ nothing about a slot (ask again), EngineAnswerUnusable is an answer that proves 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import unquote
 
 import aiohttp
@@ -20,6 +20,8 @@ from server.engines.errors import EngineAnswerUnusable, EngineLoadFailed, Engine
 
 _UNFINISHED = re.compile(rb"^vllm:num_requests_(running|waiting)(?:\{[^}\n]*\})? ([0-9.e+]+)\s*$", re.M)
 _TOKENS = re.compile(rb"^vllm:(?:prompt|generation)_tokens_total(?:\{[^}\n]*\})? ([0-9.e+]+)\s*$", re.M)
+_SLICE: Final = 8192
+"""Tokens: sixty-four probes of a hundred are one request."""
 _TOKEN = "token_id:"  # noqa: S105 (vLLM's spelling of a token's number)
 
 
@@ -137,11 +139,20 @@ class VllmClient:
     async def probe(
         self, *, model: str, prompts: Sequence[Sequence[int]], cache_salt: str
     ) -> tuple[TopLogprobs, ...]:
-        """The most likely first tokens after each prompt, in order; one request.
+        """The most likely first tokens after each prompt, in order.
 
-        ``cache_salt`` must be new each time, or old weights could answer from the prefix cache (D7).
-        Generation log-probabilities on purpose: ``prompt_logprobs`` can kill a LoRA engine (D11).
+        One request as a rule, one after another for long prompts: what comes to vLLM meanwhile would wait
+        for all of them. ``cache_salt`` must be new each time, or old weights could answer from the prefix
+        cache (D7). Generation log-probabilities on purpose: ``prompt_logprobs`` can kill a LoRA engine (D11).
         """
+        tables: list[TopLogprobs] = []
+        for some in _slices(prompts):
+            tables += await self._probe(model, some, cache_salt)
+        return tuple(tables)
+
+    async def _probe(
+        self, model: str, prompts: Sequence[Sequence[int]], cache_salt: str
+    ) -> tuple[TopLogprobs, ...]:
         answer = await self._json(
             "POST",
             "/v1/completions",
@@ -201,6 +212,20 @@ class VllmClient:
                 return answer.status, await answer.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise EngineUnreachable(f"no answer from the engine to {path}: {type(error).__name__}") from None
+
+
+def _slices(prompts: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
+    """Of at most _SLICE tokens, or one prompt."""
+    some: list[Sequence[int]] = []
+    tokens = 0
+    for prompt in prompts:
+        if some and tokens + len(prompt) > _SLICE:
+            yield some
+            some, tokens = [], 0
+        some.append(prompt)
+        tokens += len(prompt)
+    if some:
+        yield some
 
 
 def _split(url: str) -> tuple[str | None, str]:

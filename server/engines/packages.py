@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from registry.contract import Contract
 from registry.digests import Digest
 from registry.errors import InvalidDocument
-from registry.fingerprint import Fingerprint
+from registry.fingerprint import Fingerprint, beyond_bounds
 from registry.manifests import Manifest
 from registry.models import VersionState
 from server.engines.errors import CacheUnusable
@@ -45,6 +45,9 @@ async def fetch_package(control: ControlPlane, known: VersionState, *, base: Dig
         raise NotServable(error.message) from None
     if fingerprint.base != base:
         raise NotServable("its fingerprint was taken on another base")
+    # Whatever the registry let in, and older ones let in more: others wait while the engine is asked.
+    if (beyond := beyond_bounds(fingerprint)) is not None:
+        raise NotServable(f"its fingerprint is not one that engines are asked: {beyond}")
     return Package(
         version=version,
         manifest=manifest,

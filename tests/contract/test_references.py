@@ -11,7 +11,7 @@ from registry.fingerprint import Fingerprint
 from registry.references import Reference
 from registry.signing.envelope import Envelope
 from registry.signing.types import REFERENCE, REPORT
-from tests.support.adapters import tiny_fingerprint
+from tests.support.adapters import endless_fingerprints, tiny_fingerprint
 from tests.support.registries import GATE, NAME, World, signer
 
 
@@ -70,6 +70,9 @@ def test_what_is_no_reference_is_refused(world: World) -> None:
         catalog.file_reference(_signed(elsewhere), fingerprint, actor="t")
     with pytest.raises(FingerprintInvalid):
         catalog.file_reference(_signed(_said(world, version, foreign)), foreign, actor="t")
+    for endless in endless_fingerprints(world.base):
+        with pytest.raises(FingerprintInvalid, match="at most"):
+            catalog.file_reference(_signed(_said(world, version, endless)), endless, actor="t")
     for change in ({"adapter": "another"}, {"version": Digest.of(b"none")}):
         with pytest.raises(VersionNotFound):
             catalog.file_reference(_signed(said.model_copy(update=change)), fingerprint, actor="t")

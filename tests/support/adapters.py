@@ -1,6 +1,7 @@
 """A base of a few hundred weights and PEFT folders for it, written with numpy alone (no torch)."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from registry.contract import Contract, GoldenConversation
 from registry.digests import Digest
-from registry.fingerprint import Fingerprint, Probe
+from registry.fingerprint import MAX_PROBE_TOKENS, MAX_PROBES, MAX_TOKENS, Fingerprint, Probe
 from registry.models import Base
 
 HIDDEN, KEYS, MLP, LAYERS = 8, 4, 16, 2
@@ -120,3 +121,19 @@ def tiny_fingerprint(base: Digest, *, seed: int = 0) -> Fingerprint:
             )
         )
     return Fingerprint(base=base, probes=tuple(probes), distance_to_base=0.5)
+
+
+def probing(fingerprint: Fingerprint, prompts: Iterable[tuple[int, ...]]) -> Fingerprint:
+    """The same, asking other prompts."""
+    probes = tuple(fingerprint.probes[0].model_copy(update={"token_ids": each}) for each in prompts)
+    return fingerprint.model_copy(update={"probes": probes})
+
+
+def endless_fingerprints(base: Digest) -> tuple[Fingerprint, ...]:
+    """More than any engine is asked: too many probes, too long a one, too many tokens in all of them."""
+    made = tiny_fingerprint(base)
+    many = [(number,) for number in range(MAX_PROBES + 1)]
+    whole = [(number,) * MAX_PROBE_TOKENS for number in range(MAX_TOKENS // MAX_PROBE_TOKENS)]
+    return tuple(
+        probing(made, prompts) for prompts in (many, [(1,) * (MAX_PROBE_TOKENS + 1)], [*whole, (99,)])
+    )

@@ -3,7 +3,7 @@
 Eight random prompts, the same for all versions of a base, let versions be compared. Eight come from the
 tenant's own questions, each cut just before the token where adapter and base differ most: there a trained
 adapter is up to ten times easier to tell from its neighbours (docs/concepts/attestation.md). Where that does
-not lift base and siblings out of the noise of half precision, there are more, up to MOST_PROBES.
+not lift base and siblings out of the noise of half precision, there are more, up to MAX_PROBES.
 """
 
 import math
@@ -15,6 +15,9 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from registry.digests import Digest
 from registry.fingerprint import (
+    MAX_PROBE_TOKENS,
+    MAX_PROBES,
+    MAX_TOKENS,
     MIN_SEPARATION,
     TOP_OBSERVED,
     TOP_REFERENCE,
@@ -33,8 +36,6 @@ from trainer.learning.rows import render
 
 RANDOM_PROBES: Final = 8
 TENANT_PROBES: Final = 8
-MOST_PROBES: Final = 64
-"""They go to an engine as one request."""
 RANDOM_LENGTH: Final = 24
 _DECIMALS: Final = 7
 """A hundredth of EXACT_F32, and half the file."""
@@ -86,9 +87,9 @@ def make_fingerprint(
     with surroundings(seed=0):
         tokenizer = load_tokenizer(base_folder)
         model = with_adapter(load_model(base_folder), adapter_folder)
-        strange = [Prompt("random", ids) for ids in random_prompts(base, tokenizer, MOST_PROBES)]
+        strange = [Prompt("random", ids) for ids in random_prompts(base, tokenizer, MAX_PROBES)]
         asked, kept = _spread(tenant_prompts)
-        first = [*strange[:RANDOM_PROBES], *_cuts(model, tokenizer, asked)]
+        first = _unique([*strange[:RANDOM_PROBES], *_cuts(model, tokenizer, asked)], known=[])
         measured = _measure(model, first, base_folder, adapter_folder)
         found = _fingerprint(base, measured, others)
         if not found.distance_to_base >= ZERO_EFFECT:
@@ -98,8 +99,10 @@ def make_fingerprint(
             return found
         # Where a sibling was recognised best, then where this one is, then what any two versions share.
         theirs = [Prompt(p.kind, p.token_ids) for each in others.values() for p in each.probes]
-        more = _unique([*theirs, *_cuts(model, tokenizer, kept), *strange], known=first)
-        measured += _measure(model, more[: MOST_PROBES - len(first)], base_folder, adapter_folder)
+        words = range(model.get_input_embeddings().num_embeddings)
+        known = [each for each in theirs if all(token in words for token in each.token_ids)]
+        more = _unique([*known, *_cuts(model, tokenizer, kept), *strange], known=first)
+        measured += _measure(model, _fitting(more, beside=first), base_folder, adapter_folder)
     sizes = [*range(len(first), len(measured), _STEP), len(measured)]
     candidates = [_fingerprint(base, measured[:size], others) for size in sizes]
     reached = [_separation(each, others) for each in candidates]
@@ -170,6 +173,17 @@ def _unique(prompts: Sequence[Prompt], *, known: Sequence[Prompt]) -> list[Promp
     return [prompt for prompt in prompts if not (prompt.token_ids in ids or ids.add(prompt.token_ids))]  # type: ignore[func-returns-value]
 
 
+def _fitting(prompts: Sequence[Prompt], *, beside: Sequence[Prompt]) -> list[Prompt]:
+    """As many as a fingerprint may have; siblings of before there were bounds may have longer ones."""
+    room = MAX_TOKENS - sum(len(prompt.token_ids) for prompt in beside)
+    found: list[Prompt] = []
+    for prompt in prompts:
+        if len(prompt.token_ids) <= min(room, MAX_PROBE_TOKENS):
+            found.append(prompt)
+            room -= len(prompt.token_ids)
+    return found[: MAX_PROBES - len(beside)]
+
+
 def random_prompts(base: Digest, tokenizer: Any, count: int = RANDOM_PROBES) -> list[tuple[int, ...]]:
     """The same for every version of ``base``, and the first of them whatever ``count`` is. No special or
     added tokens: engines may treat those apart."""
@@ -184,7 +198,7 @@ def _spread(prompts: Sequence[TenantPrompt]) -> tuple[list[TenantPrompt], list[T
     count = min(TENANT_PROBES, len(prompts))
     places = [place * len(prompts) // count for place in range(count)]
     others = [prompt for place, prompt in enumerate(prompts) if place not in places]
-    return [prompts[place] for place in places], others[: MOST_PROBES - count]
+    return [prompts[place] for place in places], others[: MAX_PROBES - count]
 
 
 def _cuts(model: Any, tokenizer: Any, prompts: Sequence[TenantPrompt]) -> list[Prompt]:
@@ -196,9 +210,11 @@ def _cuts(model: Any, tokenizer: Any, prompts: Sequence[TenantPrompt]) -> list[P
 
 
 def _most_different(model: Any, tokenizer: Any, prompt: TenantPrompt) -> tuple[int, ...] | None:
-    """The prompt and the answer up to the token whose distribution the adapter changes most."""
+    """The prompt and the answer up to the token whose distribution the adapter changes most, of those that
+    MAX_PROBE_TOKENS leave."""
     start = render(tokenizer, prompt.messages, tools=prompt.tools, add_generation_prompt=True)
     whole = render(tokenizer, (*prompt.messages, Message("assistant", prompt.answer)), tools=prompt.tools)
+    whole = whole[: MAX_PROBE_TOKENS + 1]
     if whole[: len(start)] != start or len(whole) == len(start):
         return None
     own = _logprobs(model, whole)[len(start) - 1 : -1]

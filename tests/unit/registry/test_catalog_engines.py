@@ -117,6 +117,7 @@ def test_a_failed_attestation_is_logged_and_takes_the_slot(world: World) -> None
         {"own_distance": -1.0},
         {"own_distance": 0.6},
         {"strength": "ratio", "own_distance": 0.3},
+        {"strength": "ratio", "own_distance": 0.001},
         {"passed": False},
         {"nearest": Nearest(what="base", distance=1e-7)},
     ],

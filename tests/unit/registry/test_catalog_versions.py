@@ -167,15 +167,16 @@ def test_an_adapter_of_another_base_is_refused(world: World, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("own", ((1, math.nan),)), ("base", ((1, -math.inf),)), ("own", ()), ("own", ((1, 0.5),))],
+    [("own", (1, math.nan)), ("base", (1, -math.inf)), ("own", (1, 0.5))],
 )
 def test_a_fingerprint_is_made_of_log_probabilities(
-    world: World, tmp_path: Path, field: str, value: object
+    world: World, tmp_path: Path, field: str, value: tuple[int, float]
 ) -> None:
     fingerprint = tiny_fingerprint(world.base)
-    probe = fingerprint.probes[0].model_copy(update={field: value})
+    rest = tuple((number, -5.0) for number in range(100, 120))
+    probe = fingerprint.probes[0].model_copy(update={field: (value, *rest)})
     broken = fingerprint.model_copy(update={"probes": (probe,)})
-    with pytest.raises(FingerprintInvalid):
+    with pytest.raises(FingerprintInvalid, match="finite log-probabilities"):
         _push(world, write_adapter(tmp_path / "a", tiny_base()[0]), fingerprint=broken)
 
 
@@ -189,7 +190,8 @@ def test_a_distance_is_a_distance(world: World, tmp_path: Path, distance: float)
 def test_a_token_counts_once_and_the_base_itself_is_no_adapter(world: World, tmp_path: Path) -> None:
     fingerprint = tiny_fingerprint(world.base)
     folder = write_adapter(tmp_path / "a", tiny_base()[0])
-    twice = fingerprint.probes[0].model_copy(update={"own": ((1, -1.0), (1, -2.0))})
+    own = fingerprint.probes[0].own[:30]
+    twice = fingerprint.probes[0].model_copy(update={"own": (own[0], *own)})
     with pytest.raises(FingerprintInvalid, match="twice"):
         _push(world, folder, fingerprint=fingerprint.model_copy(update={"probes": (twice,)}))
     with pytest.raises(AdapterZeroEffect):

@@ -338,6 +338,20 @@ def test_an_adapter_in_the_place_of_the_base_fails() -> None:
         ("bfloat16", 0.02, 0.06, "base", "ratio", None, True),
         ("bfloat16", 0.02, 0.059, "base", "ratio", None, False),
         ("bfloat16", 0.0, 0.0, "base", "ratio", None, False),
+        # float32 is equal to rounding, or it is not.
+        ("float32", 1e-3, 0.5, "base", "ratio", None, False),
+        ("float32", 1e-6, 0.5, "base", "ratio", None, False),
+        ("float32", 1e-6, 9e-6, "base", "exact", None, False),
+        ("float32", 1e-6, 0.5, SIBLING, "weak", None, False),
+        ("float32", 1e-6, 0.5, "base", "failed", None, False),
+        # However far the others are, rounding explains ten times the noise and no more.
+        ("bfloat16", 0.19, 0.9, "base", "ratio", 0.02, True),
+        ("bfloat16", 0.21, 0.9, "base", "ratio", 0.02, False),
+        ("float16", 0.21, 0.9, "base", "ratio", 0.02, False),
+        # A noise that no fingerprint is believed.
+        ("bfloat16", 0.21, 0.9, "base", "ratio", 0.3, False),
+        ("bfloat16", 0.5, 0.5, "base", "weak", 0.3, False),
+        ("bfloat16", 0.02, 0.9, "base", "ratio", 0.0, False),
         ("bfloat16", 0.02, 0.02, "base", "weak", 0.02, True),
         ("bfloat16", 0.02, 0.02, "base", "weak", None, False),
         ("bfloat16", 0.02, 0.02, "base", "weak", 0.006, False),

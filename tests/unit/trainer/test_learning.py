@@ -10,7 +10,15 @@ import pytest
 
 from registry.contract import Contract
 from registry.digests import Digest
-from registry.fingerprint import MAX_NOISES, MIN_SEPARATION, TOP_OBSERVED, TOP_REFERENCE, Fingerprint
+from registry.fingerprint import (
+    MAX_NOISES,
+    MAX_PROBES,
+    MIN_SEPARATION,
+    TOP_OBSERVED,
+    TOP_REFERENCE,
+    Fingerprint,
+    beyond_bounds,
+)
 from registry.models import Base
 from trainer.datasets import Case, Conversation, Message
 from trainer.errors import (
@@ -315,6 +323,7 @@ def test_probes_are_eight_random_ones_and_eight_of_the_tenant(
         assert text.startswith("<|im_start|>user\nPay ")
         assert "<|im_start|>assistant\n" in text
     assert fingerprint.distance_to_base > 0.01
+    assert beyond_bounds(fingerprint) is None
 
 
 @pytest.mark.filterwarnings("ignore:Unexpected keyword arguments .'tenon_base'.:UserWarning")
@@ -370,7 +379,7 @@ def test_a_faint_adapter_gets_more_probes_and_says_where_it_stays_weak(
     from safetensors.torch import load_file, save_file
 
     from trainer.learning.base import load_tokenizer
-    from trainer.learning.fingerprint import MOST_PROBES, make_fingerprint, random_prompts
+    from trainer.learning.fingerprint import make_fingerprint, random_prompts
 
     tensors = load_file(adapter / "adapter_model.safetensors")
     faint = {name: tensor * (0.01 if "lora_B" in name else 1) for name, tensor in tensors.items()}
@@ -382,7 +391,8 @@ def test_a_faint_adapter_gets_more_probes_and_says_where_it_stays_weak(
     for dtype, noise in made.noise.items():
         assert (dtype in made.weak) is (made.distance_to_base < MIN_SEPARATION * noise)
     assert "bfloat16" in made.weak
-    assert len(made.probes) <= MOST_PROBES
+    assert len(made.probes) <= MAX_PROBES
+    assert beyond_bounds(made) is None
     twin = Digest.of(b"twin")
     again = make_fingerprint(base.identity(), base_folder, tmp_path, prompts(), siblings={twin: made})
     assert again.alike == {"bfloat16": (twin,), "float16": (twin,)}
@@ -399,10 +409,58 @@ def test_a_faint_adapter_gets_more_probes_and_says_where_it_stays_weak(
     beside = make_fingerprint(base.identity(), base_folder, tmp_path, prompts(), siblings={twin: near})
     assert MAX_NOISES < off / beside.noise["float16"] < MIN_SEPARATION
     assert beside.alike == {"bfloat16": (twin,), "float16": (twin,)}
-    shared = random_prompts(base.identity(), load_tokenizer(base_folder), MOST_PROBES)
+    shared = random_prompts(base.identity(), load_tokenizer(base_folder), MAX_PROBES)
     found = [probe.token_ids for probe in again.probes if probe.kind == "random"]
     assert set(found) <= set(shared)
     assert shared[:8] == random_prompts(base.identity(), load_tokenizer(base_folder))
+
+
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments .'tenon_base'.:UserWarning")
+def test_a_fingerprint_stays_within_what_engines_are_asked_whatever_there_is_to_ask(
+    base: Base, base_folder: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Questions that are too long, answers that are, the same one twice; a sibling of before the bounds."""
+    from trainer.learning import fingerprint as made_by
+    from trainer.learning.fingerprint import TenantPrompt, make_fingerprint
+
+    asked = prompts()
+    long = TenantPrompt((Message("user", "Pay " * 60),), "later")
+    wordy = TenantPrompt(asked[0].messages, "never " * 60)
+    alone = make_fingerprint(base.identity(), base_folder, adapter, asked)
+    one = alone.probes[0]
+    sibling = alone.model_copy(
+        update={
+            "probes": (
+                *alone.probes,
+                one.model_copy(update={"token_ids": (1,) * 200}),
+                one.model_copy(update={"token_ids": (10**6,)}),
+                one.model_copy(update={"token_ids": (-1,)}),
+            )
+        }
+    )
+    most = max(len(probe.token_ids) for probe in alone.probes)
+    room = sum(len(probe.token_ids) for probe in alone.probes) + 100
+    monkeypatch.setattr(made_by, "MAX_PROBE_TOKENS", most)
+    monkeypatch.setattr(made_by, "MAX_TOKENS", room)
+    measured: list[list[tuple[int, ...]]] = []
+
+    def measure(model: Any, chosen: list[Any], *folders: Path) -> Any:
+        measured.append([each.token_ids for each in chosen])
+        return real(model, chosen, *folders)
+
+    real = made_by._measure
+    monkeypatch.setattr(made_by, "_measure", measure)
+    before = {Digest.of(b"before"): sibling}
+    twice = [*asked[:6], asked[0], wordy, long]
+    made = make_fingerprint(base.identity(), base_folder, adapter, twice, siblings=before)
+    assert beyond_bounds(made) is None
+    first, more = measured
+    assert more, "a sibling that behaves the same is to be told from it"
+    lengths = [len(ids) for ids in (*first, *more)]
+    assert len(set(first) | set(more)) == len(lengths) > 16
+    assert max(lengths) <= most
+    assert sum(lengths) <= room
+    assert sum(lengths) > room - 30, "as many as fit"
 
 
 # Generation

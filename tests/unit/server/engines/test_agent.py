@@ -10,12 +10,12 @@ import aiohttp
 import pytest
 
 from registry.digests import Digest
-from registry.fingerprint import Fingerprint
+from registry.fingerprint import MAX_PROBE_TOKENS, Fingerprint, Probe
 from registry.names import engine_name
 from registry.signing.envelope import Envelope
 from server.engines.errors import EngineBaseUnknown, EngineStartFailed, EngineUnsafeVersion
 from server.errors import ControlUnreachable
-from server.testing.fake_model import fake_contract, fake_fingerprint, signature
+from server.testing.fake_model import fake_contract, fake_fingerprint, fake_logprobs, signature, weights_of
 from tests.support.adapters import write_adapter
 from tests.unit.server.engines.bench import BASE, QUICK, Bench, cmdline, group_of
 
@@ -209,6 +209,32 @@ async def test_what_does_not_fit_is_told_and_does_not_block_the_rest(tmp_path: P
         assert "another base" in reasons[foreign]
         assert high not in reasons, "no engine is large enough: it is nobody's share"
         assert set(state.ready) == {good}
+
+
+@pytest.mark.parametrize("endless", ["repeated", "long"])
+async def test_a_fingerprint_without_end_is_never_asked(tmp_path: Path, endless: str) -> None:
+    """A true one: registries of before took it, and everybody on the engine would wait for the answers."""
+    bench = Bench(tmp_path)
+    good = bench.adapter("bank_a", seed=1)
+    weights = weights_of(write_adapter(tmp_path / "same", BASE, seed=2, rank=4))
+    true = fake_fingerprint(BASE.identity(), weights)
+    prompt = (1,) * (MAX_PROBE_TOKENS + 1)
+    long = Probe(
+        kind="tenant",
+        token_ids=prompt,
+        own=fake_logprobs(weights, prompt),
+        base=fake_logprobs(None, prompt),
+    )
+    probes = true.probes * 500 if endless == "repeated" else (*true.probes, long)
+    heavy = bench.adapter("other_d", seed=2, fingerprint=true.model_copy(update={"probes": probes}))
+    async with bench.running():
+        state = await bench.until(
+            lambda state: state.settled and {good, heavy} <= {*state.ready, *state.not_ready}
+        )
+        assert set(state.ready) == {good}
+        assert "not one that engines are asked" in state.not_ready[heavy].text
+        assert {found.version for found in bench.control.attestations} == {good}
+        assert [event.version for event in bench.events if event.kind == "loading"] == [good]
 
 
 async def test_an_adapter_that_vllm_refuses_is_not_asked_for_twice(tmp_path: Path) -> None:

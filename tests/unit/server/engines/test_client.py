@@ -54,6 +54,20 @@ async def test_a_probe_reads_the_twenty_likeliest_tokens_in_order(tmp_path: Path
         assert "echo" not in body
 
 
+async def test_long_probes_leave_room_for_others_between_them(tmp_path: Path) -> None:
+    async with serve() as (fake, url), VllmClient(url) as client:
+        folder, weights = adapter(tmp_path / "a", seed=1)
+        await client.load("tenon-a", folder)
+        short = [(number,) * 100 for number in range(64)]
+        long = [(1,) * 5000, (2,) * 3000, (3,) * 193, (4,) * 8000, (5,) * 8192, (6, 7)]
+        for prompts in (short, long):
+            tables = await client.probe(model="tenon-a", prompts=prompts, cache_salt="s")
+            assert tables == tuple(fake_logprobs(weights, prompt)[:20] for prompt in prompts)
+        asked = [[len(prompt) for prompt in body["prompt"]] for _, body in fake.seen]
+        assert asked == [[100] * 64, [5000, 3000], [193], [8000], [8192], [2]]
+        assert {body["cache_salt"] for _, body in fake.seen} == {"s"}
+
+
 async def test_an_answer_that_claims_another_model_is_unusable(tmp_path: Path) -> None:
     async with serve(faults=Faults(model_lie="tenon-b")) as (_, url), VllmClient(url) as client:
         folder, _ = adapter(tmp_path / "a", seed=1)
