@@ -20,6 +20,7 @@ class Control:
     tenant_salts: Literal["none", "each", "same"] = "each"
     update: Literal["reuse", "fresh"] = "fresh"
     denies_cache: bool = False
+    """Whatever the server says of it: nothing but the time shows that a prompt came from the cache."""
 
     def plan(self, *, seed: int, requests: int, slots: int) -> Plan:
         return Plan(

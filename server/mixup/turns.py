@@ -75,7 +75,9 @@ async def shared_prefixes(ground: Ground) -> Finding:
     """S1: one tenant asks something new, and another asks the same and something that is new to all; both of
     one adapter, as of a shared base. What the server says of its cache can only speak against it."""
     tally = ground.tally("S1")
-    unheard = random.SystemRandom()  # the plan's own draws would repeat what an earlier run has left in caches
+    unheard = (
+        random.SystemRandom()
+    )  # the plan's own draws would repeat what an earlier run has left in caches
     seen: list[int] = []
     pairs: list[Pair] = []
     asked, share = 0, 1.0
@@ -135,6 +137,6 @@ def share_of(pairs: Sequence[Pair]) -> float:
     The fastest of each are compared, for load only ever slows, and a cache may be met now and then (several
     engines). And the middle of all pairs, for a new prompt may now and then be fast without any cache."""
     again, new = zip(*pairs, strict=True)
-    fastest = min(again) / max(min(new), _MOMENT)
+    fastest: float = min(again) / max(min(new), _MOMENT)
     middle = statistics.median(one / max(other, _MOMENT) for one, other in pairs)
     return min(fastest, middle)
