@@ -75,9 +75,8 @@ async def shared_prefixes(ground: Ground) -> Finding:
     """S1: one tenant asks something new, and another asks the same and something that is new to all; both of
     one adapter, as of a shared base. What the server says of its cache can only speak against it."""
     tally = ground.tally("S1")
-    unheard = (
-        random.SystemRandom()
-    )  # the plan's own draws would repeat what an earlier run has left in caches
+    # The plan's own draws would repeat what an earlier run has left in caches.
+    unheard = random.SystemRandom()
     seen: list[int] = []
     pairs: list[Pair] = []
     asked, share = 0, 1.0

@@ -92,6 +92,13 @@ async def test_one_slow_answer_of_a_busy_machine_is_no_cache(slower: Role) -> No
         assert found.outcome == "handled", found.why
 
 
+async def test_who_finds_things_warm_has_no_cache() -> None:
+    """The attacker's second question of each try is always the faster one, the same or not."""
+    asked = iter(range(1000))
+    found = await told(lambda role: NEW if role == "victim" else NEW * (1 if next(asked) % 2 else 10))
+    assert found.outcome == "handled", found.why
+
+
 async def test_a_tenant_who_is_served_faster_than_the_other_has_no_cache() -> None:
     assert (await told(lambda role: NEW if role == "victim" else CACHED)).outcome == "handled"
 
