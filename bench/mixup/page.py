@@ -20,7 +20,7 @@ Written by `make mixup`. `tenon mixup run` asks any OpenAI-compatible server tha
 adapters until it answers one with another's weights, or does not. It trusts nothing that the server says
 of itself: adapters are made to be told apart, each is recorded while nothing else is asked, and every
 answer after that is compared, token by token, with what its own adapter and all others said. A suite that
-never fails proves nothing, so three servers that are broken on purpose belong to it: it has to notice
+never fails proves nothing, so servers that are broken on purpose belong to it: it has to notice
 each.
 
 A vLLM release counts as certified on a device (`CERTIFIED` in `server/engines/versions.py`) only because of
@@ -28,6 +28,11 @@ this page: no answer of Tenon's came from another adapter, and each control was 
 start any other release unless that is allowed (`tenon up --allow-uncertified`, `engine.allowUncertified` in
 the chart, `TENON_ALLOW_UNCERTIFIED_ENGINE=true`). *Present* counts failed requests, too: the column of
 mix-ups says whether any answer was wrong.
+"""
+
+_JUDGED: Final = """*Judged* are the requests whose answer's content decided. The others are about a status
+(what has to be refused: all of Tenon's D1 and D6 among them) or a time (S1, most of D13). What was run before
+these were counted shows none.
 """
 
 _OURS: Final = """## What Tenon goes through
@@ -106,6 +111,13 @@ adapter's is *unclear*, and is never counted as right, nor is one without a `fin
 refusal: what ends in a 5xx or in no answer refused nothing. Where answers decide, 95 of 100 have to be the
 adapter's own, or it is *not tested*.
 
+S1 is judged by the clock: what a server says of its cache can only speak against it. One tenant asks what
+nobody has asked, another asks the same and something new, in turns; the fastest answers of both kinds and the
+middle of all pairs are compared. Below half of a new prompt's time it is *present*, from three quarters on
+*handled*. Doubts are measured again, up to five times, so that load is not taken for a cache; what is still
+in between then is *unclear*. Where a cache saves no time that can be measured (a small base on a GPU), only
+what the server says can tell.
+
 The distance of two answers is the mean difference, in nats, of the log-probabilities of the five most
 likely tokens of each. An answer within a third of the way to the nearest other adapter is its own; one
 that is three times nearer to another is that other's; one whose first tokens are its own and a later one
@@ -128,17 +140,22 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def _summary(reports: Mapping[str, Any]) -> str:
+    told = any("judged" in each for each in reports.values())
     lines = [
-        "| target | vLLM | commit | requests | mix-ups | unclear | took |",
-        "|---|---|---|---|---|---|---|",
+        f"| target | vLLM | commit | requests |{' judged |' if told else ''} mix-ups | unclear | took |",
+        "|---|---|---|---|---|---|---|" + ("---|" if told else ""),
     ]
     lines += [
         f"| {_NAMES.get(name, name)} | {each['server'].get('version', '')} "
-        f"| {each.get('commit', '')} | {each['requests']:,} "
-        f"| {each['mixups']:,} | {each['unclear']:,} | {each['seconds']:.0f} s |"
+        f"| {each.get('commit', '')} | {each['requests']:,} |{_judged(each) if told else ''}"
+        f" {each['mixups']:,} | {each['unclear']:,} | {each['seconds']:.0f} s |"
         for name, each in reports.items()
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + ("\n" + _JUDGED if told else "")
+
+
+def _judged(report: Mapping[str, Any]) -> str:
+    return f" {report['judged']:,} |" if "judged" in report else "  |"
 
 
 def _table(result: Mapping[str, Any], reports: Mapping[str, Any]) -> str:

@@ -148,7 +148,9 @@ def run(
 
 
 def control(
-    name: Annotated[str, typer.Argument(help="fix-47724-removed, name-reused or salt-colliding")],
+    name: Annotated[
+        str, typer.Argument(help="fix-47724-removed, name-reused, salt-colliding or cache-denied")
+    ],
     base: Annotated[
         Path | None, typer.Option("--base", help="Folder of a base [default: the demo's]")
     ] = None,
@@ -274,7 +276,10 @@ def _show(found: "Report", file: Path | None, *, json: bool) -> None:
         render.data(found.document())
         return
     render.table(found.target, COLUMNS, found.rows())
-    render.text(f"{found.requests} requests, {found.mixups} mix-ups, {found.unclear} unclear")
+    render.text(
+        f"{found.requests} requests, {found.judged} judged by what was answered, "
+        f"{found.mixups} mix-ups, {found.unclear} unclear"
+    )
     for each in (example for finding in found.findings for example in finding.examples[:1]):
         whose = f" as {each.nearest}" if each.nearest else ""
         render.text(f"  {each.request}: {each.asked} {each.kind}{whose} at token {each.at}")

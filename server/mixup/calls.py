@@ -42,6 +42,7 @@ async def arguments(ground: Ground) -> Finding:
         tally.note(status)
         said.add(status)
         if status == 200:
+            tally.judged += 1
             good = fits(text)
             valid, invalid = valid + good, invalid + (not good)
     tally.figures.update(valid=valid, invalid=invalid)

@@ -19,6 +19,8 @@ class Control:
     """Of vLLM, in VLLM_PLUGINS."""
     tenant_salts: Literal["none", "each", "same"] = "each"
     update: Literal["reuse", "fresh"] = "fresh"
+    denies_cache: bool = False
+    """Whatever the server says of it: nothing but the time shows that a prompt came from the cache."""
 
     def plan(self, *, seed: int, requests: int, slots: int) -> Plan:
         return Plan(
@@ -28,6 +30,7 @@ class Control:
             pool=slots + 2,
             tenant_salts=self.tenant_salts,
             update=self.update,
+            denies_cache=self.denies_cache,
             only=self.beside | {self.caught_by},
         )
 
@@ -54,6 +57,14 @@ _ALL: Final = (
         caught_by="S1",
         beside=frozenset({"Q1"}),
         tenant_salts="same",
+    ),
+    Control(
+        name="cache-denied",
+        meaning="the same, and it says of every answer that nothing came from the cache: only the time tells",
+        caught_by="S1",
+        beside=frozenset({"Q1"}),
+        tenant_salts="same",
+        denies_cache=True,
     ),
 )
 CONTROLS: Final[Mapping[str, Control]] = {control.name: control for control in _ALL}

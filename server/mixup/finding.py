@@ -33,6 +33,8 @@ class Finding:
     outcome: Outcome
     why: str
     requests: int = 0
+    judged: int = 0
+    """Of the requests: those whose answer's content was judged, and not its status or time alone."""
     mixups: int = 0
     unclear: int = 0
     refused: int = 0
@@ -48,8 +50,10 @@ class Tally:
     danger: str
     references: References
     requests: int = 0
-    judged: int = 0
+    worded: int = 0
     """Of the requests: those that were asked for their words."""
+    judged: int = 0
+    """Of the requests: those that were answered with content, and judged by it."""
     own: int = 0
     mixups: int = 0
     unclear: int = 0
@@ -61,7 +65,7 @@ class Tally:
     def count(self, reply: Reply, *, weights: str, prompt: str) -> Judgement | None:
         """The worst judgement of the reply's choices; None where there were no words to judge."""
         self.requests += 1
-        self.judged += 1
+        self.worded += 1
         name = f"{self.danger}/{self.requests}"
         if not reply.answered:
             if 400 <= reply.status < 500:
@@ -77,6 +81,7 @@ class Tally:
             self.unclear += 1
             self.add("of a version that came meanwhile")
             return None
+        self.judged += 1
         found = [self.references.judge(seen, weights=weights, prompt=prompt) for seen in reply.traces]
         worst = max(found, key=lambda each: (each.wrong, each.kind == "unclear", each.own))
         if worst.wrong:
@@ -110,6 +115,7 @@ class Tally:
             outcome=outcome,
             why=why,
             requests=self.requests,
+            judged=self.judged,
             mixups=self.mixups,
             unclear=self.unclear,
             refused=self.refused,
@@ -125,7 +131,7 @@ class Tally:
         allows for."""
         if self.mixups:
             return self.finding("present", f"{self.mixups} of {self.requests} answers came from elsewhere")
-        asked = self.judged - excused
+        asked = self.worded - excused
         right = self.own + (self.refused if refusing_handles else 0)
         if self.own and right >= ENOUGH * asked:
             return self.finding("handled", handled)

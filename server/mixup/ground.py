@@ -36,6 +36,8 @@ class Plan:
     """Seconds for which all slots are kept busy beside a cold adapter."""
     tenant_salts: Literal["none", "each", "same"] = "none"
     """What stands between server and tenants says as `cache_salt`: nothing, one for each, or one for all."""
+    denies_cache: bool = False
+    """What stands in between says 0 as `cached_tokens`, whatever the server says (a control)."""
     update: Literal["reuse", "fresh"] = "reuse"
     """How new weights of an adapter are brought: under its old name and path, or under a new name."""
     only: frozenset[str] = frozenset()
@@ -165,6 +167,8 @@ class Ground:
                 options["max_tokens"] = None
         model = voice.model if voice else name and self.loader.model(name, self.base)
         reply = await self.wire.ask(Ask(model=model, prompt=prompt, **options))  # type: ignore[arg-type]
+        if self.plan.denies_cache and reply.answered:
+            reply = replace(reply, cached_tokens=0)
         moved = bool(self.versions) and reply.answered and reply.version not in self.versions
         return replace(reply, moved=True) if moved else reply
 

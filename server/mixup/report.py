@@ -32,6 +32,10 @@ class Report:
         return sum(found.requests for found in self.findings)
 
     @property
+    def judged(self) -> int:
+        return sum(found.judged for found in self.findings)
+
+    @property
     def mixups(self) -> int:
         return sum(found.mixups for found in self.findings)
 
@@ -70,6 +74,7 @@ class Report:
             "target": self.target,
             "passed": self.passed,
             "requests": self.requests,
+            "judged": self.judged,
             "mixups": self.mixups,
             "unclear": self.unclear,
             "seed": self.seed,
@@ -88,6 +93,7 @@ class Report:
                 DANGERS[found.danger].title,
                 found.outcome.replace("_", " "),
                 str(found.requests),
+                str(found.judged),
                 str(found.mixups),
                 str(found.unclear),
                 found.why,
@@ -96,7 +102,7 @@ class Report:
         ]
 
 
-COLUMNS: Final = ("", "danger", "verdict", "requests", "mix-ups", "unclear", "why")
+COLUMNS: Final = ("", "danger", "verdict", "requests", "judged", "mix-ups", "unclear", "why")
 
 
 def expectations(data: bytes) -> dict[str, Outcome]:

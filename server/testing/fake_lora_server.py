@@ -25,6 +25,8 @@ _BASE: Final = "base"
 _PREFIX: Final = 200
 """Characters of a prompt that the prefix cache keeps."""
 _CACHED: Final = 128
+_PREFILL: Final = 1e-5
+"""Seconds for a character of a prompt that is not in the cache; a twentieth for one that is."""
 _CALL: Final = 100
 """Tokens of a call by weights that like spaces."""
 WIDTH: Final = 16
@@ -56,6 +58,8 @@ class Mixing:
     d16_takes_other: bool = False
     d16_dies_of_other: bool = False
     s1_shares: bool = False
+    s1_hides: bool = False
+    """Shares, and says that nothing came from the cache."""
 
 
 @dataclass(eq=False)
@@ -201,6 +205,9 @@ class FakeLoraServer:
             await self._slot(str(name))
         prompt, salt = str(body["prompt"]), str(body.get("cache_salt"))
         used, cached = self._through_cache(str(name), weights, prompt, salt)
+        if len(prompt) >= _PREFIX:
+            await asyncio.sleep(len(prompt) * _PREFILL / (20 if cached else 1))
+        cached = 0 if self.faults.s1_hides else cached
         mine = _Running(str(name), used)
         self._running.append(mine)
         try:
@@ -281,7 +288,7 @@ class FakeLoraServer:
         """(whose weights the answer shows, how many tokens came from the cache)"""
         if len(prompt) < _PREFIX:
             return weights, 0
-        salt = "" if self.faults.s1_shares else salt
+        salt = "" if self.faults.s1_shares or self.faults.s1_hides else salt
         cached = _CACHED if (name, salt, prompt) in self._seen else 0
         self._seen.add((name, salt, prompt))
         content = "" if self.faults.d7_stale_prefix else weights

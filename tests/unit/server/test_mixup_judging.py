@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.mixup import page
-from bench.mixup.__main__ import PAGE, RESULT, TARGETS, merged, shortcomings
+from bench.mixup.__main__ import PAGE, RESULT, TARGETS, merged, shortcomings, targets_on
 from server.engines.versions import CERTIFIED
 from server.mixup.controls import CONTROLS
 from server.mixup.dangers import DANGERS
 from server.mixup.errors import ReportUnusable
 from server.mixup.finding import Finding, Tally
 from server.mixup.judging import BASE, References
-from server.mixup.report import Report, differences, expectations
+from server.mixup.report import COLUMNS, Report, differences, expectations
 from server.mixup.targets import caught
 from server.mixup.trace import Step, Trace, distance, steps_of
 from server.mixup.wire import Reply
@@ -151,6 +151,39 @@ def test_one_wrong_choice_among_several_counts() -> None:
     assert PROMPT not in repr(found)
 
 
+NOBODYS = trace(step("q", q=-9.0, r=-11.0))
+SWITCHED = trace(*ONE.steps[:2], TWO.steps[1])
+
+
+@pytest.mark.parametrize(("kind", "seen"), [("other", TWO), ("switched", SWITCHED), ("altered", NOBODYS)])
+def test_every_wrong_kind_is_a_mix_up_that_no_right_answers_outweigh(kind: str, seen: Trace) -> None:
+    """Altered is what D7 is about: the old weights' cache and the new weights make an answer of neither."""
+    tally = Tally("D7", known())
+    for _ in range(99):
+        tally.count(answer(ONE), weights="one", prompt=PROMPT)
+    tally.count(answer(seen), weights="one", prompt=PROMPT)
+    found = tally.by_answers(handled="fine")
+    assert (found.outcome, found.mixups, found.unclear) == ("present", 1, 0)
+    assert [each.kind for each in found.examples] == [kind]
+    assert not replace(report(), findings=(found, *report().findings[1:])).passed
+
+
+def test_judged_are_the_answers_whose_content_was_compared() -> None:
+    tally = Tally("D2", known())
+    for reply in (answer(ONE), answer(TWO), answer(NOBODYS), Reply(status=404), Reply(status=500)):
+        tally.count(reply, weights="one", prompt=PROMPT)
+    tally.count(replace(answer(ONE), moved=True), weights="one", prompt=PROMPT)
+    tally.note(200)
+    tally.note(401)
+    found = tally.by_answers(handled="fine")
+    assert (found.requests, found.judged) == (8, 3)
+    seen = replace(report(), findings=(found, replace(found, judged=4)))
+    assert seen.judged == seen.document()["judged"] == 7
+    assert seen.document()["findings"][1]["judged"] == 4
+    row = dict(zip(COLUMNS, seen.rows()[1], strict=True))
+    assert (row["requests"], row["judged"]) == ("8", "4")
+
+
 @pytest.mark.parametrize("status", [0, 404, 500])
 def test_without_an_answer_nothing_is_handled(status: int) -> None:
     tally = Tally("Q1", known())
@@ -195,7 +228,9 @@ def test_unclear_answers_alone_handle_nothing() -> None:
 
 def report(target: str = "ours", **outcomes: Any) -> Report:
     findings = tuple(
-        Finding(danger=danger, outcome=outcomes.get(danger, "handled"), why=f"why {danger}", requests=10)
+        Finding(
+            danger=danger, outcome=outcomes.get(danger, "handled"), why=f"why {danger}", requests=10, judged=4
+        )
         for danger in DANGERS
     )
     return Report(target=target, seed=0, findings=findings, seconds=1.0, noise=0.0, gap=0.5)
@@ -239,13 +274,26 @@ def test_the_page_and_the_result_hold_every_verdict() -> None:
     assert shortcomings(result) == []
     assert result["requests"] == 10 * len(DANGERS)
     text = page.render(result)
+    assert "| requests | judged | mix-ups |" in text
+    del result["reports"]["bare"]["judged"]
+    assert "| 180 | 72 | 0 |" in page.render(result)
+    assert "| 180 |  | 0 |" in page.render(result)
     assert f"| D1 | {DANGERS['D1'].title} | handled | **present** |" in text
     assert f"| D2 | {DANGERS['D2'].title} | handled | not tested |" in text
     for control in CONTROLS.values():
         result = merged(result, report(control.name), commit="c0ffee")
     assert len(shortcomings(result)) == len(CONTROLS)
+    for each in result["reports"].values():  # as reports were before answers judged were counted
+        each.pop("judged", None)
+    assert "| judged |" not in page.render(result)
     worse = merged(result, report(D3="present"), commit="c0ffee")
     assert "ours: not handled: D3" in shortcomings(worse)[0]
+
+
+def test_what_only_the_time_shows_is_no_control_on_a_gpu() -> None:
+    """The demo's base answers there as fast without its cache."""
+    assert targets_on("cpu") == TARGETS
+    assert set(TARGETS) - set(targets_on("cuda")) == {"cache-denied"}
 
 
 def test_a_certified_version_is_one_that_was_measured() -> None:
