@@ -41,6 +41,8 @@ class Faults:
     """``/tokenize`` answers 500."""
     unusable_probe: bool = False
     """Probes answer 500, as for log-probabilities that are not numbers."""
+    serves_too: str | None = None
+    """Lists this name as well, which nobody gave it."""
     silent: bool = False
     """Accepts connections and answers nothing: a hung engine."""
 

@@ -95,6 +95,8 @@ class FakeServer:
         options = self.engine.options
         cards: list[tuple[str, str, str | None]] = [(options.served_name, options.model, None)]
         cards += [(name, str(path), options.served_name) for name, path in self.engine.paths.items()]
+        if (foreign := self.engine.faults.serves_too) is not None:
+            cards.append((foreign, options.model, options.served_name))
         data = [
             {"id": name, "object": "model", "root": root, "parent": parent} for name, root, parent in cards
         ]

@@ -6,12 +6,13 @@ from registry.catalog.errors import (
     AnnouncementInvalid,
     AttestationInvalid,
     EngineHeld,
+    EngineNeeded,
     EngineNotFound,
     EngineReplaced,
     RecordHeadInvalid,
     RecordHeadRegressed,
 )
-from registry.catalog.projection import ENGINE_WITHDREW
+from registry.catalog.projection import ENGINE_ATTESTED, ENGINE_WITHDREW
 from registry.digests import Digest
 from registry.errors import BaseNotFound, LogCorrupt, SignatureInvalid, TenonError, VersionNotFound
 from registry.fingerprint import Nearest
@@ -316,6 +317,24 @@ def test_a_boot_withdraws_with_the_key_that_announced_it(world: World) -> None:
     assert [slot.engine for slot in world.catalog.slots()] == ["engine-1"]
     assert world.catalog.entries(size)[0].body["envelope"] == withdrawn(said).model_dump(mode="json")
     assert world.catalog.verify() == []
+
+
+@pytest.mark.parametrize("later", [{"boot": "boot-0002"}, {"up": False}])
+def test_nobody_leaves_for_a_slot_of_a_boot_that_is_gone(world: World, later: dict[str, Any]) -> None:
+    """An announcement ends its engine's slots. Whoever writes the log can bring one back, and it counts for
+    nothing."""
+    version = world.promoted()
+    for engine in ("engine-0", "engine-1"):
+        world.catalog.announce(world.engine(engine), actor=engine)
+        world.catalog.attest(world.attestation(version, engine=engine), actor=engine)
+    world.catalog.announce(world.engine("engine-1", **later), actor="engine-1")
+    again = world.attestation(version, engine="engine-1")
+    with world.catalog._change_by("x") as change:
+        change.write(ENGINE_ATTESTED, again.identity(), {"envelope": again.model_dump(mode="json")})
+    said = withdrawn(Withdrawal(engine="engine-0", boot=BOOT, versions=(version,)))
+    with pytest.raises(EngineNeeded):
+        world.catalog.withdraw(said, actor="engine-0")
+    assert {slot.engine for slot in world.catalog.slots()} == {"engine-0", "engine-1"}
 
 
 def test_the_log_takes_no_more_away_than_an_engine_signed(world: World) -> None:

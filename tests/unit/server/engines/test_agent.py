@@ -1,6 +1,7 @@
 """The real agent over a real child process (the fake vLLM) and a control plane in memory."""
 
 import asyncio
+import json
 import os
 import signal
 from dataclasses import replace
@@ -425,6 +426,17 @@ async def test_an_old_vllm_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineUnsafeVersion, match=r"0\.31\.2"):
         await bench.agent.run()
     assert bench.control.announced == []
+
+
+@pytest.mark.parametrize("foreign", [engine_name(Digest.of(b"x")), "gpt"])
+async def test_a_vllm_that_serves_what_nobody_gave_it_is_refused(tmp_path: Path, foreign: str) -> None:
+    """Whatever it is: under a name of ours it could answer for somebody."""
+    bench = Bench(tmp_path, faults=json.dumps({"serves_too": foreign}))
+    with pytest.raises(EngineStartFailed, match="names at its start that nobody gave it"):
+        async with asyncio.timeout(30):
+            await bench.agent.run()
+    assert bench.control.announced == []
+    assert group_of(bench) == []
 
 
 async def test_files_that_are_not_the_registered_base_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """An agent whose engine should be guarded: it believes counters, and a violation ends the boot."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,28 @@ async def test_a_violation_ends_the_boot_and_a_fresh_one_starts(tmp_path: Path) 
     assert kinds.count("violated") == 1
     assert kinds.count("up") == 2
     assert [path.name for path in (tmp_path / "guard").iterdir()] == [first.name]  # kept for people
+
+
+async def test_after_a_violation_vllm_is_not_asked_to_end(tmp_path: Path) -> None:
+    """It would go on with what it is answering for as long as it has grace."""
+    ended = "import sys\nfrom server.testing.fake_vllm import main\nmain(sys.argv[1:])\nprint('ended itself')"
+    bench = _guarded(tmp_path, program=(sys.executable, "-c", ended))
+    log = tmp_path / "vllm.log"
+    running = asyncio.create_task(bench.agent.run())
+    async with asyncio.timeout(60):
+        await _until(lambda: bool(_boots(tmp_path)))
+        (first,) = _boots(tmp_path)
+        _watched_one_step(first)
+        await _until(lambda: bench.agent.state.up)
+        write(first, VIOLATION)
+        await _until(lambda: len(_boots(tmp_path)) == 2)
+        assert "ended itself" not in log.read_text()
+        (second,) = _boots(tmp_path) - {first}
+        _watched_one_step(second)
+        await _until(lambda: bench.agent.state.up)
+        bench.agent.stop()
+        await running
+    assert "ended itself" in log.read_text(), "as the second was, which did nothing wrong"
 
 
 async def test_a_release_that_nobody_certified_never_comes_up(tmp_path: Path) -> None:
