@@ -61,6 +61,12 @@ async def test_an_engine_withdraws_what_others_serve(tmp_path: Path) -> None:
                     withdrawn(said.model_copy(update={"engine": "engine-1", "boot": "other-boot"})),
                 )
             assert refusal(refused.value) == "engine_replaced"
+            await client.announce("engine-1", world.announced("engine-1", up=False))
+            with pytest.raises(ControlRefused) as refused:
+                await client.attest(attested(world.finding(version, engine="engine-1")))
+            assert refusal(refused.value) == "engine_down"
+            await client.announce("engine-1", world.announced("engine-1"))
+            await client.attest(attested(world.finding(version, engine="engine-1")))
         assert [slot.engine for slot in world.catalog.slots()] == ["engine-1"]
         assert world.catalog.entries(world.catalog.log_size() - 1)[0].actor == "engine:engine-0"
         # The path names the engine that speaks.
