@@ -157,7 +157,7 @@ async def test_an_agent_that_is_told_by_a_refusal_that_it_counts_as_down_keeps_i
         monkeypatch.setattr(bench.control, "attest", and_dead)
         other = bench.adapter("retail_b", seed=2)
         await bench.until(lambda state: bench.control.slots == {version, other} and state.is_ready)
-        assert refused == ["engine_down"]
+        assert set(refused) == {"engine_down"}
         assert bench.agent.state.boot == first
         assert [each.up for each in bench.control.announced] == [True, True]
     assert not {"taken", "failed"} & set(bench.kinds())
