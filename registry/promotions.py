@@ -94,6 +94,13 @@ class Readiness(Document):
     """Of the wanted, those whose boots have too small slots: they start afresh before they can hold it."""
     waits_for: dict[Name, bool] | None = None
     """Wanted engine -> attested on it; None for whoever may not know the engines by name."""
+    failed: dict[Name, str] | None = later(None)
+    """Wanted engine that is up -> what it found wrong when it looked at the version: its boot will never
+    serve it. None where nothing is known, and for whoever may not know the engines by name."""
+
+    def anonymous(self) -> "Readiness":
+        """For whoever may not know the engines by name."""
+        return self.model_copy(update={"waits_for": None, "failed": None})
 
 
 class Proposal(Document):

@@ -1,10 +1,11 @@
 """Engines announce themselves; signed attestations turn what they hold into slots."""
 
-from registry.catalog import versions
+from registry.catalog import failures, versions
 from registry.catalog.change import Change
 from registry.catalog.errors import (
     AnnouncementInvalid,
     AttestationInvalid,
+    EngineDown,
     EngineHeld,
     EngineNeeded,
     EngineNotFound,
@@ -87,7 +88,7 @@ def _by_its_key(change: Change, envelope: Envelope, engine: EngineState, *, payl
 def attest(change: Change, envelope: Envelope) -> Digest:
     """The attestation's digest. A failed finding is logged too, and takes the slot away.
 
-    Raises SignatureInvalid, EngineNotFound, EngineReplaced, VersionNotFound, VersionRevoked,
+    Raises SignatureInvalid, EngineNotFound, EngineReplaced, EngineDown, VersionNotFound, VersionRevoked,
     AttestationInvalid.
     """
     payload = signed_payload(change.rows, envelope, payload_type=ATTESTATION, role="engine")
@@ -95,8 +96,7 @@ def attest(change: Change, envelope: Envelope) -> Digest:
     engine = change.rows.engines.get(found.engine)
     if engine is None:
         raise EngineNotFound(f"no engine {found.engine} was announced")
-    if engine.boot != found.boot or not engine.up:
-        raise EngineReplaced(f"this boot of {found.engine} is not the one that is up")
+    _check_up(engine, found.boot)
     _by_its_key(change, envelope, engine, payload_type=ATTESTATION)
     stored = versions.find(change.rows, found.version)
     if stored.revoked and found.passed:
@@ -104,10 +104,27 @@ def attest(change: Change, envelope: Envelope) -> Digest:
     if faults := _faults(found, engine, stored):
         raise AttestationInvalid("; ".join(faults), faults=tuple(faults))
     digest = attestation_id(envelope)
-    if not change.rows.log.about(ENGINE_ATTESTED, digest):
+    if not _is_known(change, found, digest):
         said = {"envelope": envelope.model_dump(mode="json")} | _ruled(change, found, stored)
-        change.write(ENGINE_ATTESTED, digest, said)
+        change.write(ENGINE_ATTESTED, digest if found.passed else failures.subject(found), said)
     return digest
+
+
+def _check_up(engine: EngineState, boot: str) -> None:
+    """Raises EngineReplaced, EngineDown."""
+    if engine.boot != boot:
+        raise EngineReplaced(f"this boot of {engine.engine} was replaced by a later one")
+    if not engine.up:
+        raise EngineDown(f"this boot of {engine.engine} counts as down")
+
+
+def _is_known(change: Change, found: Attestation, digest: Digest) -> bool:
+    """Whether exactly this was said before: saying it again does nothing, whatever came after it."""
+    if change.rows.log.about(ENGINE_ATTESTED, digest, limit=1):
+        return True
+    return not found.passed and any(
+        attestation_id(each) == digest for each in failures.known(change.rows, found)
+    )
 
 
 def _ruled(change: Change, found: Attestation, stored: StoredVersion) -> dict[str, object]:
@@ -132,15 +149,14 @@ def withdraw(change: Change, envelope: Envelope) -> None:
     """End slots of versions that others serve. What is not listed here any more is passed over.
 
     Within one transaction, so that of two engines that each count on the other only one can go. Raises
-    SignatureInvalid; EngineNotFound; EngineReplaced; EngineNeeded when some version has no slot on another
-    engine that is up.
+    SignatureInvalid; EngineNotFound; EngineReplaced; EngineDown; EngineNeeded when some version has no slot
+    on another engine that is up.
     """
     said = Withdrawal.parse(signed_payload(change.rows, envelope, payload_type=WITHDRAWAL, role="engine"))
     engine = change.rows.engines.get(said.engine)
     if engine is None:
         raise EngineNotFound(f"no engine {said.engine} was announced")
-    if engine.boot != said.boot or not engine.up:
-        raise EngineReplaced(f"this boot of {said.engine} is not the one that is up")
+    _check_up(engine, said.boot)
     _by_its_key(change, envelope, engine, payload_type=WITHDRAWAL)
     slots = change.rows.engines.slots()
     held = {slot.version for slot in slots if slot.engine == said.engine}

@@ -128,6 +128,13 @@ class EngineReplaced(Conflict):
     hint = "start the engine again: every start is a new boot"
 
 
+class EngineDown(Conflict):
+    """About the newest boot of an engine, that was taken for dead or said goodbye: nothing replaced it."""
+
+    code = "engine_down"
+    hint = "an engine that still runs announces the same boot again, and then every finding"
+
+
 class KeyEnded(Conflict):
     code = "key_ended"
     hint = "issue a new key"
@@ -159,7 +166,8 @@ class ProposalClosed(Conflict):
 
 
 class PromotionNotReady(Conflict):
-    """``facts`` say how many engines are to hold the version, and how many do; never which."""
+    """``facts`` say how many engines are to hold the version, and how many do; never which. The message says
+    which, and what failed there, only to whoever may know the engines by name."""
 
     code = "promotion_not_ready"
     hint = (

@@ -40,6 +40,9 @@ class Held(Document):
     strength: Strength | None = None
     """How surely the engine was seen to behave as it. ``weak``: as far as rounding shows it could be another;
     only the digest of what was loaded says which (docs/concepts/attestation.md)."""
+    failed: str = later("")
+    """What the engine found wrong when it looked at it: this boot will not serve it. Empty where it was not
+    looked at yet, and where nothing could be looked at (the agent's ``/state`` says what is in the way)."""
 
 
 class FleetEngine(Document):
@@ -109,6 +112,34 @@ def strengths(rows: Transaction) -> dict[tuple[str, Digest], Strength]:
             said = Attestation.parse(Envelope.build(entry.body["envelope"]).body())
             found[said.engine, said.version] = said.strength
     return found
+
+
+def unattested(found: Fleet) -> list[tuple[Name, str, Digest]]:
+    """(engine, boot, version) of all that engines which are up are to hold and were not seen to."""
+    return [
+        (each.state.engine, each.state.boot, held.version)
+        for each in found.engines
+        if each.state.up
+        for held in each.held
+        if not held.attested
+    ]
+
+
+def explained(found: Fleet, failed: Mapping[tuple[Name, Digest], str]) -> Fleet:
+    """With the reasons of :func:`registry.catalog.failures.reasons`."""
+    return found.model_copy(
+        update={"engines": tuple(_explained(each, failed) for each in found.engines)} if failed else {}
+    )
+
+
+def _explained(engine: FleetEngine, failed: Mapping[tuple[Name, Digest], str]) -> FleetEngine:
+    held = tuple(
+        each
+        if each.attested or (why := failed.get((engine.state.engine, each.version))) is None
+        else each.model_copy(update={"failed": why})
+        for each in engine.held
+    )
+    return engine.model_copy(update={"held": held})
 
 
 def fleet(

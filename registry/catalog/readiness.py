@@ -6,7 +6,7 @@ from threading import Lock
 from typing import TypeAlias
 
 from registry.because import because
-from registry.catalog import feed
+from registry.catalog import failures, feed
 from registry.catalog.errors import LogTruncated
 from registry.clock import Clock, stamp
 from registry.digests import Digest
@@ -53,13 +53,24 @@ class Following:
             known = self._known.get((key, version))
             if known is not None and known[0] == state.position and now - known[1] < _KEPT:
                 return known[2]
-            found = _readiness(state, key, published, now)
+            found = self._explained(state, _readiness(state, key, published, now))
             # Answers of before are worth nothing: at most those of one position are kept.
             self._known = {
                 question: each for question, each in self._known.items() if each[0] == state.position
             }
             self._known[key, version] = (state.position, now, found)
             return found
+
+    def _explained(self, state: State, found: Readiness) -> Readiness:
+        """With what the log has about why engines do not hold it."""
+        lacking = [name for name, attested in (found.waits_for or {}).items() if not attested]
+        sought = [(name, state.engines[name].boot, found.version) for name in lacking]
+        if not sought:
+            return found
+        with self._database.read() as rows:
+            known = failures.reasons(rows, sought)
+        failed = {name: why for (name, _), why in sorted(known.items())}
+        return found.model_copy(update={"failed": failed or None})
 
 
 def _readiness(state: State, key: AliasKey, published: VersionState, now: datetime) -> Readiness:

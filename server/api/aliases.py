@@ -179,7 +179,7 @@ def routes(control: Control) -> APIRouter:
         found = control.catalog.readiness(named(tenant, adapter), Digest(version), alias=alias)
         if caller.who is Who.PLATFORM_ADMIN:
             return found
-        return found.model_copy(update={"waits_for": None})
+        return found.anonymous()
 
     @aliases.post(f"{_AT}/{{alias}}/rollback")
     def roll_back_alias(

@@ -11,6 +11,7 @@ from registry.digests import Digest
 from registry.evidence import GatePolicy
 from registry.names import AdapterName, Ref
 from registry.promotions import Preparation, Readiness
+from server.engines.errors import AttestationFailed
 
 T = TypeVar("T")
 _EVERY = 0.05
@@ -106,8 +107,10 @@ def when_ready(
 
 def _late(goal: Goal, found: Readiness, seconds: float) -> PromotionNotReady:
     where, version = Ref(goal.name, alias=goal.alias), goal.version.short
+    failed = found.failed or {}  # known to whoever may know the engines by name
     if found.wanted:
         what = f"{found.wanted - found.attested} of {found.wanted} engines did not hold {version}"
+        what += "".join(f"; {name}: {AttestationFailed.code}: {why}" for name, why in failed.items())
     elif found.because == "rank":
         what = f"no engine was for adapters of the rank of {version}"
     elif found.engines:
@@ -116,7 +119,9 @@ def _late(goal: Goal, found: Readiness, seconds: float) -> PromotionNotReady:
         what = f"no engine was up that could hold {version}"
     return PromotionNotReady(
         f"{where} stays where it is: after {seconds:g} s {what}",
-        hint=advice(found) or "look at the engines (tenon fleet), then try again; --wait waits longer",
+        hint=advice(found)
+        or (AttestationFailed.hint if failed else None)
+        or "look at the engines (tenon fleet), then try again; --wait waits longer",
         wanted=found.wanted,
         attested=found.attested,
     )

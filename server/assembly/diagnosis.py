@@ -10,6 +10,8 @@ from pathlib import Path
 from registry.errors import TenonError
 from server.assembly import machine, stack
 from server.assembly.catalog import open_catalog
+from server.assembly.processes import Process, answer_of
+from server.assembly.unready import obstacles
 from server.engines.command import GUARD
 from server.engines.errors import EngineUncertified
 from server.engines.versions import certified
@@ -28,6 +30,8 @@ class Finding:
     ok: bool
     found: str
     hint: str = ""
+    warning: bool = False
+    """Not as it should be, and no reason to call the whole thing broken: something may be under way."""
 
 
 def diagnose(root: Path) -> list[Finding]:
@@ -105,16 +109,22 @@ def _workspace(root: Path) -> list[Finding]:
     ]
     state = stack.running(workspace)
     if state is not None:
-        findings += [
-            Finding(
-                process.role,
-                process.alive(),
-                (process.url or "running") if process.alive() else "ended",
-                f"read {process.log}",
-            )
-            for process in state.processes
-        ]
+        for process in state.processes:
+            findings += _process(process)
     return findings
+
+
+def _process(process: Process) -> list[Finding]:
+    if not process.alive():
+        return [Finding(process.role, ok=False, found="ended", hint=f"read {process.log}")]
+    running = Finding(process.role, ok=True, found=process.url or "running")
+    if process.kind != "engine":
+        return [running]
+    status, body = answer_of(process)
+    return [
+        Finding(process.role, ok=False, found=each.what, hint=each.advice, warning=True)
+        for each in obstacles(status, body, log=process.log)
+    ] or [running]
 
 
 def _version(package: str) -> str | None:

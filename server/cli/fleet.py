@@ -36,6 +36,7 @@ def fleet(json: Json = False, workspace: At = None) -> None:
         render.note(
             f"Weakly attestable: {len(weak)} of the versions cannot be told from another by behaviour"
         )
+    _note_failed(found)
     from registry.catalog.preparations import TOO_LARGE
 
     for unplaced in found.unplaced:
@@ -60,6 +61,16 @@ def fleet(json: Json = False, workspace: At = None) -> None:
         render.table("", ["missing", "base", "state", "for"], rows)
     for doubted in found.doubted:
         render.note(f"{doubted.engine}: {doubted.why} {_long(doubted.seconds)}".rstrip())
+
+
+def _note_failed(found: "Fleet") -> None:
+    failed = [(each.state.engine, one) for each in found.engines for one in each.held if one.failed]
+    for engine, one in failed:
+        render.note(f"{engine} does not serve {one.tenant}/{one.adapter}@{one.version.short}: {one.failed}")
+    if failed:
+        from server.engines.errors import AttestationFailed
+
+        render.note(f"What failed ({AttestationFailed.code}): {AttestationFailed.hint}")
 
 
 def _found(at: "Place") -> "Fleet":
@@ -117,7 +128,7 @@ def _held(held: "Held") -> list[str]:
         why += ", pinned"
     if held.leaving:
         why += ", leaving"
-    attested = "yes" if held.attested else "not yet"
+    attested = "yes" if held.attested else "failed" if held.failed else "not yet"
     if held.strength == "weak":
         attested = "weakly"
     return [f"{held.tenant}/{held.adapter}", held.version.short, why, attested]

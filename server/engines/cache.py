@@ -24,6 +24,7 @@ from registry.errors import BlobCorrupt, TenonError
 from registry.manifests import BlobRef, Manifest
 from server.engines.errors import CacheDamaged, CacheUnusable
 from server.engines.folders import Stamp, publish, read_whole, remove, size_of, stamp_of, write_new
+from server.engines.output import size_of_logs
 
 Fetch = Callable[[Digest], Awaitable[bytes]]
 _DRAFT = ".draft-"
@@ -39,8 +40,8 @@ class AdapterCache:
     """One per engine; two engines on one node use two roots."""
 
     def __init__(self, root: Path, *, limit: int | None = None) -> None:
-        """``limit``: bytes of everything below ``root`` above which versions that nobody needs go. None: only
-        when the disk is full."""
+        """``limit``: bytes of everything below ``root``, but for logs in it, above which versions that nobody
+        needs go. None: only when the disk is full."""
         self._root = root.absolute()
         self._limit = limit
         self._known: dict[Digest, Manifest] = {}
@@ -178,7 +179,7 @@ class AdapterCache:
 
     def make_room(self, need: int) -> None:
         """For so many bytes more, as far as that can be."""
-        used = size_of(self._root)
+        used = size_of(self._root) - size_of_logs(self._root)
         with contextlib.suppress(OSError):
             over = need + _SPARE - shutil.disk_usage(self._root).free
             over = over if self._limit is None else max(over, used + need - self._limit)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
+from registry.catalog.errors import EngineDown
 from registry.clock import Clock
 from registry.digests import Digest
 from registry.errors import TenonError
@@ -133,7 +134,8 @@ class Findings:
         self._published.clear()
         self._stored.clear()
         self._pauses.clear()
-        self._outbox.clear()
+        # One that failed is not looked at again in this boot: what was not handed over is said nowhere else.
+        self._outbox = {version: said for version, said in self._outbox.items() if not said[1].passed}
         self._passed.clear()
 
     async def flush(self) -> None:
@@ -146,8 +148,8 @@ class Findings:
                 size = await self._control.attest(envelope)
             except TenonError as error:
                 self._report(Event("waiting", f"attestation not stored: {error.message}", version))
-                if refusal(error) == "engine_replaced":
-                    raise
+                if refusal(error) in ("engine_replaced", EngineDown.code):
+                    raise  # the whole boot is meant, and whoever runs it has to do something about it
                 if isinstance(error, ControlUnreachable):
                     return
                 self._put_off(version, first=_PAUSE[0])  # that one is refused, the others are not

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from registry.catalog.errors import EngineDown
 from registry.digests import Digest
 from registry.errors import TenonError
 from registry.feed import State
@@ -225,6 +226,8 @@ class Life:
 
     def _wait(self, error: TenonError) -> None:
         """For what the control plane did not take. Raises EngineTaken."""
+        if refusal(error) == EngineDown.code:
+            self._told = False  # taken for dead, and nobody has its name: the next turn announces it again
         if refusal(error) in ("engine_replaced", "engine_held", EngineTaken.code):
             raise EngineTaken("another agent runs this engine") from None
         self._tell("waiting", error.message)

@@ -36,7 +36,9 @@ class ControlPlane(Protocol):
 
     async def attest(self, envelope: Envelope) -> int:
         """A signed Attestation; one that did not pass ends the slot. Returns a size of the log with it: a
-        state of that size or later lists the slot, unless it has ended since."""
+        state of that size or later lists the slot, unless it has ended since. Refused for a boot that a later
+        one has replaced (``engine_replaced``), and for one that counts as down (``engine_down``): announce it
+        again."""
         ...
 
     async def withdraw(self, engine: str, envelope: Envelope) -> None:

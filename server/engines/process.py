@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -11,9 +12,12 @@ from pathlib import Path
 
 from server.engines import guardian
 from server.engines.errors import EngineStartFailed
+from server.engines.output import LARGEST, keep_small
 
 _POLL = 0.05
 """Seconds between looks at the child: a ``waitpid`` costs a microsecond, and needs no watcher of the loop."""
+_LOG_EVERY = 20
+"""Polls between two looks at the size of the log."""
 _TAIL_BYTES = 64 * 1024
 
 
@@ -24,13 +28,21 @@ class EngineProcess:
     """
 
     def __init__(
-        self, *, argv: Sequence[str], environment: Mapping[str, str], log: Path, grace: float = 20.0
+        self,
+        *,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        grace: float = 20.0,
+        largest: int = LARGEST,
     ) -> None:
-        """``log`` is appended to. ``grace``: seconds between SIGTERM and SIGKILL."""
+        """``log`` is appended to, and begun anew above ``largest`` bytes: at the start, and while somebody
+        waits for the end (:meth:`wait`). ``grace``: seconds between SIGTERM and SIGKILL."""
         self._argv = tuple(argv)
         self._environment = dict(environment)
         self._log = log
         self._grace = grace
+        self._largest = largest
         self._child: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -49,6 +61,7 @@ class EngineProcess:
             raise RuntimeError("an EngineProcess is started once")
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
+            keep_small(self._log, largest=self._largest)
             sink = self._log.open("ab")
         except OSError as error:
             raise EngineStartFailed(f"the engine's log cannot be written: {error.strerror}") from None
@@ -70,9 +83,15 @@ class EngineProcess:
         """The exit status, once the child has ended."""
         if self._child is None:
             raise RuntimeError("not started")
-        while (status := self._child.poll()) is None:  # noqa: ASYNC110 (a waitpid raises no event)
+        for poll in itertools.count(1):  # a waitpid raises no event
+            if (status := self._child.poll()) is not None:
+                return status
             await asyncio.sleep(_POLL)
-        return status
+            if poll % _LOG_EVERY == 0 and await asyncio.to_thread(
+                keep_small, self._log, largest=self._largest
+            ):
+                self._log_start = 0
+        raise AssertionError("it counts for ever")
 
     async def wait_ready(self, answers: Callable[[], Awaitable[bool]], *, limit: float) -> None:
         """Until ``answers()`` is true. Raises EngineStartFailed, with the end of the log, when the child
@@ -111,7 +130,8 @@ class EngineProcess:
         """The last lines of this life's log."""
         with self._log.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(self._log_start, size - _TAIL_BYTES))
+            start = self._log_start if self._log_start <= size else 0  # begun anew meanwhile
+            stream.seek(max(start, size - _TAIL_BYTES))
             return "\n".join(stream.read().decode("utf-8", "replace").splitlines()[-lines:])
 
     def _failed(self, what: str) -> EngineStartFailed:

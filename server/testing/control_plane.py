@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from registry.catalog.errors import EngineNeeded, EngineReplaced
+from registry.catalog.errors import EngineDown, EngineNeeded, EngineReplaced
 from registry.contract import Contract
 from registry.digests import Digest
 from registry.errors import BlobNotFound, VersionNotFound
@@ -208,7 +208,7 @@ class InMemoryControlPlane:
         return known is not None and known.boot == boot and known.up
 
     async def withdraw(self, engine: str, envelope: Envelope) -> None:
-        """Raises SignatureInvalid, EngineReplaced, EngineNeeded."""
+        """Raises SignatureInvalid, EngineReplaced, EngineDown, EngineNeeded."""
         self._check()
         said = Withdrawal.parse(verify(envelope, payload_type=WITHDRAWAL, trusted=self._trust, role="engine"))
         self._of_the_engine(said.engine, said.boot)
@@ -224,7 +224,7 @@ class InMemoryControlPlane:
         self._entry()
 
     async def attest(self, envelope: Envelope) -> int:
-        """Raises SignatureInvalid, EngineReplaced."""
+        """Raises SignatureInvalid, EngineReplaced, EngineDown."""
         self._check()
         body = verify(envelope, payload_type=ATTESTATION, trusted=self._trust, role="engine")
         found = Attestation.parse(body)
@@ -262,8 +262,10 @@ class InMemoryControlPlane:
 
     def _of_the_engine(self, engine: str, boot: str) -> None:
         known = self._engines.get(engine)
-        if known is None or known.boot != boot or not known.up:
-            raise EngineReplaced("this boot is not the one that is up")
+        if known is None or known.boot != boot:
+            raise EngineReplaced("this boot was replaced by a later one")
+        if not known.up:
+            raise EngineDown("this boot counts as down")
 
     def _lives(self, slot: Slot) -> bool:
         engine = self._engines.get(slot.engine)

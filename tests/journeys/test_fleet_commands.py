@@ -69,6 +69,31 @@ def test_the_fleet_shows_how_surely_each_version_was_recognised(scene: Scene) ->
     assert "weakly" not in tenon_here("fleet").out
 
 
+def test_the_fleet_says_why_an_engine_does_not_serve_what_it_should(scene: Scene) -> None:
+    world = scene.world
+    failed = world.finding(scene.weak, engine="engine-1", passed=False)
+    reason = "0.4 from its own reference"
+    world.catalog.attest(attested(failed.model_copy(update={"reason": reason})), actor="engine-1")
+    engines = {each["state"]["engine"]: each for each in said(tenon_here("fleet", "--json"))["engines"]}
+    (bad,) = [each for each in engines["engine-1"]["held"] if each["version"] == scene.weak]
+    assert (bad["attested"], bad["failed"]) == (False, reason)
+    assert not any("failed" in each for each in engines["engine-0"]["held"])
+    shown = tenon_here("fleet")
+    row = next(
+        line.split()
+        for line in shown.out.splitlines()
+        if line.split()[:1] == ["engine-1"] and scene.weak.short in line
+    )
+    assert row[-1] == "failed"
+    assert f"engine-1 does not serve retail_b/ledger@{scene.weak.short}: {reason}" in shown.err
+    assert "publish it again or restart the engine" in shown.err
+    _, secret = world.catalog.issue_key("retail_b", role=Role.TENANT_ADMIN, actor="test")
+    Path("key").write_text(secret)
+    refused = tenon_here("fleet")
+    assert refused.code != 0
+    assert reason not in refused.out + refused.err
+
+
 def test_the_fleet_says_why_a_version_is_nowhere(scene: Scene) -> None:
     world = scene.world
     full = world.promoted(AdapterName("retail_b", "third"), seed=2)

@@ -73,6 +73,18 @@ def test_promote_waits_for_the_engines(tmp_path: Path, monkeypatch: pytest.Monke
         assert "engine-" not in late.err  # a tenant is told how many, never which
         assert "engine-0" in by("root", "promote", f"{NAME}@{second}", *RULE, "--wait", "0.3").err
         assert world.catalog.alias(NAME).version == first
+        bad = world.evaluated(seed=5)
+        failed = world.finding(bad, passed=False).model_copy(update={"reason": "it behaves as the base"})
+        world.catalog.attest(attested(failed), actor="engine-0")
+        why = "engine-0: attestation_failed: it behaves as the base"
+        told = by("root", "promote", f"{NAME}@{bad}", *RULE, "--wait", "0.3").err
+        assert why in told
+        assert "publish it again or restart the engine" in told
+        silent = by("ada", "promote", f"{NAME}@{bad}", *RULE, "--wait", "0.3").err
+        assert "2 of 2 engines did not hold" in silent
+        assert "attestation_failed" not in silent
+        assert "behaves" not in silent
+        assert "engine-" not in silent
         third = world.evaluated(seed=3)
         with _agents(world, "engine-0", "engine-1"):
             assert by("ada", "promote", f"{NAME}@{second}", *RULE).code == 0

@@ -1,7 +1,7 @@
 """Engines, and what they were seen to serve."""
 
-from registry.catalog import engines
-from registry.catalog.fleet import Fleet, fleet, strengths
+from registry.catalog import engines, failures
+from registry.catalog.fleet import Fleet, explained, fleet, strengths, unattested
 from registry.catalog.isolation import state_of
 from registry.catalog.local.part import Part
 from registry.digests import Digest
@@ -42,11 +42,15 @@ class Engines(Part):
         now = self._clock.now()
         with self._database.read() as rows:
             state, strength = state_of(rows), strengths(rows)
-        return fleet(state, now, strength)
+        found = fleet(state, now, strength)
+        if not (sought := unattested(found)):
+            return found
+        with self._database.read() as rows:
+            return explained(found, failures.reasons(rows, sought))
 
     def attest(self, envelope: Envelope, *, actor: str) -> Digest:
-        """Raises SignatureInvalid, EngineNotFound, EngineReplaced, VersionNotFound, VersionRevoked,
-        AttestationInvalid."""
+        """Raises SignatureInvalid, EngineNotFound, EngineReplaced, EngineDown, VersionNotFound,
+        VersionRevoked, AttestationInvalid."""
         with self._change_by(actor) as change:
             return engines.attest(change, envelope)
 

@@ -178,6 +178,13 @@ class LogTable:
         mine = (EntryRow.subject == subject, EntryRow.kind == kind, EntryRow.position <= until)
         return int(self.session.exec(select(sa.func.count()).select_from(EntryRow).where(*mine)).one())
 
+    def newest(self, kind: str, subjects: Sequence[str]) -> tuple[Entry, ...]:
+        """Of each of ``subjects`` that has any of that kind, the newest."""
+        subject = col(EntryRow.subject)
+        mine = sa.and_(col(EntryRow.kind) == kind, subject.in_(subjects))
+        last = sa.select(sa.func.max(col(EntryRow.position))).where(mine).group_by(subject)
+        return self.at(self.session.execute(last).scalars().all())
+
     def at(self, positions: Sequence[int]) -> tuple[Entry, ...]:
         """By index."""
         found = select(EntryRow).where(col(EntryRow.position).in_(positions)).order_by(col(EntryRow.position))

@@ -1,3 +1,4 @@
+import sqlite3
 from typing import Any
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from registry.catalog.errors import (
     AnnouncementInvalid,
     AttestationInvalid,
+    EngineDown,
     EngineHeld,
     EngineNeeded,
     EngineNotFound,
@@ -17,6 +19,7 @@ from registry.digests import Digest
 from registry.errors import BaseNotFound, LogCorrupt, SignatureInvalid, TenonError, VersionNotFound
 from registry.fingerprint import Nearest
 from registry.models import RecordHead, Slot, Withdrawal
+from registry.names import AdapterName
 from registry.shipping import genesis
 from registry.signing import types
 from registry.signing.envelope import Envelope
@@ -68,8 +71,11 @@ def test_an_engine_that_is_down_holds_nothing(world: World) -> None:
     world.catalog.announce(world.engine(up=False), actor="engine-0")
     assert world.catalog.snapshot().slots == ()
     assert [engine.up for engine in world.catalog.snapshot().engines] == [False]
-    with pytest.raises(EngineReplaced):
+    with pytest.raises(EngineDown):  # nobody replaced it: it may announce itself again
         world.catalog.attest(world.attestation(version), actor="engine-0")
+    gone = Withdrawal(engine="engine-0", boot=BOOT, versions=(version,))
+    with pytest.raises(EngineDown):
+        world.catalog.withdraw(withdrawn(gone), actor="engine-0")
     world.catalog.announce(world.engine(), actor="engine-0")
     assert world.catalog.snapshot().slots == ()  # up again, and not yet seen to hold anything
 
@@ -103,6 +109,70 @@ def test_a_failed_attestation_is_logged_and_takes_the_slot(world: World) -> None
     world.catalog.attest(world.attestation(world.promoted(seed=1), passed=False), actor="engine-0")
     assert world.catalog.snapshot().slots == ()
     assert world.catalog.verify() == []
+
+
+def test_a_failed_finding_that_is_said_again_does_nothing(world: World) -> None:
+    """Whoever kept it could end slots with it."""
+    version, _ = _ready(world)
+    other = world.finding(version, passed=False).model_copy(update={"reason": "another"})
+    world.catalog.attest(world.attestation(version, passed=False), actor="engine-0")
+    world.catalog.attest(attested(other), actor="engine-0")
+    again = world.finding(version).model_copy(update={"observed_at": "2026-01-01T00:01:00.000000Z"})
+    world.catalog.attest(attested(again), actor="engine-0")
+    before = world.catalog.snapshot()
+    assert len(before.slots) == 1
+    world.catalog.attest(world.attestation(version, passed=False), actor="engine-0")
+    world.catalog.attest(attested(other), actor="engine-0")
+    assert world.catalog.snapshot() == before
+
+
+def _failed(world: World) -> dict[tuple[str, Digest], str]:
+    fleet = world.catalog.fleet()
+    return {
+        (each.state.engine, one.version): one.failed
+        for each in fleet.engines
+        for one in each.held
+        if one.failed
+    }
+
+
+def test_the_fleet_says_what_the_newest_failed_look_of_a_boot_found(world: World) -> None:
+    version, other = world.promoted(), world.promoted(AdapterName("retail_b", "ledger"), seed=1)
+    for name in ("engine-0", "engine-1"):
+        world.catalog.announce(world.engine(name), actor=name)
+    assert _failed(world) == {}
+
+    def fails(reason: str, boot: str = BOOT) -> None:
+        found = world.finding(version, boot=boot, passed=False)
+        world.catalog.attest(attested(found.model_copy(update={"reason": reason})), actor="engine-0")
+
+    fails("far from its reference")
+    fails("as far as the base\x1b[31m, " + 400 * "x")
+    world.catalog.attest(world.attestation(other), actor="engine-0")
+    (said,) = _failed(world).values()
+    assert said.startswith("as far as the base [31m, xxx")
+    assert len(said) == 300
+    assert set(_failed(world)) == {("engine-0", version)}
+    passed = world.finding(version).model_copy(update={"observed_at": "2026-01-01T00:01:00.000000Z"})
+    world.catalog.attest(attested(passed), actor="engine-0")
+    assert _failed(world) == {}, "it is attested"
+    fails("a third time")
+    world.catalog.announce(world.engine(boot="boot-0002"), actor="engine-0")
+    assert _failed(world) == {}, "another boot was not looked at yet"
+    fails("there, too", boot="boot-0002")
+    assert _failed(world) == {("engine-0", version): "there, too"}
+    world.catalog.announce(world.engine(boot="boot-0002", up=False), actor="engine-0")
+    assert _failed(world) == {}
+    assert world.catalog.verify() == []
+
+
+def test_why_is_looked_up_and_not_searched_for(world: World) -> None:
+    """By the index, however many attestations the log has."""
+    text = "SELECT max(position) FROM entries WHERE kind = 'x' AND subject IN ('a', 'b') GROUP BY subject"
+    with sqlite3.connect(world.folder / "registry.db") as database:
+        steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {text}")]
+    database.close()
+    assert any("COVERING INDEX ix_entries_kind (kind=? AND subject=?)" in step for step in steps), steps
 
 
 @pytest.mark.parametrize(

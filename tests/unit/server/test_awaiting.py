@@ -100,6 +100,28 @@ def test_an_engine_that_never_gets_ready_moves_nothing(busy: tuple[World, Digest
     assert found.prepared_until < "2026-01-01T00:00:14"  # by the registry's clock, and then it is over
 
 
+def test_what_an_engine_found_wrong_is_told_to_whoever_may_know_engines(
+    busy: tuple[World, Digest, Digest],
+) -> None:
+    world, _, new = busy
+
+    def fails() -> None:
+        found = world.finding(new, passed=False).model_copy(update={"reason": "it behaves as the base"})
+        world.catalog.attest(attested(found), actor="engine-0")
+
+    waiting = Waiting(plan={2: lambda: _attest(world, new, "engine-1"), 4: fails})
+    with pytest.raises(PromotionNotReady) as late:
+        _promote(world, new, waiting.patience(3))
+    assert late.value.message.endswith(
+        f"1 of 2 engines did not hold {new.short}; engine-0: attestation_failed: it behaves as the base"
+    )
+    assert "restart the engine" in late.value.advice
+    assert waiting.seen[-1].failed == {"engine-0": "it behaves as the base"}
+    tenant = world.catalog.readiness(NAME, new).anonymous()
+    assert (tenant.failed, tenant.waits_for) == (None, None)
+    assert (tenant.wanted, tenant.attested) == (2, 1)
+
+
 def test_engines_that_are_down_are_waited_for(busy: tuple[World, Digest, Digest]) -> None:
     world, old, new = busy
 

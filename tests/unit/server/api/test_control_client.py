@@ -57,14 +57,21 @@ async def test_an_engine_withdraws_what_others_serve(tmp_path: Path) -> None:
             await client.announce("engine-1", world.announced("engine-1"))
             await client.attest(attested(world.finding(version, engine="engine-1")))
             await client.withdraw("engine-0", withdrawn(said))
+            assert world.catalog.entries(world.catalog.log_size() - 1)[0].actor == "engine:engine-0"
             with pytest.raises(ControlRefused) as refused:
                 await client.withdraw(
                     "engine-1",
                     withdrawn(said.model_copy(update={"engine": "engine-1", "boot": "other-boot"})),
                 )
             assert refusal(refused.value) == "engine_replaced"
+            await client.announce("engine-1", world.announced("engine-1", up=False))
+            with pytest.raises(ControlRefused) as refused:
+                await client.attest(attested(world.finding(version, engine="engine-1")))
+            assert refusal(refused.value) == "engine_down"
+            await client.announce("engine-1", world.announced("engine-1"))
+            later = {"observed_at": "2026-01-01T00:01:00.000000Z"}
+            await client.attest(attested(world.finding(version, engine="engine-1").model_copy(update=later)))
         assert [slot.engine for slot in world.catalog.slots()] == ["engine-1"]
-        assert world.catalog.entries(world.catalog.log_size() - 1)[0].actor == "engine:engine-0"
         # The path names the engine that speaks.
         with TestClient(create_app(bench.control)) as http:
             answer = http.post(

@@ -146,6 +146,19 @@ async def test_above_the_limit_what_was_used_longest_ago_goes(tmp_path: Path) ->
     assert second.hex not in kept(limited)
 
 
+async def test_logs_push_no_adapter_out(tmp_path: Path) -> None:
+    cache = AdapterCache(tmp_path / "cache")
+    versions = await filled(cache, 3)
+    limited = AdapterCache(cache.root, limit=size_of(cache.root))
+    for name in ("vllm.log", "vllm.log.1", "merge.log"):
+        (cache.root / name).write_bytes(bytes(1 << 16))
+    cache.wants(set())
+    limited.make_room(0)
+    assert kept(limited) == hexes(versions)
+    limited.make_room(1)
+    assert len(kept(limited)) == 2, "adapters do count"
+
+
 async def test_what_an_engine_knows_or_the_state_wants_never_goes(tmp_path: Path) -> None:
     cache = AdapterCache(tmp_path / "cache", limit=1)
     cache.wants(numbered(3).keys())

@@ -1,7 +1,9 @@
 """Real processes: the child, whatever it leaves behind, and what happens when we are killed."""
 
 import asyncio
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from server.engines.errors import EngineStartFailed
+from server.engines.output import keep_small
 from server.engines.process import EngineProcess
 
 ROOT = Path(__file__).parents[4]
@@ -96,6 +99,58 @@ async def test_only_this_lifes_log_is_shown(tmp_path: Path) -> None:
     assert child.tail() == "today"
     await child.stop()
     assert (tmp_path / "engine.log").read_text() == "a line of yesterday\ntoday\n"
+
+
+CHATTY = """
+import pathlib, sys, time
+print("early " + 2000 * "x", flush=True)
+while pathlib.Path(sys.argv[0]).with_name("engine.log").stat().st_size > 1000:
+    time.sleep(0.01)
+print("late", flush=True)
+"""
+"""Goes on when its log was begun anew."""
+
+
+async def test_a_log_that_gets_large_is_begun_anew_under_a_running_child(tmp_path: Path) -> None:
+    script, log = tmp_path / "child.py", tmp_path / "engine.log"
+    script.write_text(CHATTY)
+    log.write_text("a line of yesterday\n")
+    child = EngineProcess(argv=(sys.executable, str(script)), environment={"PATH": ""}, log=log, largest=1000)
+    child.start()
+    async with asyncio.timeout(20):
+        assert await child.wait() == 0
+    assert child.tail() == "late"
+    assert log.read_text() == "late\n"
+    before = (tmp_path / "engine.log.1").read_text()
+    assert before.startswith("a line of yesterday\nearly xxx")
+    await child.stop()
+
+
+async def test_a_log_that_is_large_at_the_start_is_begun_anew_and_the_one_before_kept(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    log.write_text(2000 * "a")
+    (tmp_path / "engine.log.1").write_text("of the day before")
+    child = engine(tmp_path, "print('today')")
+    child._largest = 1000
+    child.start()
+    await child.wait()
+    await child.stop()
+    assert log.read_text() == "today\n"
+    assert (tmp_path / "engine.log.1").read_text() == 2000 * "a"
+
+
+def test_a_full_disk_keeps_no_log_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "engine.log"
+    log.write_text(2000 * "a")
+
+    def full(source: Path, target: Path) -> None:
+        target.write_text("half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    assert keep_small(log, largest=1000)
+    assert log.read_text() == ""
+    assert not (tmp_path / "engine.log.1").exists()
 
 
 async def test_a_start_that_takes_too_long_is_an_error(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from registry.catalog.errors import AttestationInvalid, EngineReplaced
+from registry.catalog.errors import AttestationInvalid, EngineDown, EngineReplaced
 from registry.digests import Digest
 from registry.errors import SignatureInvalid
 from registry.feed import News, Position
@@ -131,6 +131,60 @@ async def test_a_slot_that_ends_before_the_agent_hears_of_it_is_attested_again(
     async with bench.running():
         await bench.until(lambda state: bool(ended) and bench.control.slots == {version})
         await bench.until(lambda state: state.is_ready and version in state.ready)
+
+
+async def test_an_agent_that_is_told_by_a_refusal_that_it_counts_as_down_keeps_its_vllm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the feed says so: it announces the same boot again, and every finding."""
+    bench = Bench(tmp_path, cadence=QUICK)
+    version = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        first = (await bench.until(lambda state: version in state.ready)).boot
+        attest, refused = bench.control.attest, list[str]()
+
+        async def and_dead(envelope: Envelope) -> int:
+            if not refused:  # nobody is told of it but by this refusal
+                engine = bench.control._engines[bench.spec.engine]
+                bench.control._engines[bench.spec.engine] = engine.model_copy(update={"up": False})
+                bench.control._slots.clear()
+            try:
+                return await attest(envelope)
+            except EngineDown as error:
+                refused.append(error.code)
+                raise
+
+        monkeypatch.setattr(bench.control, "attest", and_dead)
+        other = bench.adapter("retail_b", seed=2)
+        await bench.until(lambda state: bench.control.slots == {version, other} and state.is_ready)
+        assert set(refused) == {"engine_down"}
+        assert bench.agent.state.boot == first
+        assert [each.up for each in bench.control.announced] == [True, True]
+    assert not {"taken", "failed"} & set(bench.kinds())
+
+
+async def test_what_failed_and_was_not_handed_over_yet_is_said_when_the_engine_is_announced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, cadence=QUICK)
+    good = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        await bench.until(lambda state: good in state.ready)
+        await bench.fault(wrong_effect_load=str(tmp_path / "bank_a"))
+        attest, seen = bench.control.attest, list[Digest]()
+
+        async def and_dead(envelope: Envelope) -> int:
+            if not seen:
+                seen.append(good)
+                bench.control.suppose_dead(bench.spec.engine)
+            return await attest(envelope)
+
+        monkeypatch.setattr(bench.control, "attest", and_dead)
+        bad = bench.adapter("retail_b", seed=2)
+        await bench.until(
+            lambda state: any(each.version == bad and not each.passed for each in bench.control.attestations)
+        )
+        await bench.until(lambda state: bench.control.slots == {good} and bad in state.not_ready)
 
 
 async def test_what_is_not_listed_yet_is_not_taken_for_ended(tmp_path: Path) -> None:
