@@ -13,11 +13,14 @@ from tests.journeys.conftest import TENANTS, Served
 class Load:
     """Every tenant asks, again and again, on a thread of its own."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, **signed: str) -> None:
+        """``signed``: tenant -> how what answers it by now signs."""
         self._served = served
         self._stop = threading.Event()
         self.right = dict.fromkeys(TENANTS, 0)
-        self.expected = {tenant: {signature(served.weights[tenant])} for tenant in TENANTS}
+        self.expected = {
+            tenant: {signed.get(tenant) or signature(served.weights[tenant])} for tenant in TENANTS
+        }
         """Whose answers are right."""
         self.wrong: list[str] = []
         self._threads = [threading.Thread(target=self._ask, args=(tenant,)) for tenant in TENANTS]
