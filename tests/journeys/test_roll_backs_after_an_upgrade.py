@@ -1,5 +1,5 @@
-"""Engines started afresh hold what is live and the version before. Two roll backs in a row under load go further
-than that, and nobody is refused."""
+"""Engines started afresh hold what is live and the version before. Two roll backs in a row under load
+go further than that, and nobody is refused."""
 
 import os
 import signal
