@@ -294,7 +294,8 @@ class AliasState(Document):
     expires_at: str | None = Field(default=None, max_length=40)
     """RFC 3339 UTC; from then on the alias points nowhere."""
     former: Former | None = later(None)
-    """None when there was none, and after a roll back: what was rolled back from answers nobody any more."""
+    """What engines keep for a roll back; None when there is none. What was rolled back from never is: it
+    answers nobody any more. After a roll back, no conversation goes on with it (``until``)."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

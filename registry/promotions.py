@@ -103,6 +103,15 @@ class Readiness(Document):
         return self.model_copy(update={"waits_for": None, "failed": None})
 
 
+class WayBack(Document):
+    """Where a roll back would lead now."""
+
+    version: Digest
+    """The alias's own where it has canaries: these end, and it stays."""
+    epoch: int = Field(ge=1)
+    """The alias's: a roll back that names it leads there or nowhere."""
+
+
 class Proposal(Document):
     """A promotion that waits for approval. Its gate passed when it was proposed, and is asked again."""
 

@@ -1,19 +1,19 @@
 """Move aliases: promote after a verdict, to everybody or to a share; shadow; roll back."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from registry.catalog import moves, protections
 from registry.catalog.change import Change
-from registry.catalog.errors import ApprovalRequired, NothingToRollBack, ShadowInvalid
+from registry.catalog.errors import ApprovalRequired, PromotionNotReady, ShadowInvalid
 from registry.catalog.moves import Move, subject
 from registry.catalog.preparations import require
 from registry.catalog.projection import ALIAS_MOVED, PROMOTION_VOIDED
+from registry.catalog.way_back import step_back
 from registry.digests import Digest
 from registry.errors import AliasMoved, AliasNotFound
 from registry.evidence import Verdict
-from registry.log.entries import Entry
 from registry.models import AliasState, Canary
 from registry.names import AdapterName, Ref
 from registry.promotions import Readiness
@@ -106,40 +106,37 @@ def shadow(
         moves.servable(change.rows, name, version)
     if wanted == now.shadows:
         return now
-    return _write(change, _next(now, shadows=wanted), now=now, cause="shadow", said={})
+    return _write(change, moves.moved(now, shadows=wanted), now=now, cause="shadow", said={})
 
 
-def roll_back(change: Change, name: AdapterName, *, alias: str, expect_epoch: int | None) -> AliasState:
+def roll_back(
+    change: Change,
+    name: AdapterName,
+    *,
+    alias: str,
+    expect_epoch: int | None,
+    readiness: Readiness | None = None,
+    require_ready: bool = False,
+) -> AliasState:
     """Ends the canaries when there are any; else to the version that was promoted before the present one,
     was not revoked since and has not expired.
 
     Rolling back again goes one further: a version that was rolled back from is never returned to. Needs no
     approval and no signature: what it returns to was live, by what was asked for then.
 
+    ``require_ready``: with PromotionNotReady unless ``readiness`` is of that version, and says that engines
+    hold it; not where nobody would be the worse for it (:attr:`registry.catalog.way_back.Step.waits`).
+
     Raises AliasNotFound, AliasMoved, NothingToRollBack.
     """
     now = _current(change, name, alias, expect_epoch)
-    ladder = rungs(change.rows.log.back(ALIAS_MOVED, subject(name, alias)))
-    top = next(ladder, None)
-    if now.canaries and top is not None:
-        _, said = top
-        ended = {canary.version for canary in now.canaries}
-        former = None if now.former is not None and now.former.version in ended else now.former
-        return _write(change, _next(now, canaries=(), former=former), now=now, cause="rollback", said=said)
-    for state, said in ladder:
-        found = change.rows.versions.get(state.version)
-        if (
-            state.version != now.version
-            and found is not None
-            and not found.revoked
-            and not moves.expired(state, change.now)
-        ):
-            shadows = tuple(version for version in now.shadows if version != state.version)
-            wanted = _next(
-                now, version=state.version, expires_at=state.expires_at, shadows=shadows, former=None
-            )
-            return _write(change, wanted, now=now, cause="rollback", said=said)
-    raise NothingToRollBack(f"{name}:{alias} shows no earlier version that could be served")
+    step = step_back(change.rows, now, change.now)
+    if require_ready and step.waits:
+        where = Ref(name, alias=alias)
+        if readiness is None or readiness.version != step.to.version:  # revoked since it was looked for
+            raise PromotionNotReady(f"{where} stays where it is: another version is the one before by now")
+        require(where, readiness)
+    return _write(change, step.to, now=now, cause="rollback", said=step.said)
 
 
 def take_out(change: Change, version: StoredVersion) -> None:
@@ -150,7 +147,7 @@ def take_out(change: Change, version: StoredVersion) -> None:
         shadows = tuple(shadow for shadow in now.shadows if shadow != version.digest)
         former = None if now.former is not None and now.former.version == version.digest else now.former
         if (canaries, shadows, former) != (now.canaries, now.shadows, now.former):
-            wanted = _next(now, canaries=canaries, shadows=shadows, former=former)
+            wanted = moves.moved(now, canaries=canaries, shadows=shadows, former=former)
             _write(change, wanted, now=now, cause="revocation", said={})
     for proposal in change.rows.proposals.open(version.name):
         if proposal.version == version.digest:
@@ -192,33 +189,11 @@ def history(
     return tuple(found)
 
 
-def rungs(newest_first: Iterable[Entry]) -> Iterator[tuple[AliasState, dict[str, Any]]]:
-    """The promotions that are still stood upon, newest first: a roll back takes away all above its target.
-
-    Reads no further back than it is asked for: an alias may have moved a hundred thousand times.
-    """
-    targets: list[Digest] = []
-    """Of the roll backs whose target has not come yet; the last one comes first."""
-    for entry in newest_first:
-        state = AliasState.build(entry.body["alias"])
-        if entry.body["cause"] == "rollback":
-            targets.append(state.version)
-        elif entry.body["cause"] == "promotion":
-            while targets and targets[-1] == state.version:
-                targets.pop()
-            if not targets:
-                yield state, {key: entry.body[key] for key in ("verdict", "verdict_body", "gate")}
-
-
 def _current(change: Change, name: AdapterName, alias: str, expect_epoch: int | None) -> AliasState:
     now = find(change.rows, name, alias)
     if expect_epoch is not None and expect_epoch != now.epoch:
         raise AliasMoved(f"{name}:{alias} is at epoch {now.epoch}, not {expect_epoch}", epoch=now.epoch)
     return now
-
-
-def _next(now: AliasState, **fields: object) -> AliasState:
-    return AliasState.model_validate(dict(now) | fields | {"epoch": now.epoch + 1})
 
 
 def _write(

@@ -171,7 +171,8 @@ class PromotionNotReady(Conflict):
 
     code = "promotion_not_ready"
     hint = (
-        "nothing has moved: prepare the promotion and wait until all engines hold the version (tenon promote)"
+        "nothing has moved: prepare the version and wait until all engines hold it "
+        "(tenon promote and tenon rollback do)"
     )
 
 

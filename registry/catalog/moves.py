@@ -100,6 +100,11 @@ def servable(rows: Transaction, name: AdapterName, version: Digest) -> StoredVer
     return found
 
 
+def moved(now: AliasState, **fields: object) -> AliasState:
+    """The alias one epoch on, with these."""
+    return AliasState.model_validate(dict(now) | fields | {"epoch": now.epoch + 1})
+
+
 def expired(state: AliasState, now: str) -> bool:
     return state.expires_at is not None and state.expires_at <= now
 

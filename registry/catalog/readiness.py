@@ -79,6 +79,7 @@ def _readiness(state: State, key: AliasKey, published: VersionState, now: dateti
     prepared = (
         known is not None
         and known.version == published.version
+        and not published.revoked
         and in_force(known, epoch=epoch, now=stamp(now))
     )
     # As if it were prepared, whether it is or not: the question is what would hold it then.

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from registry.catalog.preparations import MAX_SECONDS
 from registry.digests import Digest
 from registry.evidence import GatePolicy, Verdict
 from registry.models import AliasState
-from registry.promotions import Preparation, Proposal, Readiness
+from registry.promotions import Preparation, Proposal, Readiness, WayBack
 from registry.signing.envelope import Envelope
 from server.api.access import PEOPLE, TRAINERS, requires_of_tenant
 from server.api.adapters import named
@@ -181,6 +181,13 @@ def routes(control: Control) -> APIRouter:
             return found
         return found.anonymous()
 
+    @aliases.get(f"{_AT}/{{alias}}/rollback", dependencies=[readers])
+    def read_way_back(tenant: str, adapter: str, alias: str, response: Response) -> WayBack:
+        """Where a roll back would lead: the version to prepare first, if engines do not hold it."""
+        found = control.within(tenant).way_back(named(tenant, adapter), alias=alias)
+        response.headers.update(etag(found.epoch))
+        return found
+
     @aliases.post(f"{_AT}/{{alias}}/rollback")
     def roll_back_alias(
         tenant: str,
@@ -189,10 +196,18 @@ def routes(control: Control) -> APIRouter:
         caller: Annotated[Caller, people],
         epoch: Annotated[int | None, expected()],
         response: Response,
+        require_ready: Annotated[
+            bool,
+            Query(description="If this would leave what answers: only when engines hold the version before"),
+        ] = False,
     ) -> AliasState:
         """End the canaries if there are any, else go back to the version before."""
         state = control.within(tenant).rollback(
-            named(tenant, adapter), alias=alias, expect_epoch=epoch, actor=caller.actor
+            named(tenant, adapter),
+            alias=alias,
+            expect_epoch=epoch,
+            require_ready=require_ready,
+            actor=caller.actor,
         )
         response.headers.update(etag(state.epoch))
         return state

@@ -1,4 +1,4 @@
-"""Two phases: engines load and attest a version while the alias shows the old one, then the alias moves."""
+"""Two phases: engines load and attest a version while the alias shows another, then the alias moves."""
 
 import time
 from collections.abc import Callable
@@ -18,6 +18,7 @@ _EVERY = 0.05
 """Seconds between two looks: an adapter is loaded and attested in about one."""
 _BEYOND = 10.0
 """Seconds that a preparation outlives the wait for it: the commit is on its way then."""
+_LOOK = "look at the engines (tenon fleet), then try again; --wait waits longer, --no-wait not at all"
 
 
 class Preparing(Protocol):
@@ -47,7 +48,8 @@ class Goal:
     version: Digest
     alias: str
     percent: float
-    gate: GatePolicy
+    gate: GatePolicy | None
+    """None: nobody is asked again, for it was live."""
     expect_epoch: int | None
 
 
@@ -119,9 +121,7 @@ def _late(goal: Goal, found: Readiness, seconds: float) -> PromotionNotReady:
         what = f"no engine was up that could hold {version}"
     return PromotionNotReady(
         f"{where} stays where it is: after {seconds:g} s {what}",
-        hint=advice(found)
-        or (AttestationFailed.hint if failed else None)
-        or "look at the engines (tenon fleet), then try again; --wait waits longer",
+        hint=advice(found) or (AttestationFailed.hint if failed else None) or _LOOK,
         wanted=found.wanted,
         attested=found.attested,
     )

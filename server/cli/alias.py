@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from server.cli import render
-from server.cli.options import At, Json, place
-from server.cli.promote import Epoch
+from server.cli.options import At, Epoch, Json, place
 
 if TYPE_CHECKING:
     from registry.models import AliasState

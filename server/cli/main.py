@@ -44,6 +44,7 @@ def _assemble() -> None:
         recipe,
         record,
         revoke,
+        rollback,
         route,
         serve,
         shadow,
@@ -67,6 +68,7 @@ def _assemble() -> None:
     evaluate.install(app)
     adapter.install(app)
     promote.install(app)
+    rollback.install(app)
     revoke.install(app)
     history.install(app)
     alias.install(app)

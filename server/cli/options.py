@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from server.assembly.place import Place
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines")]
+Epoch = Annotated[
+    int | None,
+    typer.Option("--expect-epoch", min=0, help="Only if the alias is still there (tenon alias show); 0: new"),
+]
 At = Annotated[
     str | None,
     typer.Option(

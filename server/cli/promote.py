@@ -1,4 +1,4 @@
-"""``tenon promote`` and ``tenon rollback``"""
+"""``tenon promote``"""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,20 +6,15 @@ from typing import Annotated
 import typer
 
 from server.cli import render
-from server.cli.options import At, Json, place
+from server.cli.options import At, Epoch, Json, place
 from server.cli.waiting import NoWait, Wait, moved, patience
 
-Epoch = Annotated[
-    int | None,
-    typer.Option("--expect-epoch", min=0, help="Only if the alias is still there (tenon alias show); 0: new"),
-]
 _FALLBACK = ("policy>=0.9", "valid_json>=0.9")
 """For a version that no recipe of this workspace made."""
 
 
 def install(app: typer.Typer) -> None:
     app.command("promote")(promote)
-    app.command("rollback")(rollback)
 
 
 def promote(
@@ -103,22 +98,3 @@ def promote(
     moved(catalog.readiness(target.name, target.version, alias=alias), percent=percent)
     if percent < 100:
         render.note(f"next: promote it with --percent 100, or end the canary: tenon rollback {target.name}")
-
-
-def rollback(
-    name: Annotated[str, typer.Argument(help="tenant/adapter")],
-    alias: Annotated[str, typer.Option("--alias", help="Which alias moves back")] = "live",
-    expect_epoch: Epoch = None,
-    json: Json = False,
-    workspace: At = None,
-) -> None:
-    """End an alias's canaries if it has any; else move it back to the version before, which engines keep."""
-    from registry.names import AdapterName
-
-    state = place(workspace).catalog.rollback(
-        AdapterName.parse(name), alias=alias, expect_epoch=expect_epoch, actor="cli"
-    )
-    if json:
-        render.data(state.model_dump(mode="json"))
-    else:
-        render.note(f"{name}:{alias} is back at {state.version.short}")

@@ -42,7 +42,7 @@ from registry.evidence import GatePolicy
 from registry.manifests import Provenance
 from registry.models import Isolation, Level, Policy, Quota, Role, Tenant
 from registry.names import AdapterName, Ref
-from registry.promotions import Protection, Release
+from registry.promotions import Protection, Release, WayBack
 from registry.signing.types import MANIFEST, RELEASE
 from tests.support.adapters import tiny_base, write_adapter
 from tests.support.registries import GATE, NAME, World, route, signer
@@ -262,11 +262,14 @@ def test_canaries_shadows_and_back(world: World, tmp_path: Path) -> None:
     assert (state.shadows, state.epoch) == ((third,), 3)
     with pytest.raises(AliasMoved):
         catalog.rollback(NAME, expect_epoch=1, actor="t")
-    assert catalog.rollback(NAME, actor="t").canaries == ()
+    assert catalog.way_back(NAME) == WayBack(version=first, epoch=3)
+    assert catalog.rollback(NAME, require_ready=True, actor="t").canaries == ()
     catalog.promote(NAME, second, gate=GATE, actor="t")
     assert catalog.rollback(NAME, actor="t").version == first
     with pytest.raises(NothingToRollBack):
         catalog.rollback(NAME, actor="t")
+    with pytest.raises(NothingToRollBack):
+        catalog.way_back(NAME)
     moves = catalog.history(NAME)
     assert [(move.cause, move.epoch) for move in moves] == [
         ("promotion", 1), ("canary", 2), ("shadow", 3), ("rollback", 4), ("promotion", 5), ("rollback", 6),
@@ -320,6 +323,21 @@ def test_a_promotion_in_two_phases(world: World) -> None:
     former = catalog.alias(NAME).former
     assert former is not None
     assert former.version == old
+
+
+def test_a_roll_back_in_two_phases(world: World) -> None:
+    catalog = world.catalog
+    old, new = world.promoted(seed=1), world.promoted(seed=2)
+    catalog.announce(world.engine(), actor="engine-0")
+    catalog.attest(world.attestation(new), actor="engine-0")
+    with pytest.raises(PromotionNotReady, match="1 of 1 engines"):
+        catalog.rollback(NAME, require_ready=True, actor="t")
+    way = catalog.way_back(NAME)
+    assert way == WayBack(version=old, epoch=2)
+    catalog.prepare(NAME, way.version, seconds=60, expect_epoch=way.epoch, actor="t")
+    assert catalog.alias(NAME).version == new
+    catalog.attest(world.attestation(old), actor="engine-0")
+    assert catalog.rollback(NAME, expect_epoch=way.epoch, require_ready=True, actor="t").version == old
 
 
 def test_an_alias_that_needs_a_release_key(world: World) -> None:

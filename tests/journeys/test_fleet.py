@@ -4,21 +4,20 @@ answered wrongly or not at all."""
 import contextlib
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import openai
 import pytest
 
 from registry.digests import Digest
 from registry.models import Isolation, Level
 from server.assembly import stack
 from server.demo.build_base import SHIPPED_BASE
-from server.testing.fake_model import signature, signed_by, weights_of
+from server.testing.fake_model import signature, weights_of
 from tests.journeys.commands import tenon_here
-from tests.journeys.conftest import TENANTS, Served, evaluated, prepare
+from tests.journeys.conftest import Served, evaluated, prepare
+from tests.journeys.load import Load, until
 
 pytestmark = pytest.mark.slow
 STILL = 20.0
@@ -40,72 +39,13 @@ def fleet(tmp_path: Path) -> Iterator[Served]:
     stack.stop(world.workspace)
 
 
-class Load:
-    """Every tenant asks, again and again, on a thread of its own."""
-
-    def __init__(self, served: Served) -> None:
-        self._served = served
-        self._stop = threading.Event()
-        self.right = dict.fromkeys(TENANTS, 0)
-        self.expected = {tenant: {signature(served.weights[tenant])} for tenant in TENANTS}
-        """Whose answers are right."""
-        self.wrong: list[str] = []
-        self._threads = [threading.Thread(target=self._ask, args=(tenant,)) for tenant in TENANTS]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        self.until(lambda: all(self.right.values()))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, tenant: str) -> None:
-        with openai.OpenAI(
-            base_url=f"{self._served.url}/v1", api_key=self._served.keys[tenant], max_retries=0, timeout=30
-        ) as client:
-            while not self._stop.is_set():
-                before = self.expected[tenant]
-                try:
-                    answer = client.chat.completions.create(
-                        model="assistant", messages=[{"role": "user", "content": "pay"}], max_tokens=64
-                    )
-                except openai.OpenAIError as error:
-                    self.wrong.append(f"{tenant}: {error}")
-                    continue
-                (signed,) = signed_by(answer.choices[0].message.content or "") or {""}
-                if signed in before | self.expected[tenant]:
-                    self.right[tenant] += 1
-                else:
-                    self.wrong.append(f"{tenant}: somebody else answered")
-
-    def go_on(self) -> None:
-        """Until everybody was answered some more times."""
-        before = dict(self.right)
-        self.until(lambda: all(self.right[tenant] > before[tenant] + 3 for tenant in TENANTS))
-
-    def until(self, holds: Callable[[], bool]) -> None:
-        _until(holds, self.wrong)
-
-
-def _until(holds: Callable[[], bool], wrong: list[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert not wrong, wrong[:3]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def _on(served: Served, version: Digest) -> set[str]:
     return {slot.engine for slot in served.catalog.slots(version)}
 
 
 def test_versions_live_on_two_engines_of_three_and_move_without_a_failed_request(fleet: Served) -> None:
     versions = fleet.versions
-    _until(lambda: all(len(_on(fleet, each)) == 2 for each in versions.values()), [])
+    until(lambda: all(len(_on(fleet, each)) == 2 for each in versions.values()), [])
     with Load(fleet) as load:
         given = fleet.catalog.isolate_tenant("bank_a", Isolation(level=Level.DEDICATED), actor="test").engines
         load.until(lambda: _on(fleet, versions["bank_a"]) == set(given))
@@ -135,7 +75,7 @@ def _merged(served: Served, version: Digest) -> bool:
 
 def test_a_tenant_goes_up_the_whole_ladder_and_back_under_the_same_api(fleet: Served, tmp_path: Path) -> None:
     first = fleet.versions["bank_a"]
-    _until(lambda: all(len(_on(fleet, each)) == 2 for each in fleet.versions.values()), [])
+    until(lambda: all(len(_on(fleet, each)) == 2 for each in fleet.versions.values()), [])
     with Load(fleet) as load:
         _isolate(fleet, "pinned")
         load.go_on()
@@ -165,12 +105,12 @@ def test_a_tenant_goes_up_the_whole_ladder_and_back_under_the_same_api(fleet: Se
 
 def test_an_agent_that_is_killed_takes_no_answer_with_it(fleet: Served) -> None:
     versions = fleet.versions
-    _until(lambda: all(len(_on(fleet, each)) == 2 for each in versions.values()), [])
+    until(lambda: all(len(_on(fleet, each)) == 2 for each in versions.values()), [])
     assert fleet.running is not None
     with Load(fleet) as load:
         victim = fleet.running.engines[1]
         os.kill(victim.pid, signal.SIGKILL)
-        _until(lambda: not victim.alive(), [])
+        until(lambda: not victim.alive(), [])
         # Its control plane hears nothing of it any more, and the others take its versions over.
         load.until(lambda: not any("engine-1" in _on(fleet, each) for each in versions.values()))
         load.until(lambda: all(len(_on(fleet, each)) == 2 for each in versions.values()))
@@ -195,7 +135,7 @@ def _with_children(pid: int) -> list[int]:
 def test_what_stands_still_for_twenty_seconds_goes_on_by_itself(fleet: Served, tmp_path: Path) -> None:
     """The control plane, all agents, and one engine with everything: its requests wait, and are answered."""
     versions = fleet.versions
-    _until(lambda: all(len(_on(fleet, each)) == 2 for each in versions.values()), [])
+    until(lambda: all(len(_on(fleet, each)) == 2 for each in versions.values()), [])
     assert fleet.running is not None
     boots = {engine.engine: engine.boot for engine in fleet.catalog.engines()}
     (control,) = (each.pid for each in fleet.running.processes if each.role == "control")

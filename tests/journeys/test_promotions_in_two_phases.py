@@ -95,14 +95,29 @@ def test_promote_waits_for_the_engines(tmp_path: Path, monkeypatch: pytest.Monke
         assert f"{second} (to epoch 2)" in shown.out
         back = by("ada", "rollback", str(NAME))  # a commit without a load
         assert (back.code, world.catalog.alias(NAME).version) == (0, second)
+        assert back.err == f"{NAME}:live is back at {second.short}\n"
+        for engine in ("engine-0", "engine-1"):  # which start afresh, and have never seen the first one
+            world.catalog.announce(world.engine(engine, boot="boot-0002"), actor=engine)
+            finding = world.finding(second, engine=engine, boot="boot-0002")
+            world.catalog.attest(attested(finding), actor=engine)
+        late = by("ada", "rollback", str(NAME), "--wait", "0.3")
+        assert (late.code, "[promotion_not_ready]" in late.err, "2 of 2 engines" in late.err) == (
+            1,
+            True,
+            True,
+        )
+        assert world.catalog.alias(NAME).version == second
+        moved = by("ada", "rollback", str(NAME), "--no-wait")
+        assert (moved.code, "Warning: no engine holds it (engines load it first)" in moved.err) == (0, True)
+        assert world.catalog.alias(NAME).version == first
         fourth = world.evaluated(seed=4)
         for engine in ("engine-0", "engine-1"):
-            world.catalog.announce(world.engine(engine, up=False), actor=engine)
+            world.catalog.announce(world.engine(engine, boot="boot-0002", up=False), actor=engine)
         refused = by("ada", "promote", f"{NAME}@{fourth}", *RULE, "--wait", "0.3")
         assert (refused.code, "[promotion_not_ready]" in refused.err) == (1, True)
         assert "no engine was up" in refused.err
         assert "--no-wait" in refused.err
-        assert world.catalog.alias(NAME).version == second
+        assert world.catalog.alias(NAME).version == first
         moved = by("ada", "promote", f"{NAME}@{fourth}", *RULE, "--no-wait")
         assert (moved.code, "all engines of its base are down" in moved.err) == (0, True)
         assert world.catalog.alias(NAME).version == fourth

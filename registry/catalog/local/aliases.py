@@ -6,12 +6,13 @@ from registry.catalog import aliases, preparations
 from registry.catalog.aliases import AliasMove
 from registry.catalog.local.part import Part
 from registry.catalog.moves import Move
+from registry.catalog.way_back import Step, step_back
 from registry.digests import Digest
 from registry.errors import VersionNotFound
 from registry.evidence import GatePolicy, Verdict
 from registry.models import AliasState
 from registry.names import LIVE, AdapterName
-from registry.promotions import Preparation, Readiness
+from registry.promotions import Preparation, Readiness, WayBack
 from registry.signing.envelope import Envelope
 
 _NO_GATE = GatePolicy(name="none", rules=())
@@ -80,12 +81,39 @@ class Aliases(Part):
         with self._change_by(actor) as change:
             return aliases.shadow(change, name, versions, alias=alias, expect_epoch=expect_epoch)
 
+    def way_back(self, name: AdapterName, *, alias: str = LIVE) -> WayBack:
+        """Raises AliasNotFound, NothingToRollBack."""
+        to = self._step_back(name, alias).to
+        return WayBack(version=to.version, epoch=to.epoch - 1)
+
     def rollback(
-        self, name: AdapterName, *, alias: str = LIVE, expect_epoch: int | None = None, actor: str
+        self,
+        name: AdapterName,
+        *,
+        alias: str = LIVE,
+        expect_epoch: int | None = None,
+        require_ready: bool = False,
+        actor: str,
     ) -> AliasState:
-        """See :func:`registry.catalog.aliases.roll_back`."""
+        """``require_ready``: only if all engines that are to hold the version do, else PromotionNotReady.
+        See :func:`registry.catalog.aliases.roll_back`."""
+        readiness = None
+        if require_ready:  # before the transaction, as for a promotion
+            step = self._step_back(name, alias)
+            readiness = self._following.readiness(name, alias, step.to.version) if step.waits else None
         with self._change_by(actor) as change:
-            return aliases.roll_back(change, name, alias=alias, expect_epoch=expect_epoch)
+            return aliases.roll_back(
+                change,
+                name,
+                alias=alias,
+                expect_epoch=expect_epoch,
+                readiness=readiness,
+                require_ready=require_ready,
+            )
+
+    def _step_back(self, name: AdapterName, alias: str) -> Step:
+        with self._database.read() as rows:
+            return step_back(rows, aliases.find(rows, name, alias), self._now(rows))
 
     def alias(self, name: AdapterName, alias: str = LIVE) -> AliasState:
         """Raises AliasNotFound."""

@@ -12,7 +12,7 @@ from registry.digests import Digest
 from registry.evidence import GatePolicy, Verdict
 from registry.models import AliasState
 from registry.names import LIVE, AdapterName
-from registry.promotions import Preparation, Proposal, Protection, Readiness
+from registry.promotions import Preparation, Proposal, Protection, Readiness, WayBack
 from registry.signing.envelope import Envelope
 
 
@@ -92,12 +92,23 @@ class Aliases(Part):
         """Engines by name only for the platform. Raises VersionNotFound."""
         return read(Readiness, self._wire.get(self._at(name, "aliases", alias, "preparations", version)))
 
+    def way_back(self, name: AdapterName, *, alias: str = LIVE) -> WayBack:
+        """Raises AliasNotFound, NothingToRollBack."""
+        return read(WayBack, self._wire.get(self._at(name, "aliases", alias, "rollback")))
+
     def rollback(
-        self, name: AdapterName, *, alias: str = LIVE, expect_epoch: int | None = None, actor: str
+        self,
+        name: AdapterName,
+        *,
+        alias: str = LIVE,
+        expect_epoch: int | None = None,
+        require_ready: bool = False,
+        actor: str,
     ) -> AliasState:
-        """Raises AliasNotFound, NothingToRollBack, AliasMoved."""
-        at = self._at(name, "aliases", alias, "rollback")
-        return read(AliasState, self._wire.post(at, {}, headers=_if_match(expect_epoch)))
+        """Raises AliasNotFound, NothingToRollBack, AliasMoved; with ``require_ready``, PromotionNotReady."""
+        at, headers = self._at(name, "aliases", alias, "rollback"), _if_match(expect_epoch)
+        query = {"require_ready": "true"} if require_ready else {}
+        return read(AliasState, self._wire.call("POST", at, json={}, query=query, headers=headers).json())
 
     def shadow(
         self,

@@ -64,6 +64,8 @@ class Alias:
     canaries: dict[int, float] = field(default_factory=dict)
     shadows: set[int] = field(default_factory=set)
     ladder: list[int] = field(default_factory=list)
+    before: list[tuple[int, int, int] | None] = field(default_factory=list)
+    """For each of them, what was the former one then."""
     since: int = 0
     """The epoch in which everybody got the stable one."""
     former: tuple[int, int, int] | None = None
@@ -172,6 +174,7 @@ class Catalog(RuleBasedStateMachine):
                 known.since = known.epoch + 1
             known.stable, known.canaries = number, {}
             known.ladder.append(number)
+            known.before.append(known.former)
         elif known.canaries.get(number) == percent:
             return
         else:
@@ -264,9 +267,11 @@ class Catalog(RuleBasedStateMachine):
                     known.former = None
                 known.canaries = {}
             else:
-                known.former, known.since = None, known.epoch + 1
                 at, known.stable = below[-1]
-                del known.ladder[at + 1 :]
+                known.former, known.since = known.before[at], known.epoch + 1
+                if known.former and known.former[0] in self.revoked:
+                    known.former = None
+                del known.ladder[at + 1 :], known.before[at + 1 :]
                 known.shadows.discard(known.stable)
             self._next_epoch(alias)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.catalog.aliases import rungs
 from registry.catalog.errors import NothingToRollBack, ReportInvalid, VersionUnfingerprinted
+from registry.catalog.way_back import rungs
 from registry.digests import Digest
 from registry.errors import (
     AliasMoved,

@@ -48,9 +48,14 @@ def _attest(world: World, version: Digest, engine: str, *, passed: bool = True) 
     world.catalog.attest(attested(finding), actor=engine)
 
 
-def _former(version: Digest, since: int, epoch: int | None = None) -> Former:
+START = "2026-01-01T00:00:00.000000Z"
+
+
+def _former(
+    version: Digest, since: int, epoch: int | None = None, until: str = "2026-01-02T00:00:00.000000Z"
+) -> Former:
     """Of a promotion at the beginning of time."""
-    return Former(version=version, since=since, epoch=epoch or since, until="2026-01-02T00:00:00.000000Z")
+    return Former(version=version, since=since, epoch=epoch or since, until=until)
 
 
 def _figures(world: World, version: Digest) -> tuple[int, int, int, bool]:
@@ -244,7 +249,8 @@ def test_what_an_alias_showed_before(world: World) -> None:
     assert world.catalog.shadow(NAME, [one], actor="ann").former == _former(one, 1)
     assert promote(two).former == _former(one, 1)  # the canary ends; everybody has two as before
     assert promote(three).former == _former(two, 2, 5)
-    assert world.catalog.rollback(NAME, actor="ann").former is None  # nobody is answered by three any more
+    # Nobody is answered by three any more, and by one only after another roll back.
+    assert world.catalog.rollback(NAME, actor="ann").former == _former(one, 1, until=START)
     assert promote(three).former == _former(two, 7)
     world.catalog.revoke(two, reason="x", actor="ann")
     state = world.catalog.alias(NAME)

@@ -1,5 +1,4 @@
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,7 @@ from server.assembly.promoting import Move, approve, promote_or_propose
 from server.cli.waiting import moved, sentence
 from server.cli.waiting import patience as cli_patience
 from tests.support.registries import GATE, NAME, World, attested, open_world
-
-
-@dataclass
-class Waiting:
-    """Time that passes only while somebody waits, and what happens meanwhile."""
-
-    now: float = 0.0
-    plan: dict[int, Callable[[], object]] = field(default_factory=dict)
-    """Nth pause -> what happens in it."""
-    pauses: int = 0
-    seen: list[Readiness] = field(default_factory=list)
-
-    def pause(self, seconds: float) -> None:
-        self.now += seconds
-        self.pauses += 1
-        self.plan.get(self.pauses, lambda: None)()
-
-    def patience(self, seconds: float) -> Patience:
-        return Patience(seconds, self.seen.append, ticks=lambda: self.now, pause=self.pause)
+from tests.support.waiting import Waiting
 
 
 def _move(version: Digest, *, gate: GatePolicy = GATE, percent: float = 100) -> Move:

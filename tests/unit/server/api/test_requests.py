@@ -239,6 +239,28 @@ def test_an_alias_is_compared_and_set(bench: ControlWorld) -> None:
     assert [move["epoch"] for move in moves] == [1, 2, 3, 4, 5]
 
 
+def test_a_roll_back_that_waits(bench: ControlWorld) -> None:
+    world = bench.world
+    one, two = world.promoted(seed=1), world.promoted(seed=2)
+    world.catalog.announce(world.engine(), actor="engine-0")
+    world.catalog.attest(world.attestation(two), actor="engine-0")
+    ready = f"{ALIAS}/rollback?require_ready=true"
+    refused = _refused(bench.call("POST", ready), 409, "promotion_not_ready")
+    assert "engine-0" not in json.dumps(refused)
+    way = bench.call("GET", f"{ALIAS}/rollback")
+    assert (way.json(), way.headers["etag"]) == ({"version": one, "epoch": 2}, '"2"')
+    seen = {"If-Match": way.headers["etag"]}
+    wanted = {"version": one, "seconds": 60}
+    assert bench.call("POST", f"{ALIAS}/preparations", json=wanted, headers=seen).status_code == 200
+    assert not bench.call("GET", f"{ALIAS}/preparations/{one}").json()["ready"]
+    world.catalog.attest(world.attestation(one), actor="engine-0")
+    assert bench.call("GET", f"{ALIAS}/preparations/{one}").json()["ready"]
+    back = bench.call("POST", ready, headers=seen)
+    assert (back.status_code, back.json()["version"], back.headers["etag"]) == (200, one, '"3"')
+    _refused(bench.call("GET", f"{ALIAS}/rollback"), 409, "nothing_to_roll_back")
+    _refused(bench.call("POST", f"{ALIAS}/rollback?require_ready=maybe"), 422, "invalid_input")
+
+
 def test_routing_is_compared_and_set(bench: ControlWorld) -> None:
     at = "/tenants/bank_a/routing"
     policy = bench.world.policy()
