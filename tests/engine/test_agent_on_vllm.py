@@ -117,8 +117,8 @@ class Running:
 
 
 async def test_whatever_process_of_vllm_is_killed_or_hangs_a_fresh_boot_is_attested(tmp_path: Path) -> None:
-    """What is stopped does not end, and all of vLLM waits for it; the agent does not. From outside, the core is
-    as silent as its worker."""
+    """What is stopped does not end, and all of vLLM waits for it; the agent does not. From outside, the core
+    is as silent as its worker."""
     bench = Running(tmp_path, cadence=replace(QUICK, answer=2.0, misses=2), size=LOUD)
     wanted = {bench.version, bench.adapter("retail_b", seed=2, size=LOUD)}
     voices = [Voice(version.short, bench.spec.url, engine_name(version)) for version in sorted(wanted)]

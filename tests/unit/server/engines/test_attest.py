@@ -86,9 +86,7 @@ async def test_swapped_slots_fail_both_and_name_what_they_are_closest_to() -> No
 
 
 @pytest.mark.parametrize(("dtype", "strength"), [("float32", "exact"), ("bfloat16", "ratio")])
-async def test_a_copied_fingerprint_does_not_put_its_victim_out_of_service(
-    dtype: str, strength: str
-) -> None:
+async def test_a_copied_fingerprint_does_not_put_its_victim_out_of_service(dtype: str, strength: str) -> None:
     """B's version carries A's fingerprint; its slot shows B's own behaviour."""
     victim = await look(Scripted(A), A)
     forged = await observe(

@@ -17,7 +17,10 @@ from server.engines.absent import Absent
 from server.engines.attest import Witness
 from server.engines.boot import Boot
 from server.engines.cache import AdapterCache
+from server.engines.chances import Chances
 from server.engines.client import VllmClient
+from server.engines.pauses import Pauses
+from server.engines.refetching import Refetching
 from server.engines.reloading import Reloading
 from server.engines.residency import Capacity, Plan
 from server.engines.state import Event
@@ -53,7 +56,11 @@ class Alone:
             republish=3600.0,
             report=self.events.append,
             reloading=Reloading(set(), pauses=(1.0, 1.0), tries=1),
+            refetching=Refetching(pauses=(1.0, 1.0)),
             absent=Absent(3600.0, lambda: 0.0),
+            chances=Chances(pauses=(1.0, 1.0), now=lambda: 0.0),
+            unusable=Pauses(1.0, 1.0),
+            tries=1,
         )
 
     async def announce(self, url: str) -> None:
