@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.support.registries import NAME, World, attested
 from tests.support.remote import remote
 
 RULE = ("--rule", "accuracy>=0.8")
+ENGINES = ("engine-0", "engine-1")
 
 
 def _attest(world: World, version: Digest, engine: str) -> None:
@@ -43,81 +45,104 @@ def _agents(world: World, *engines: str) -> Iterator[None]:
         thread.join()
 
 
-def test_promote_waits_for_the_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@dataclass(frozen=True, slots=True)
+class Staff:
+    """Commands against one registry, by a tenant's admin (``ada``) and the platform's (``root``)."""
+
+    world: World
+    keys: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    def by(self, name: str, *words: str) -> Done:
+        self.monkeypatch.setenv("TENON_KEY_FILE", str(self.keys / name))
+        return tenon_here(*words)
+
+    def live(self) -> Digest:
+        return self.world.catalog.alias(NAME).version
+
+    def up(self, *versions: Digest, boot: str = "boot-0001") -> None:
+        """Both engines, and what they hold."""
+        for engine in ENGINES:
+            self.world.catalog.announce(self.world.engine(engine, boot=boot), actor=engine)
+            for version in versions:
+                finding = self.world.finding(version, engine=engine, boot=boot)
+                self.world.catalog.attest(attested(finding), actor=engine)
+
+
+@pytest.fixture
+def staff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Staff]:
     with remote(tmp_path / "registry") as found:
-        world = found.world
-        first, second = (world.evaluated(seed=seed) for seed in (1, 2))
         monkeypatch.setenv("TENON_WORKSPACE", found.url)
         for name, tenant, role in (
             ("ada", "bank_a", Role.TENANT_ADMIN),
             ("root", None, Role.PLATFORM_ADMIN),
         ):
-            _, secret = world.catalog.issue_key(tenant, role=role, actor="platform")
+            _, secret = found.world.catalog.issue_key(tenant, role=role, actor="platform")
             (tmp_path / name).write_text(secret)
+        yield Staff(found.world, tmp_path, monkeypatch)
 
-        def by(name: str, *words: str) -> Done:
-            monkeypatch.setenv("TENON_KEY_FILE", str(tmp_path / name))
-            return tenon_here(*words)
 
-        moved = by("ada", "promote", f"{NAME}@{first}", *RULE)  # there was never an engine: nobody waits
-        assert (moved.code, "its base has no engine yet" in moved.err) == (0, True)
-        for engine in ("engine-0", "engine-1"):
-            world.catalog.announce(world.engine(engine), actor=engine)
-            _attest(world, first, engine)
-        late = by("ada", "promote", f"{NAME}@{second}", *RULE, "--wait", "0.3")
-        assert (late.code, "[promotion_not_ready]" in late.err, "2 of 2 engines" in late.err) == (
-            1,
-            True,
-            True,
-        )
-        assert "engine-" not in late.err  # a tenant is told how many, never which
-        assert "engine-0" in by("root", "promote", f"{NAME}@{second}", *RULE, "--wait", "0.3").err
-        assert world.catalog.alias(NAME).version == first
-        bad = world.evaluated(seed=5)
-        failed = world.finding(bad, passed=False).model_copy(update={"reason": "it behaves as the base"})
-        world.catalog.attest(attested(failed), actor="engine-0")
-        why = "engine-0: attestation_failed: it behaves as the base"
-        told = by("root", "promote", f"{NAME}@{bad}", *RULE, "--wait", "0.3").err
-        assert why in told
-        assert "publish it again or restart the engine" in told
-        silent = by("ada", "promote", f"{NAME}@{bad}", *RULE, "--wait", "0.3").err
-        assert "2 of 2 engines did not hold" in silent
-        assert "attestation_failed" not in silent
-        assert "behaves" not in silent
-        assert "engine-" not in silent
-        third = world.evaluated(seed=3)
-        with _agents(world, "engine-0", "engine-1"):
-            assert by("ada", "promote", f"{NAME}@{second}", *RULE).code == 0
-            done = by("ada", "promote", f"{NAME}@{third}", *RULE)
-        assert (done.code, "2 of 2 engines hold it" in done.err) == (0, True)
-        assert world.catalog.alias(NAME).version == third
-        shown = by("ada", "alias", "show", str(NAME))
-        assert f"{second} (to epoch 2)" in shown.out
-        back = by("ada", "rollback", str(NAME))  # a commit without a load
-        assert (back.code, world.catalog.alias(NAME).version) == (0, second)
-        assert back.err == f"{NAME}:live is back at {second.short}\n"
-        for engine in ("engine-0", "engine-1"):  # which start afresh, and have never seen the first one
-            world.catalog.announce(world.engine(engine, boot="boot-0002"), actor=engine)
-            finding = world.finding(second, engine=engine, boot="boot-0002")
-            world.catalog.attest(attested(finding), actor=engine)
-        late = by("ada", "rollback", str(NAME), "--wait", "0.3")
-        assert (late.code, "[promotion_not_ready]" in late.err, "2 of 2 engines" in late.err) == (
-            1,
-            True,
-            True,
-        )
-        assert world.catalog.alias(NAME).version == second
-        moved = by("ada", "rollback", str(NAME), "--no-wait")
-        assert (moved.code, "Warning: no engine holds it (engines load it first)" in moved.err) == (0, True)
-        assert world.catalog.alias(NAME).version == first
-        fourth = world.evaluated(seed=4)
-        for engine in ("engine-0", "engine-1"):
-            world.catalog.announce(world.engine(engine, boot="boot-0002", up=False), actor=engine)
-        refused = by("ada", "promote", f"{NAME}@{fourth}", *RULE, "--wait", "0.3")
-        assert (refused.code, "[promotion_not_ready]" in refused.err) == (1, True)
-        assert "no engine was up" in refused.err
-        assert "--no-wait" in refused.err
-        assert world.catalog.alias(NAME).version == first
-        moved = by("ada", "promote", f"{NAME}@{fourth}", *RULE, "--no-wait")
-        assert (moved.code, "all engines of its base are down" in moved.err) == (0, True)
-        assert world.catalog.alias(NAME).version == fourth
+def test_promote_waits_for_the_engines(staff: Staff) -> None:
+    world = staff.world
+    first, second, third, fourth = (world.evaluated(seed=seed) for seed in (1, 2, 3, 4))
+    moved = staff.by("ada", "promote", f"{NAME}@{first}", *RULE)  # never was an engine: nobody waits
+    assert (moved.code, "its base has no engine yet" in moved.err) == (0, True)
+    staff.up(first)
+    late = staff.by("ada", "promote", f"{NAME}@{second}", *RULE, "--wait", "0.3")
+    assert late.code == 1
+    assert "[promotion_not_ready]" in late.err
+    assert "2 of 2 engines" in late.err
+    assert "engine-" not in late.err  # a tenant is told how many, never which
+    assert "engine-0" in staff.by("root", "promote", f"{NAME}@{second}", *RULE, "--wait", "0.3").err
+    assert staff.live() == first
+    with _agents(world, *ENGINES):
+        assert staff.by("ada", "promote", f"{NAME}@{second}", *RULE).code == 0
+        done = staff.by("ada", "promote", f"{NAME}@{third}", *RULE)
+    assert (done.code, "2 of 2 engines hold it" in done.err) == (0, True)
+    assert staff.live() == third
+    for engine in ENGINES:
+        world.catalog.announce(world.engine(engine, boot="boot-0002", up=False), actor=engine)
+    refused = staff.by("ada", "promote", f"{NAME}@{fourth}", *RULE, "--wait", "0.3")
+    assert (refused.code, "[promotion_not_ready]" in refused.err) == (1, True)
+    assert "no engine was up" in refused.err
+    assert "--no-wait" in refused.err
+    assert staff.live() == third
+    moved = staff.by("ada", "promote", f"{NAME}@{fourth}", *RULE, "--no-wait")
+    assert (moved.code, "all engines of its base are down" in moved.err) == (0, True)
+    assert staff.live() == fourth
+
+
+def test_what_engines_found_wrong_is_told_to_the_platform(staff: Staff) -> None:
+    first, bad = (staff.world.evaluated(seed=seed) for seed in (1, 5))
+    staff.up(first)
+    staff.by("ada", "promote", f"{NAME}@{first}", *RULE)
+    found = staff.world.finding(bad, passed=False).model_copy(update={"reason": "it behaves as the base"})
+    staff.world.catalog.attest(attested(found), actor="engine-0")
+    told = staff.by("root", "promote", f"{NAME}@{bad}", *RULE, "--wait", "0.3").err
+    assert "engine-0: attestation_failed: it behaves as the base" in told
+    assert "publish it again or restart the engine" in told
+    silent = staff.by("ada", "promote", f"{NAME}@{bad}", *RULE, "--wait", "0.3").err
+    assert "2 of 2 engines did not hold" in silent
+    assert "attestation_failed" not in silent
+    assert "behaves" not in silent
+    assert "engine-" not in silent
+
+
+def test_a_roll_back_waits_for_engines_that_start_afresh(staff: Staff) -> None:
+    first, second, third = (staff.world.evaluated(seed=seed) for seed in (1, 2, 3))
+    staff.up(first, second, third)
+    for version in (first, second, third):
+        assert staff.by("ada", "promote", f"{NAME}@{version}", *RULE).code == 0
+    assert f"{second} (to epoch 2)" in staff.by("ada", "alias", "show", str(NAME)).out
+    back = staff.by("ada", "rollback", str(NAME))  # a commit without a load
+    assert (back.code, staff.live()) == (0, second)
+    assert back.err == f"{NAME}:live is back at {second.short}\n"
+    staff.up(second, boot="boot-0002")  # they have never seen the first one
+    late = staff.by("ada", "rollback", str(NAME), "--wait", "0.3")
+    assert late.code == 1
+    assert "[promotion_not_ready]" in late.err
+    assert "2 of 2 engines" in late.err
+    assert staff.live() == second
+    moved = staff.by("ada", "rollback", str(NAME), "--no-wait")
+    assert (moved.code, "Warning: no engine holds it (engines load it first)" in moved.err) == (0, True)
+    assert staff.live() == first
