@@ -97,7 +97,7 @@ def shadow(
     """These versions get copies of the alias's requests, and no others do; none of them answers anybody, so
     none needs a verdict. Raises AliasNotFound, AliasMoved, VersionNotFound, VersionRevoked,
     VersionUnfingerprinted, ShadowInvalid."""
-    now = _current(change, name, alias, expect_epoch)
+    now = current(change.rows, name, alias, expect_epoch)
     serving = {now.version, *(canary.version for canary in now.canaries)}
     wanted = tuple(sorted(set(shadows)))
     if len(wanted) > MAX_SHADOWS or serving & set(wanted):
@@ -129,7 +129,7 @@ def roll_back(
 
     Raises AliasNotFound, AliasMoved, NothingToRollBack.
     """
-    now = _current(change, name, alias, expect_epoch)
+    now = current(change.rows, name, alias, expect_epoch)
     step = step_back(change.rows, now, change.now)
     if require_ready and step.waits:
         where = Ref(name, alias=alias)
@@ -189,8 +189,9 @@ def history(
     return tuple(found)
 
 
-def _current(change: Change, name: AdapterName, alias: str, expect_epoch: int | None) -> AliasState:
-    now = find(change.rows, name, alias)
+def current(rows: Transaction, name: AdapterName, alias: str, expect_epoch: int | None) -> AliasState:
+    """Raises AliasNotFound, AliasMoved."""
+    now = find(rows, name, alias)
     if expect_epoch is not None and expect_epoch != now.epoch:
         raise AliasMoved(f"{name}:{alias} is at epoch {now.epoch}, not {expect_epoch}", epoch=now.epoch)
     return now

@@ -83,7 +83,7 @@ class Aliases(Part):
 
     def way_back(self, name: AdapterName, *, alias: str = LIVE) -> WayBack:
         """Raises AliasNotFound, NothingToRollBack."""
-        to = self._step_back(name, alias).to
+        to = self._step_back(name, alias, None).to
         return WayBack(version=to.version, epoch=to.epoch - 1)
 
     def rollback(
@@ -99,7 +99,7 @@ class Aliases(Part):
         See :func:`registry.catalog.aliases.roll_back`."""
         readiness = None
         if require_ready:  # before the transaction, as for a promotion
-            step = self._step_back(name, alias)
+            step = self._step_back(name, alias, expect_epoch)
             readiness = self._following.readiness(name, alias, step.to.version) if step.waits else None
         with self._change_by(actor) as change:
             return aliases.roll_back(
@@ -111,9 +111,10 @@ class Aliases(Part):
                 require_ready=require_ready,
             )
 
-    def _step_back(self, name: AdapterName, alias: str) -> Step:
+    def _step_back(self, name: AdapterName, alias: str, expect_epoch: int | None) -> Step:
         with self._database.read() as rows:
-            return step_back(rows, aliases.find(rows, name, alias), self._now(rows))
+            now = aliases.current(rows, name, alias, expect_epoch)
+            return step_back(rows, now, self._now(rows))
 
     def alias(self, name: AdapterName, alias: str = LIVE) -> AliasState:
         """Raises AliasNotFound."""

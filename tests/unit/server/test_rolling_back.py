@@ -158,6 +158,8 @@ def test_what_is_refused_is_refused_as_ever(world: World, three: list[Digest]) -
         _back(world, waiting.patience(3))
     with pytest.raises(NothingToRollBack):
         world.catalog.way_back(NAME)
+    with pytest.raises(AliasMoved):  # before what is wrong besides
+        _back(world, waiting.patience(3), expect_epoch=2)
     assert waiting.pauses == 0
 
 
