@@ -250,14 +250,16 @@ class _Assignment:
             if room.fits >= room.rank or all(self._wants[each].rank <= room.fits for each in room.placed):
                 continue
             for number in room.placed.copy():
-                if room in ground.slots[number] and not any(
-                    number in other.held for other in rooms if other is not room
-                ):
+                slots = ground.slots[number]
+                if room in slots and not any(number in other.held for other in slots if other is not room):
                     self._put_elsewhere(number, room)
 
     def _put_elsewhere(self, number: int, room: Room) -> None:
+        """Where it was seen already, or else on one more than are to hold it: those may never do."""
+        slots = self._ground.slots[number]
         for tier in self._ground.sizes(number):
-            for other in tier.preferred(self._wants[number].version):
+            order = tier.preferred(self._wants[number].version)
+            for other in sorted(order, key=lambda other: other not in slots):
                 if other is not room and self._put(number, other):
                     return
 

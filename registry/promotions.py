@@ -92,6 +92,8 @@ class Readiness(Document):
     """Why no engine is to hold it, where one should."""
     grow: int = later(0, ge=0)
     """Of the wanted, those whose boots have too small slots: they start afresh before they can hold it."""
+    alone: bool = later(default=False)
+    """Whether no other engine that is up could serve meanwhile what these serve."""
     waits_for: dict[Name, bool] | None = None
     """Wanted engine -> attested on it; None for whoever may not know the engines by name."""
     failed: dict[Name, str] | None = later(None)

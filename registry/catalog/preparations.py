@@ -20,6 +20,10 @@ TOO_SMALL = (
     "engines start afresh for its rank, one after the other, while others serve what they serve: wait longer "
     "(--wait); one that stays as it is says why in waits_for of its /state"
 )
+ALONE = (
+    "no other engine could serve meanwhile what these serve, so they do not start afresh for its rank by "
+    "themselves: start another engine beside them, or these again when it suits"
+)
 MAX_SECONDS = 3600.0
 """An engine's place is held so long for nobody, at most."""
 
@@ -84,5 +88,5 @@ def advice(readiness: Readiness) -> str | None:
     if readiness.because == "rank":
         return TOO_LARGE
     if readiness.grow:
-        return TOO_SMALL
+        return ALONE if readiness.alone else TOO_SMALL
     return None if readiness.engines else DOWN

@@ -97,7 +97,7 @@ def _readiness(state: State, key: AliasKey, published: VersionState, now: dateti
         if held.version == published.version and not held.leaving
     }
     attested = sum(wanted.values())
-    slots = (state.engines[name].slot_rank for name in wanted)
+    small = [name for name in wanted if 0 < (state.engines[name].slot_rank or 0) < published.rank]
     restarts = bool(up) and not wanted and _restarts(state, key, published, now)
     return Readiness(
         version=published.version,
@@ -108,7 +108,8 @@ def _readiness(state: State, key: AliasKey, published: VersionState, now: dateti
         prepared_until=known.until if known is not None and prepared else None,
         down=len(known_engines) - len(up),
         restarts=restarts,
-        grow=sum(rank is not None and rank < published.rank for rank in slots),
+        grow=len(small),
+        alone=bool(small) and not any(_has_company(state, name) for name in small),
         because=None if wanted or restarts else _because(assumed, published.version, now),
         waits_for=dict(sorted(wanted.items())),
     )
@@ -139,6 +140,18 @@ def _restarts(state: State, key: AliasKey, published: VersionState, now: datetim
         after[name].merged == published.version and state.engines[name].up
         for name in tenant.isolation.engines
         if name in after
+    )
+
+
+def _has_company(state: State, name: str) -> bool:
+    """Whether another engine of its base and owner is up."""
+    owners, base = given(state.tenants.values()), state.engines[name].base
+    return any(
+        other.up
+        and other.engine != name
+        and other.base == base
+        and owners.get(other.engine) == owners.get(name)
+        for other in state.engines.values()
     )
 
 

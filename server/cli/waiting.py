@@ -125,7 +125,6 @@ def missing(readiness: "Readiness") -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     found = [f"waiting for {', '.join(names[:3])}{more}"] if names else []
     if readiness.grow:
-        found.append(
-            f"{readiness.grow} {'starts' if readiness.grow == 1 else 'start'} afresh for its rank first"
-        )
+        verb = "would have to start" if readiness.alone else "starts" if readiness.grow == 1 else "start"
+        found.append(f"{readiness.grow} {verb} afresh for its rank first")
     return ", ".join(found)

@@ -5,14 +5,20 @@ a batch with an adapter's with the weights in the last slot (D1), so a base prob
 """
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from registry.digests import Digest
-from registry.fingerprint import Fingerprint, TopLogprobs
+from registry.fingerprint import EXACT_F32, MIN_RATIO, Fingerprint, Probe, TopLogprobs
 from registry.judgement import Finding, judge_base
 from server.engines.attest import Probed
 from server.engines.errors import BaseUnproven, EngineAnswerUnusable
 
 Ids = tuple[int, ...]
+_PROBES: Final = 8
+_TOKENS: Final = 2048
+"""At most, of one fingerprint: a tenant brought it, and all wait while the base is asked."""
+_PATIENCE: Final = 3
+"""Heartbeats in a row at which vLLM may fail to answer."""
 
 
 class BaseProof:
@@ -26,6 +32,11 @@ class BaseProof:
         self._shown: dict[Ids, TopLogprobs] = {}
         self._holds: dict[Digest, Fingerprint] = {}
         """By the fingerprint's digest: those whose base reference this engine showed."""
+        self._firm: dict[Digest, Fingerprint] = {}
+        """Of these, those that it showed with room to spare: one that a tenant made as far off as it may be
+        would hold once, and end everybody's engine later."""
+        self._unanswered = 0
+        """Heartbeats in a row at which vLLM failed to answer."""
 
     async def fault(self, digest: Digest, fingerprint: Fingerprint) -> str | None:
         """What is wrong with the base as this fingerprint has it. One tenant's wrong reference of the base
@@ -42,27 +53,27 @@ class BaseProof:
         if not found.passed:
             return found.reason
         self._holds[digest] = fingerprint
+        if _firm(found):
+            self._firm[digest] = fingerprint
         return None
 
     async def again(self) -> None:
-        """Whether the base still answers as it did. One that has changed answers as none of its references; a
-        reference that a tenant made a little off, so that it held once, must not end everybody's engine.
-        Raises BaseUnproven, EngineUnreachable."""
+        """Whether the base still answers as it did. Raises BaseUnproven, EngineUnreachable."""
         self._shown.clear()
-        reason = ""
-        for fingerprint in self._holds.values():
+        for fingerprint in list((self._firm or self._holds).values())[:1]:
             try:
                 found = await self._judged(fingerprint)
             except EngineAnswerUnusable as error:
+                self._unanswered += 1
+                if error.passing and self._unanswered < _PATIENCE:
+                    return
                 raise BaseUnproven(error.message) from None
-            if found.passed:
-                return
-            reason = reason or found.reason
-        if reason:
-            raise BaseUnproven(f"the base no longer answers as its reference: {reason}")
+            self._unanswered = 0
+            if not found.passed:
+                raise BaseUnproven(f"the base no longer answers as its reference: {found.reason}")
 
     async def _judged(self, fingerprint: Fingerprint) -> Finding:
-        rows = tuple(probe for probe in fingerprint.probes if probe.kind == "random") or fingerprint.probes
+        rows = _sample(fingerprint)
         await self._ask([row.token_ids for row in rows if row.token_ids not in self._shown])
         return judge_base(
             fingerprint=fingerprint.model_copy(update={"probes": rows}),
@@ -75,3 +86,19 @@ class BaseProof:
             return
         answers = await self._engine.probe(model=self._model, prompts=prompts, cache_salt=self._new_salt())
         self._shown.update(zip(prompts, answers, strict=True))
+
+
+def _sample(fingerprint: Fingerprint) -> tuple[Probe, ...]:
+    """The shortest random probes, or the shortest of all where there are none."""
+    rows = [probe for probe in fingerprint.probes if probe.kind == "random"] or fingerprint.probes
+    rows = sorted(rows, key=lambda probe: len(probe.token_ids))[:_PROBES]
+    while len(rows) > 1 and sum(len(probe.token_ids) for probe in rows) > _TOKENS:
+        rows.pop()
+    return tuple(rows)
+
+
+def _firm(found: Finding) -> bool:
+    """Whether the base may be twice as far off and still be recognised."""
+    if found.strength == "exact":
+        return found.own_distance <= EXACT_F32 / 2
+    return found.strength == "ratio" and found.nearest.distance >= 2 * MIN_RATIO * found.own_distance

@@ -119,8 +119,6 @@ class Boot:
         """For the rest of this boot: a slot that once behaved wrongly is never trusted again."""
         self._held: dict[Digest, Pause] = {}
         """For now: could not be fetched, loaded or looked at."""
-        self._silent: set[Digest] = set()
-        """The engine said nothing when it should load them: their names are spent for nothing."""
         self._spoilt: frozenset[Digest] = frozenset()
         self._revoked: set[Digest] = set()
         self._elsewhere: frozenset[Digest] = frozenset()
@@ -201,8 +199,8 @@ class Boot:
             return False
         if not await self._end_slots(self._findings.listed() & self._elsewhere):
             return False
-        for version in self._spoilt:
-            self._chances.spent(version)
+        if self._spoilt:
+            self._chances.spent()
         return True
 
     @property
@@ -288,7 +286,7 @@ class Boot:
         self._spoilt = frozenset(
             version
             for version in self._failed
-            if self._chances.due(version, spoilt=version in self._silent or version in view.elsewhere)
+            if self._chances.due and (self._chances.knows(version) or version in view.elsewhere)
         )
         self._cache.wants(wanted if self._target is None else wanted | {self._target})
         held = Held(
@@ -391,7 +389,6 @@ class Boot:
                 self._refuse(version, error.message)
         except EngineUnreachable:
             # vLLM may hold it or not: the name is spent, and nothing of it is ever served.
-            self._silent.add(version)
             self._fail(version, "the engine did not answer when it should load it")
             raise
         else:

@@ -226,8 +226,13 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, larger
         why = "all names of this boot are used up"
     elif held.stuck and held.again & kept:
         why = "loads fail again and again"
-    elif held.spoilt & kept:
+    elif spoilt := held.spoilt & kept:
         why = "what was recognised before no longer is in this boot"
+        if len({view.tenants.get(version) for version in spoilt}) < 2:
+            # One tenant's versions may be made so: for them alone nobody else is interrupted.
+            return Renewal(
+                why, tuple(sorted(served if view.away else served - view.elsewhere)), hurries=False
+            )
     elif larger:
         # All engines that are to hold it find out at once: nobody goes while one is down, for it may have
         # gone for the same, and what it leaves to others would send them after it.

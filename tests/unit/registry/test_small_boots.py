@@ -62,6 +62,16 @@ def test_what_only_one_engine_serves_is_given_to_another_before_it_starts_afresh
     assert held(full)["b"] == {"third"}, "nobody is pushed out for it"
 
 
+def test_who_is_to_hold_a_version_and_does_not_is_no_stand_in() -> None:
+    known = state(
+        engines=[small("a"), small("b"), small("c")],
+        tenants=[tenant("anna", replicas=2), tenant("bert", replicas=3)],
+        versions=[published("odd", "anna"), published("large", "bert", rank=40)],
+        slots={"a": [version("odd")]},
+    )
+    assert all("odd" in adapters for adapters in held(known).values())
+
+
 def test_the_smallest_boot_starts_afresh_first_where_no_other_could_stand_in_for_a_larger_one() -> None:
     found = [
         held(

@@ -144,10 +144,18 @@ def test_engines_that_start_afresh_for_its_rank_are_waited_for(world: World) -> 
     waiting = Waiting()
     with pytest.raises(PromotionNotReady, match="after 3 s 1 of 1 engines did not hold") as refused:
         _promote(world, new, waiting.patience(3))
+    assert "start another engine beside them" in refused.value.advice
+    assert sentence(waiting.seen[0]) == (
+        "0 of 1 engines hold it, waiting for engine-0, 1 would have to start afresh for its rank first"
+    )
+    world.catalog.announce(world.engine("engine-1").model_copy(update=small), actor="engine-1")
+    waiting = Waiting()
+    with pytest.raises(PromotionNotReady) as refused:
+        _promote(world, new, waiting.patience(3))
     assert "start afresh for its rank" in refused.value.advice
     assert "--wait" in refused.value.advice
     assert sentence(waiting.seen[0]) == (
-        "0 of 1 engines hold it, waiting for engine-0, 1 starts afresh for its rank first"
+        "0 of 2 engines hold it, waiting for engine-0, engine-1, 2 start afresh for its rank first"
     )
 
 

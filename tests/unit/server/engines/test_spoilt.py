@@ -10,7 +10,7 @@ from registry.digests import Digest
 from registry.fingerprint import Fingerprint, TopLogprobs
 from server.engines.base_proof import BaseProof
 from server.engines.chances import Chances
-from server.engines.errors import BaseUnproven
+from server.engines.errors import BaseUnproven, EngineAnswerUnusable
 from server.engines.state import AgentState
 from server.testing.fake_model import fake_fingerprint
 from tests.support import neighbours
@@ -113,25 +113,52 @@ async def test_unless_another_engine_recognises_it(tmp_path: Path) -> None:
         await bench.until(ready(good, spoilt, other_than=first))
 
 
-def test_the_next_chance_of_a_version_is_twice_as_far_away_and_an_old_one_is_forgotten() -> None:
+async def test_for_one_tenants_versions_nobody_else_is_interrupted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=QUICK, max_loras=1, max_cpu_loras=2)
+    good, odd = bench.adapter("bank_a", seed=1), bench.adapter("bank_b", seed=2)
+    await neighbours.announce(bench.control, SIGNER, base=BASE.identity(), rank=64)
+    async with bench.running():
+        first = (await bench.until(ready(good, odd))).boot
+        boot = bench.agent._life.boot  # type: ignore[union-attr]
+        assert boot is not None
+        boot._fail(odd, "it answers as nobody")
+        found = next(each for each in bench.control.attestations if each.version == good)
+        state = await bench.until(lambda state: "other engines" in state.waits_for)
+        assert (state.boot, set(state.ready)) == (first, {good})
+        await neighbours.attest(bench.control, SIGNER, found)
+        await bench.until(ready(good, odd, other_than=first))
+
+
+async def test_for_several_tenants_versions_at_once_the_boot_is_to_blame(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cadence=QUICK)
+    good, *odd = (bench.adapter(f"tenant_{number}", seed=number) for number in range(3))
+    async with bench.running():
+        first = (await bench.until(ready(good, *odd))).boot
+        boot = bench.agent._life.boot  # type: ignore[union-attr]
+        assert boot is not None
+        for version in odd:
+            boot._fail(version, "it answers as nobody")
+        await bench.until(ready(good, *odd, other_than=first))
+
+
+def test_the_next_chance_is_twice_as_far_away_whoever_it_is_for_and_an_old_one_is_forgotten() -> None:
     now = 0.0
     chances = Chances(pauses=(60, 3600), now=lambda: now)
-    assert not chances.due(VERSION, spoilt=False)
-    assert chances.due(VERSION, spoilt=True)
     chances.recognised(VERSION)
-    assert chances.due(VERSION, spoilt=False)
+    assert chances.knows(VERSION), "in whatever boot"
+    assert not chances.knows(OTHER)
     waits = []
     for _ in range(8):
-        chances.spent(VERSION)
+        chances.spent()
         spent = now
-        while not chances.due(VERSION, spoilt=False):
+        while not chances.due:
             now += 30
         waits.append(now - spent)
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
     now += 3601
-    chances.spent(VERSION)
+    chances.spent()
     now += 60
-    assert chances.due(VERSION, spoilt=False)
+    assert chances.due
 
 
 def shifted(fingerprint: Fingerprint, by: float) -> Fingerprint:
@@ -148,6 +175,8 @@ class Base:
     def __init__(self, fingerprint: Fingerprint) -> None:
         self.rows = {probe.token_ids: probe.base for probe in fingerprint.probes}
         self.off = 0.0
+        self.status = 200
+        self.tokens = 0
 
     async def tokenize(self, *_: object, **__: object) -> tuple[int, ...]:
         raise NotImplementedError
@@ -155,6 +184,9 @@ class Base:
     async def probe(
         self, *, model: str, prompts: Sequence[Sequence[int]], cache_salt: str
     ) -> tuple[TopLogprobs, ...]:
+        if self.status != 200:
+            raise EngineAnswerUnusable(f"the engine answered {self.status}", status=self.status)
+        self.tokens += sum(map(len, prompts))
         return tuple(_moved(self.rows[tuple(prompt)], self.off) for prompt in prompts)
 
 
@@ -166,6 +198,30 @@ async def test_a_reference_of_the_base_that_one_tenant_made_a_little_off_ends_no
     assert await proof.fault(VERSION, genuine) is None
     engine.off = 2e-6  # as in another batch
     await proof.again()
-    engine.off = 1.0
+    engine.off = 2e-5
     with pytest.raises(BaseUnproven):
         await proof.again()
+
+
+async def test_a_base_that_vllm_fails_to_show_is_asked_three_times() -> None:
+    engine = Base(fake_fingerprint(BASE.identity(), VERSION))
+    proof = BaseProof(engine=engine, model="tenon-null", dtype="float32", new_salt=lambda: "salt")
+    assert await proof.fault(VERSION, fake_fingerprint(BASE.identity(), VERSION)) is None
+    for status, bears in ((500, 2), (400, 0)):
+        engine.status = status
+        for _ in range(bears):
+            await proof.again()
+        with pytest.raises(BaseUnproven, match=str(status)):
+            await proof.again()
+        engine.status = 200
+        await proof.again()
+
+
+async def test_a_long_reference_of_the_base_is_asked_in_part() -> None:
+    (row, *_) = fake_fingerprint(BASE.identity(), VERSION).probes
+    rows = tuple(row.model_copy(update={"token_ids": (number,) * 1000}) for number in range(40))
+    long = fake_fingerprint(BASE.identity(), VERSION).model_copy(update={"probes": rows})
+    engine = Base(long)
+    proof = BaseProof(engine=engine, model="tenon-null", dtype="float32", new_salt=lambda: "salt")
+    assert await proof.fault(VERSION, long) is None
+    assert engine.tokens == 2000
