@@ -90,7 +90,7 @@ class Asking:
         async with asyncio.timeout(_LIMIT):
             while not holds():
                 assert not self.wrong, self.wrong[0]
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.005)
 
     async def learn(self) -> None:
         """What is not known yet."""
@@ -114,7 +114,7 @@ class Asking:
             await ask(self._client, voice, answer)
             if answer.fault:
                 self.failed.append(answer)
-                await asyncio.sleep(0.05)  # an engine that is away is not asked a thousand times a second
+                await asyncio.sleep(0.2)  # who starts again needs the cores
             elif answer.text == self.known[voice.name, answer.question].text:
                 self.right.append(answer)
             else:
