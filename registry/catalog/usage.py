@@ -3,7 +3,7 @@
 from datetime import date
 
 from registry.catalog.errors import PeriodInvalid, UsageInvalid, UsageRegressed
-from registry.errors import TenonError
+from registry.errors import InvalidInput, TenonError
 from registry.names import AdapterName
 from registry.store.tables.usage import KEYS
 from registry.store.transaction import Transaction
@@ -62,11 +62,11 @@ def sums(
     limit: int | None,
 ) -> tuple[UsageSum, ...]:
     """``by`` None: a sum a version and day. ``after``: the key of the sum seen last. Raises PeriodInvalid;
-    UsageInvalid for a key of none."""
+    InvalidInput for a key of none."""
     _check_days(first_day, last_day)
     seen = None if after is None else after.split(" ")
     if seen is not None and len(seen) != len(KEYS[by]):
-        raise UsageInvalid(f"{after[:80]!r} is the key of no sum of this list")  # type: ignore[index]
+        raise InvalidInput(f"{after[:80]!r} is the key of no sum of this list")  # type: ignore[index]
     return rows.usage.sums(tenant, first_day=first_day, last_day=last_day, by=by, after=seen, limit=limit)
 
 

@@ -21,7 +21,7 @@ class Usage(Part):
         after: str | None = None,
         limit: int | None = None,
     ) -> tuple[UsageSum, ...]:
-        """``by`` None: a sum a version and day. Raises TenantNotFound, UsageInvalid."""
+        """``by`` None: a sum a version and day. Raises TenantNotFound, PeriodInvalid, InvalidInput."""
         query = {"first_day": first_day, "last_day": last_day} | ({} if by is None else {"by": by})
         at = self._of(tenant, "usage")
         return listed(self._wire, at, UsageSum, query=query, after=after, limit=limit)

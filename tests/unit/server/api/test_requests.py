@@ -258,7 +258,7 @@ def test_a_roll_back_that_waits(bench: ControlWorld) -> None:
     back = bench.call("POST", ready, headers=seen)
     assert (back.status_code, back.json()["version"], back.headers["etag"]) == (200, one, '"3"')
     _refused(bench.call("GET", f"{ALIAS}/rollback"), 409, "nothing_to_roll_back")
-    _refused(bench.call("POST", f"{ALIAS}/rollback?require_ready=maybe"), 422, "invalid_input")
+    _refused(bench.call("POST", f"{ALIAS}/rollback?require_ready=maybe"), 400, "invalid_input")
 
 
 def test_routing_is_compared_and_set(bench: ControlWorld) -> None:
