@@ -83,6 +83,9 @@ class Nearest(Document):
     what: str
     """``base`` or a sibling's version digest."""
     distance: float
+    own: float | None = later(None)
+    """Distance to the own reference on the same probes, where these are not all: a sibling shares some. Only
+    these two can be compared."""
 
 
 class Attestation(Document):

@@ -114,19 +114,21 @@ def plausible(
 ) -> bool:
     """Whether the figures carry a claim to have passed: a signature proves who says it, not that it makes
     sense. By the rules of :func:`judge`, as far as they can be applied to what is left of it."""
-    if not (0 <= own_distance < math.inf and 0 <= nearest.distance < math.inf):
+    own = own_distance if nearest.own is None else nearest.own
+    if not all(0 <= figure < math.inf for figure in (own_distance, own, nearest.distance)):
         return False
     if dtype == "float32":
-        if own_distance >= EXACT_F32:
+        if max(own_distance, own) >= EXACT_F32:
             return False
-        same = nearest.distance <= own_distance or nearest.distance < EXACT_F32
+        same = nearest.distance <= own or nearest.distance < EXACT_F32
         return strength == ("weak" if same else "exact") and not (same and nearest.what == BASE)
     if noise is not None and not (0 < noise <= MAX_NOISE and own_distance <= STRAY_NOISES * noise):
         return False
     if strength == "ratio":
-        return nearest.distance > own_distance and nearest.distance >= MIN_RATIO * own_distance
-    excused = noise is not None and own_distance <= MAX_NOISES * noise
-    return strength == "weak" and excused and own_distance <= MIN_RATIO * nearest.distance
+        return nearest.distance > own and nearest.distance >= MIN_RATIO * own
+    # Of the references that it could be as well, the nearest one need not be among them.
+    excused = noise is not None and (own <= MAX_NOISES * noise or nearest.distance >= MIN_RATIO * own)
+    return strength == "weak" and excused and own <= MIN_RATIO * nearest.distance
 
 
 def _finding(rivals: Sequence[_Rival], dtype: str, noise: float | None, uncompared: int) -> Finding:
@@ -138,7 +140,11 @@ def _finding(rivals: Sequence[_Rival], dtype: str, noise: float | None, uncompar
         reason += f"; {uncompared} sibling(s) share no probe and were not compared"
     return Finding(
         own_distance=rivals[0].own,
-        nearest=Nearest(what=closest.what, distance=closest.distance),
+        nearest=Nearest(
+            what=closest.what,
+            distance=closest.distance,
+            own=None if closest.own == rivals[0].own else closest.own,
+        ),
         strength=strength,
         passed=strength != "failed",
         reason=reason,

@@ -1,5 +1,6 @@
 """What an agent finds by the rules, the registry takes; and what the registry takes is within them."""
 
+from hypothesis import example
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
@@ -44,17 +45,28 @@ def _fingerprint(shift: float, noise: float | None) -> Fingerprint:
 @drawn(
     dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
     shift=DISTANCES,
-    off=DISTANCES,
+    offs=st.tuples(DISTANCES, DISTANCES),
     rival=st.one_of(st.none(), DISTANCES),
+    shared=st.integers(1, 2),
     noise=NOISES,
 )
+@example("bfloat16", 0.5, (0.1, 0.02), 0.66, 1, None)
 def test_an_honest_finding_is_taken(
-    dtype: str, shift: float, off: float, rival: float | None, noise: float | None
+    dtype: str,
+    shift: float,
+    offs: tuple[float, float],
+    rival: float | None,
+    shared: int,
+    noise: float | None,
 ) -> None:
+    """``shared``: how many of the two probes the sibling has, the last ones."""
+    sibling = None if rival is None else _fingerprint(rival, noise)
+    if sibling is not None:
+        sibling = sibling.model_copy(update={"probes": sibling.probes[-shared:]})
     found = judge(
         fingerprint=_fingerprint(shift, noise),
-        observed=[_table(shift + off)[:TOP_OBSERVED]] * 2,
-        siblings={} if rival is None else {Digest.of(b"sibling"): _fingerprint(rival, noise)},
+        observed=[_table(shift + off)[:TOP_OBSERVED] for off in offs],
+        siblings={} if sibling is None else {Digest.of(b"sibling"): sibling},
         dtype=dtype,
     )
     taken = plausible(
