@@ -26,6 +26,11 @@ MAX_TOKENS = 131_072
 """Of all probes together. Whoever pushes chooses what an engine that others share computes for it, after each
 load and in rounds. A fingerprint has 1,000 to 2,000 as a rule; sixteen probes as long as they may be fit, and
 sixty-four of 2,048."""
+COMMON_PROBES = 8
+"""Random probes that all versions of a base begin with, so that any two compare. On fewer nobody is compared:
+whoever pushes chooses what to share, and on one probe rounding is a matter of luck."""
+_LOGPROBS = (-1e6, 1e-4)
+"""Any model's are within, with room for rounding. Sums of the largest numbers are no numbers any more."""
 _TOKEN_IDS = 2**31
 """Engines keep them in 32 bits. How many the base has is not in its document: vLLM refuses what is beyond."""
 
@@ -130,6 +135,8 @@ def _excesses(probes: Sequence[Probe]) -> Iterator[str]:
         for what, table in (("own", probe.own), ("base", probe.base)):
             if not TOP_OBSERVED <= len(table) <= TOP_REFERENCE:
                 yield f"probe {number}: {what} must hold {TOP_OBSERVED} to {TOP_REFERENCE} tokens"
+            if not all(_LOGPROBS[0] <= logprob <= _LOGPROBS[1] for _, logprob in table):
+                yield f"probe {number}: {what} holds a number that is no log-probability"
     if (tokens := sum(len(probe.token_ids) for probe in probes)) > MAX_TOKENS:
         yield f"{tokens} tokens in all probes, at most {MAX_TOKENS} are possible"
 
@@ -153,18 +160,24 @@ ZERO_EFFECT = 1e-4
 """Mean |Δ log-probability|. Ten times EXACT_F32: below it no engine tells an adapter from its base."""
 
 
-def apart(one: Fingerprint, other: Fingerprint) -> float | None:
-    """How far two references are from each other on the probes of one kind that both have; None without."""
+def comparable(one: Fingerprint, other: Fingerprint) -> list[tuple[int, TopLogprobs]]:
+    """(place among the probes of ``one``, what ``other`` answers there), of all probes of one kind that both
+    have. Empty when ``other`` lacks one of the first COMMON_PROBES random ones of ``one``."""
     theirs = {(probe.kind, probe.token_ids): probe.own for probe in other.probes}
-    shared = [
-        (probe.own[:TOP_OBSERVED], theirs[probe.kind, probe.token_ids])
-        for probe in one.probes
-        if (probe.kind, probe.token_ids) in theirs
-    ]
+    random = [(probe.kind, probe.token_ids) for probe in one.probes if probe.kind == "random"]
+    if not all(key in theirs for key in random[:COMMON_PROBES]):
+        return []
+    keys = [(probe.kind, probe.token_ids) for probe in one.probes]
+    return [(place, theirs[key]) for place, key in enumerate(keys) if key in theirs]
+
+
+def apart(one: Fingerprint, other: Fingerprint) -> float | None:
+    """How far two references are from each other where they are comparable; None where they are not."""
+    shared = comparable(one, other)
     if not shared:
         return None
-    ours, references = zip(*shared, strict=True)
-    found = distance(ours, references)
+    ours = [one.probes[place].own[:TOP_OBSERVED] for place, _ in shared]
+    found = distance(ours, [reference for _, reference in shared])
     return found if math.isfinite(found) else None
 
 

@@ -24,6 +24,7 @@ from registry.fingerprint import (
     Nearest,
     Strength,
     TopLogprobs,
+    comparable,
     distance,
 )
 
@@ -53,9 +54,6 @@ class _Rival:
     """Distance to the own reference on the same probes: only these two can be compared."""
     gap: float
     """Between the two references, on the same probes: what a perfect engine would show."""
-    noise: float | None = None
-    """What its own fingerprint says: the smaller of two figures counts, so that nobody hides behind a
-    large one."""
 
     @property
     def ratio(self) -> float:
@@ -80,14 +78,13 @@ def judge(
     """``observed``: one per probe of ``fingerprint``, in its order. ``siblings``: the other versions that the
     slot could hold instead, without the expected version itself.
 
-    The base is compared on all probes, a sibling on the probes of one kind that both fingerprints have; one
-    that shares none is named in the reason. In float32 the own distance must be below EXACT_F32 and every
-    rival's above it; in other types every rival must be MIN_RATIO times farther. A rival whose *reference* is
-    too close for that leaves a weak finding, if the own distance is what rounding explains; an adapter
-    without effect is never found at all.
+    The base is compared on all probes, a sibling where it is :func:`comparable`; how many are not is said in
+    the reason. In float32 the own distance must be below EXACT_F32 and every rival's above it; in other types
+    every rival must be MIN_RATIO times farther. A rival whose *reference* is too close for that leaves a weak
+    finding, if the own distance is what rounding explains; an adapter without effect is never found at all.
     """
     try:
-        rivals, uncompared = _rivals(fingerprint, observed, siblings, dtype)
+        rivals, uncompared = _rivals(fingerprint, observed, siblings)
     except ValueError as error:
         return _failed(str(error))
     if not rivals[0].gap >= ZERO_EFFECT:
@@ -137,7 +134,7 @@ def _finding(rivals: Sequence[_Rival], dtype: str, noise: float | None, uncompar
     closest = min(rivals, key=lambda rival: rival.distance)
     strength, reason = _decide(rivals, dtype, noise)
     if uncompared:
-        reason += f"; {uncompared} sibling(s) share no probe and were not compared"
+        reason += f"; {uncompared} sibling(s) have no comparable reference"
     return Finding(
         own_distance=rivals[0].own,
         nearest=Nearest(
@@ -185,10 +182,14 @@ def _exact(rivals: Sequence[_Rival], figures: str) -> tuple[Strength, str]:
 
 def _excused(rival: _Rival, noise: float) -> bool:
     """Too close to tell by behaviour; and neither is the answer farther off than rounding makes it, nor does
-    it look like the rival."""
-    common = noise if rival.noise is None else min(noise, rival.noise)
+    it look like the rival.
+
+    The noise is the expected version's own. A rival has no say in it: whoever pushes one would put others out
+    of service by claiming that there is no rounding. And who claims too much hides nobody, for what gives a
+    rival's answers looks like the rival.
+    """
     return (
-        rival.gap < MIN_SEPARATION * common
+        rival.gap < MIN_SEPARATION * noise
         and rival.own <= MAX_NOISES * noise
         and rival.own <= MIN_RATIO * rival.distance
     )
@@ -198,25 +199,22 @@ def _rivals(
     fingerprint: Fingerprint,
     observed: Sequence[TopLogprobs],
     siblings: Mapping[Digest, Fingerprint],
-    dtype: str,
 ) -> tuple[list[_Rival], int]:
-    """(rivals with the base first, siblings without a common probe)."""
+    """(rivals with the base first, how many siblings have no reference to compare with)."""
     rows = _zipped(observed, [(probe.own, probe.base) for probe in fingerprint.probes])
     rivals = [_rival(BASE, rows)]
     uncompared = 0
     for version, sibling in sorted(siblings.items()):
-        theirs = {(probe.kind, probe.token_ids): probe.own for probe in sibling.probes}
         shared = [
-            _Row(row.seen, row.own, theirs[probe.kind, probe.token_ids])
-            for row, probe in zip(rows, fingerprint.probes, strict=True)
-            if (probe.kind, probe.token_ids) in theirs
+            _Row(rows[place].seen, rows[place].own, theirs)
+            for place, theirs in comparable(fingerprint, sibling)
         ]
-        if not shared:
+        rival = _rival(version, shared) if _usable([row.other for row in shared]) else None
+        # What is wrong with a sibling's reference must cost that sibling, and nobody else.
+        if rival is not None and math.isfinite(rival.distance) and math.isfinite(rival.gap):
+            rivals.append(rival)
+        else:
             uncompared += 1
-            continue
-        if not _all_finite([row.other for row in shared]):
-            raise ValueError(f"the fingerprint of {version} holds a number that is not finite")
-        rivals.append(_rival(version, shared, noise=sibling.trusted_noise(dtype)))
     return rivals, uncompared
 
 
@@ -231,15 +229,18 @@ def _zipped(
     return rows
 
 
-def _rival(what: str, rows: Sequence[_Row], *, noise: float | None = None) -> _Rival:
+def _rival(what: str, rows: Sequence[_Row]) -> _Rival:
     seen, own, other = zip(*rows, strict=True) if rows else ((), (), ())
     return _Rival(
         what,
         distance=distance(seen, other),
         own=distance(seen, own),
         gap=distance([table[:TOP_OBSERVED] for table in own], other),
-        noise=noise,
     )
+
+
+def _usable(references: Sequence[TopLogprobs]) -> bool:
+    return bool(references) and all(references) and _all_finite(references)
 
 
 def _all_finite(tables: Sequence[TopLogprobs]) -> bool:

@@ -184,10 +184,6 @@ def check_fingerprint(fingerprint: Fingerprint, base: Digest) -> None:
         )
     for number, probe in enumerate(fingerprint.probes):
         for what, reference in (("own", probe.own), ("base", probe.base)):
-            if not reference or not all(
-                math.isfinite(logprob) and logprob <= 1e-4 for _, logprob in reference
-            ):
-                raise FingerprintInvalid(f"probe {number}: {what} must hold finite log-probabilities")
             if len({token for token, _ in reference}) != len(reference):
                 raise FingerprintInvalid(f"probe {number}: {what} names a token twice")
     if not math.isfinite(fingerprint.distance_to_base) or fingerprint.distance_to_base < 0:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from registry.digests import Digest
 from registry.fingerprint import (
+    COMMON_PROBES,
     MAX_PROBE_TOKENS,
     MAX_PROBES,
     MAX_TOKENS,
@@ -34,7 +35,6 @@ from trainer.errors import ZeroEffect
 from trainer.learning.base import load_model, load_tokenizer, surroundings, with_adapter
 from trainer.learning.rows import render
 
-RANDOM_PROBES: Final = 8
 TENANT_PROBES: Final = 8
 RANDOM_LENGTH: Final = 24
 _DECIMALS: Final = 7
@@ -89,7 +89,7 @@ def make_fingerprint(
         model = with_adapter(load_model(base_folder), adapter_folder)
         strange = [Prompt("random", ids) for ids in random_prompts(base, tokenizer, MAX_PROBES)]
         asked, kept = _spread(tenant_prompts)
-        first = _unique([*strange[:RANDOM_PROBES], *_cuts(model, tokenizer, asked)], known=[])
+        first = _unique([*strange[:COMMON_PROBES], *_cuts(model, tokenizer, asked)], known=[])
         measured = _measure(model, first, base_folder, adapter_folder)
         found = _fingerprint(base, measured, others)
         if not found.distance_to_base >= ZERO_EFFECT:
@@ -184,7 +184,7 @@ def _fitting(prompts: Sequence[Prompt], *, beside: Sequence[Prompt]) -> list[Pro
     return found[: MAX_PROBES - len(beside)]
 
 
-def random_prompts(base: Digest, tokenizer: Any, count: int = RANDOM_PROBES) -> list[tuple[int, ...]]:
+def random_prompts(base: Digest, tokenizer: Any, count: int = COMMON_PROBES) -> list[tuple[int, ...]]:
     """The same for every version of ``base``, and the first of them whatever ``count`` is. No special or
     added tokens: engines may treat those apart."""
     reserved = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)

@@ -1,5 +1,7 @@
 """What an agent finds by the rules, the registry takes; and what the registry takes is within them."""
 
+from typing import Literal
+
 from hypothesis import example
 from hypothesis import given as drawn
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from registry.judgement import judge, plausible
 
 BASE = Digest.of(b"base")
 TOKENS = range(TOP_OBSERVED)
+KINDS: tuple[Literal["random", "tenant"], ...] = ("random", "random", "tenant")
 NOISES = st.one_of(st.none(), st.floats(1e-4, 2 * MAX_NOISE))
 DISTANCES = st.one_of(
     st.floats(0, 2), st.floats(0, 3 * EXACT_F32), st.sampled_from([0.0, EXACT_F32, 2e-6, 0.02, 0.06])
@@ -33,7 +36,8 @@ def _table(shift: float) -> TopLogprobs:
 
 def _fingerprint(shift: float, noise: float | None) -> Fingerprint:
     probes = tuple(
-        Probe(kind="random", token_ids=(number,), own=_table(shift), base=_table(0.0)) for number in range(2)
+        Probe(kind=kind, token_ids=(number,), own=_table(shift), base=_table(0.0))
+        for number, kind in enumerate(KINDS)
     )
     noises = {} if noise is None else {"bfloat16": noise, "float16": noise}
     return Fingerprint.build(
@@ -45,24 +49,25 @@ def _fingerprint(shift: float, noise: float | None) -> Fingerprint:
 @drawn(
     dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
     shift=DISTANCES,
-    offs=st.tuples(DISTANCES, DISTANCES),
+    offs=st.tuples(DISTANCES, DISTANCES, DISTANCES),
     rival=st.one_of(st.none(), DISTANCES),
-    shared=st.integers(1, 2),
+    shared=st.sampled_from([(0,), (0, 1), (0, 1, 2), (1, 2)]),
     noise=NOISES,
 )
-@example("bfloat16", 0.5, (0.1, 0.02), 0.66, 1, None)
+@example("bfloat16", 0.5, (0.1, 0.1, 0.02), 0.66, (0, 1), None)
 def test_an_honest_finding_is_taken(
     dtype: str,
     shift: float,
-    offs: tuple[float, float],
+    offs: tuple[float, float, float],
     rival: float | None,
-    shared: int,
+    shared: tuple[int, ...],
     noise: float | None,
 ) -> None:
-    """``shared``: how many of the two probes the sibling has, the last ones."""
+    """``shared``: which of the probes the sibling has; the last one is a tenant's."""
     sibling = None if rival is None else _fingerprint(rival, noise)
     if sibling is not None:
-        sibling = sibling.model_copy(update={"probes": sibling.probes[-shared:]})
+        probes = tuple(sibling.probes[place] for place in shared)
+        sibling = sibling.model_copy(update={"probes": probes})
     found = judge(
         fingerprint=_fingerprint(shift, noise),
         observed=[_table(shift + off)[:TOP_OBSERVED] for off in offs],

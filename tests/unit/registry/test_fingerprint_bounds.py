@@ -26,8 +26,8 @@ from tests.support.registries import NAME, World
 MADE = tiny_fingerprint(Digest.of(b"base"))
 
 
-def with_tables(own: int, base: int) -> Fingerprint:
-    table = tuple((token, -5.0) for token in range(100))
+def with_tables(own: int, base: int, logprob: float = -5.0) -> Fingerprint:
+    table = tuple((token, logprob) for token in range(100))
     probe = MADE.probes[0].model_copy(update={"own": table[:own], "base": table[:base]})
     return MADE.model_copy(update={"probes": (MADE.probes[1], probe)})
 
@@ -42,6 +42,8 @@ def with_tables(own: int, base: int) -> Fingerprint:
         probing(MADE, [(0,), (2**31 - 1,)]),
         with_tables(TOP_OBSERVED, TOP_OBSERVED),
         with_tables(TOP_REFERENCE, TOP_REFERENCE),
+        with_tables(TOP_REFERENCE, TOP_REFERENCE, 1e-5),
+        with_tables(TOP_REFERENCE, TOP_REFERENCE, -1e5),
     ],
 )
 def test_what_trainers_make_is_within_the_bounds(made: Fingerprint) -> None:
@@ -74,6 +76,7 @@ def test_what_the_trainer_makes_of_the_longest_questions_fits() -> None:
         (with_tables(TOP_REFERENCE, TOP_OBSERVED - 1), "probe 1: base must hold"),
         (with_tables(TOP_REFERENCE + 1, TOP_REFERENCE), "probe 1: own must hold"),
         (with_tables(TOP_REFERENCE, TOP_REFERENCE + 1), "probe 1: base must hold"),
+        *((with_tables(20, 20, bad), "no log-probability") for bad in (0.01, -1e7, -1e308)),
     ],
 )
 def test_whoever_pushes_more_is_refused_and_nothing_is_stored(

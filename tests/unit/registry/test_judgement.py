@@ -5,6 +5,7 @@ import pytest
 
 from registry.digests import Digest
 from registry.fingerprint import (
+    COMMON_PROBES,
     EXACT_F32,
     MAX_NOISE,
     MIN_RATIO,
@@ -16,6 +17,8 @@ from registry.fingerprint import (
     Probe,
     Strength,
     TopLogprobs,
+    apart,
+    comparable,
 )
 from registry.judgement import UNMEASURED, Finding, judge, judge_base, plausible
 
@@ -138,8 +141,28 @@ def test_siblings_are_compared_on_common_probes() -> None:
     """An equal tenant probe does not make up for random ones that are far."""
     same = fingerprint(2).probes[:2] + OWN.probes[2:]
     assert find(6e-7, siblings={SIBLING: OWN.model_copy(update={"probes": same})}).passed
-    reordered = OWN.model_copy(update={"probes": (OWN.probes[1], fingerprint(2, tokens=9).probes[0])})
+    more = fingerprint(2, tokens=9).probes
+    reordered = OWN.model_copy(update={"probes": (more[0], OWN.probes[1], OWN.probes[0], more[2])})
     assert find(6e-7, siblings={SIBLING: reordered}).strength == "weak"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_nobody_is_compared_on_what_a_sibling_chose_to_share(dtype: str) -> None:
+    """One probe on which both do the same, of the two that all versions have."""
+    for probes in (OWN.probes[:1], OWN.probes[1:], OWN.probes[2:]):
+        found = find(6e-7, dtype, {SIBLING: OWN.model_copy(update={"probes": probes})})
+        assert found.passed
+        assert found.strength != "weak"
+        assert "1 sibling(s) have no comparable reference" in found.reason
+
+
+def test_the_first_eight_random_probes_are_those_that_all_versions_have() -> None:
+    many = fingerprint(1, kinds=("random",) * (COMMON_PROBES + 2) + ("tenant",))
+    for shared, places in ((COMMON_PROBES - 1, 0), (COMMON_PROBES, COMMON_PROBES), (len(many.probes),) * 2):
+        other = many.model_copy(update={"probes": many.probes[:shared]})
+        assert [place for place, _ in comparable(many, other)] == list(range(places))
+        assert (apart(many, other) is None) == (places == 0)
+        assert apart(other, many) == 0.0, "it has all that the shorter one has"
 
 
 def test_a_tenant_probe_is_not_compared_with_a_random_one() -> None:
@@ -172,7 +195,7 @@ def test_a_sibling_without_a_common_probe_is_mentioned() -> None:
     strange = {SIBLING: fingerprint(2, tokens=100), OTHER: fingerprint(3, kinds=("tenant",))}
     found = find(6e-7, siblings=strange)
     assert found.passed
-    assert "2 sibling(s) share no probe" in found.reason
+    assert "2 sibling(s) have no comparable reference" in found.reason
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -183,10 +206,6 @@ def test_one_number_that_is_not_finite_fails(bad: float, dtype: str) -> None:
 
     first = OWN.probes[0]
     observed = seen(OWN, 0.0)
-    sibling = fingerprint(2)
-    spoilt_sibling = sibling.model_copy(
-        update={"probes": (sibling.probes[0].model_copy(update={"own": spoil(sibling.probes[0].own)}),)}
-    )
     own = OWN.model_copy(
         update={"probes": (first.model_copy(update={"own": spoil(first.own)}), *OWN.probes[1:])}
     )
@@ -197,12 +216,32 @@ def test_one_number_that_is_not_finite_fails(bad: float, dtype: str) -> None:
         judge(fingerprint=OWN, observed=[*observed[:-1], spoil(observed[-1])], siblings={}, dtype=dtype),
         judge(fingerprint=own, observed=observed, siblings={}, dtype=dtype),
         judge(fingerprint=base, observed=observed, siblings={}, dtype=dtype),
-        judge(fingerprint=OWN, observed=observed, siblings={SIBLING: spoilt_sibling}, dtype=dtype),
     ):
         assert (found.strength, found.passed) == ("failed", False)
         assert "finite" in found.reason
         assert found.own_distance == UNMEASURED
         found.nearest.canonical()  # what failed must still be signed
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        *((*OWN.probes[0].own[:-1], (7, bad)) for bad in (math.nan, math.inf, -math.inf)),
+        tuple((token, -1e308) for token, _ in OWN.probes[0].own),
+        (),
+    ],
+    ids=["nan", "inf", "-inf", "beyond what can be summed", "nothing"],
+)
+def test_what_is_wrong_with_a_siblings_reference_costs_nobody_else(own: TopLogprobs, dtype: str) -> None:
+    """Registries refuse to store such ones. Older ones stored sums that are no numbers any more."""
+    spoilt = OWN.model_copy(
+        update={"probes": tuple(probe.model_copy(update={"own": own}) for probe in OWN.probes)}
+    )
+    alone, beside = find(6e-7, dtype), find(6e-7, dtype, {SIBLING: spoilt})
+    assert beside.passed
+    assert (beside.strength, beside.nearest) == (alone.strength, alone.nearest)
+    assert "1 sibling(s) have no comparable reference" in beside.reason
 
 
 @pytest.mark.parametrize("observed", [[], seen(OWN, 0.0)[:2], [*seen(OWN, 0.0), ()], [(), (), ()]])
@@ -292,12 +331,15 @@ def test_what_looks_like_another_version_fails_even_within_the_noise() -> None:
     assert look(expected, 1.45 * NOISE, sibling=sibling).strength == "weak"
 
 
-def test_nobody_hides_behind_a_large_noise() -> None:
-    """The sibling's own figure says that the two can be told apart."""
+def test_nobody_hides_another_behind_a_large_noise() -> None:
+    """As large as is believed, and so far that honest references at that distance could be told apart."""
     boastful = OWN.model_copy(update={"noise": {"bfloat16": MAX_NOISE}})
-    honest = near(-4 * MAX_NOISE).model_copy(update={"noise": {"bfloat16": NOISE}})
-    assert look(boastful, 2 * MAX_NOISE, sibling=near(-4 * MAX_NOISE)).strength == "weak"
-    assert not look(boastful, 2 * MAX_NOISE, sibling=honest).passed
+    for gap in (4 * NOISE, 1.4 * MAX_NOISE, 2.9 * MAX_NOISE, 4.9 * MAX_NOISE):
+        sibling = near(-gap)
+        for off in (0.0, NOISE):
+            shown = seen(sibling, off)
+            found = judge(fingerprint=boastful, observed=shown, siblings={SIBLING: sibling}, dtype="bfloat16")
+            assert (found.strength, found.nearest.what) == ("failed", SIBLING), (gap, off)
 
 
 def test_far_from_everything_is_not_the_version_either() -> None:

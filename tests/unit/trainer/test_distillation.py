@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.pinned import trajectory
 from tests.support.tiny_model import conversation
 from trainer.datasets import Case, Conversation, Message
 from trainer.errors import MaskBroken, RowTooLong, TokenizerUnaligned, VocabularyDiffers
@@ -76,7 +77,8 @@ def test_gkd_goes_towards_the_teacher_along_a_pinned_path(
 ) -> None:
     steps = Steps()
     learned = gkd.learn(job(base_folder, tmp_path, GkdSettings(**SHORT), teacher=teacher, on_step=steps))
-    assert steps.losses == pytest.approx([0.0062264, 0.0041336, 0.0031087, 0.0018837, 0.0013112], rel=1e-3)
+    expected = [0.0062264, 0.0041336, 0.0031087, 0.0018837, 0.0013112]
+    assert steps.losses == trajectory(expected, first=0.02, drift=0.2)
     assert learned.proof["rows"] == 20
     assert learned.proof["sample_answer"].endswith('.50"}<|im_end|>')
 
@@ -100,7 +102,8 @@ def test_gkd_can_learn_from_the_students_own_answers(
     steps = Steps()
     settings = GkdSettings(**SHORT, on_policy=1.0, sampling=Sampling(max_new_tokens=12))
     gkd.learn(job(base_folder, tmp_path, settings, teacher=teacher, on_step=steps))
-    assert steps.losses == pytest.approx([0.0053802, 0.0037765, 0.0049535, 0.0034751, 0.0031618], rel=1e-2)
+    expected = [0.0053802, 0.0037765, 0.0049535, 0.0034751, 0.0031618]
+    assert steps.losses == trajectory(expected, first=0.05, drift=0.6)
 
 
 def test_on_policy_distillation_goes_towards_the_teacher_along_a_pinned_path(
@@ -109,7 +112,8 @@ def test_on_policy_distillation_goes_towards_the_teacher_along_a_pinned_path(
     steps = Steps()
     settings = DistillSettings(**SHORT, sampling=Sampling(max_new_tokens=12))
     learned = distill.learn(job(base_folder, tmp_path, settings, CASES, teacher=teacher, on_step=steps))
-    assert steps.losses == pytest.approx([0.0049528, 0.0035699, 0.0030012, 0.0033575, 0.0031064], rel=1e-2)
+    expected = [0.0049528, 0.0035699, 0.0030012, 0.0033575, 0.0031064]
+    assert steps.losses == trajectory(expected, first=0.03, drift=0.2)
     assert learned.proof["rows"] == 20
     assert learned.proof["sample_prompt"].endswith("assistant\n")
     assert 20 <= learned.proof["supervised_tokens"] <= 20 * 12
@@ -122,7 +126,7 @@ def test_gold_goes_towards_a_teacher_with_another_tokenizer(
     learned = gold.learn(
         job(base_folder, tmp_path, GoldSettings(**SHORT), teacher=TeacherModel(stranger), on_step=steps)
     )
-    assert steps.losses == pytest.approx([0.91823, 0.89765, 0.90362, 0.90574, 0.89019], rel=1e-3)
+    assert steps.losses == trajectory([0.91823, 0.89765, 0.90362, 0.90574, 0.89019], drift=0.01)
     borders = learned.proof["borders"]
     assert borders["both"] == borders["student"] < borders["teacher"]
     assert learned.proof["sample_answer"].endswith('.50"}<|im_end|>')

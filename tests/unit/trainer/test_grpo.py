@@ -17,6 +17,7 @@ from tests.support.drawn import (
     letters,
     write_loud_base,
 )
+from tests.support.pinned import trajectory
 from trainer.alarms import alarms_in
 from trainer.datasets import Case, Message
 from trainer.errors import DataInvalid, RowTooLong, SpecialTokenInText, TrainingRefused, VerifierFailed
@@ -84,21 +85,21 @@ def test_every_preset_learns_from_its_own_answers(preset: str, base_folder: Path
 
 
 def test_the_first_rewards_and_losses_are_pinned(plain: Learning) -> None:
-    assert plain.rewards == pytest.approx(PINNED_REWARDS, rel=1e-4)
-    assert [step["loss"] for step in plain.steps] == pytest.approx(PINNED_LOSSES, rel=1e-3, abs=5e-6)
+    assert plain.rewards == trajectory(PINNED_REWARDS, first=1e-4, drift=0.15)
+    assert [step["loss"] for step in plain.steps] == trajectory(PINNED_LOSSES, drift=0.3, off=3e-4)
 
 
 def test_rloo_is_pinned_too(base_folder: Path, tmp_path: Path) -> None:
     learning = learn(RLOO, base_folder, tmp_path)
-    assert learning.rewards == pytest.approx(PINNED_RLOO, rel=1e-4)
+    assert learning.rewards == trajectory(PINNED_RLOO, first=1e-4, drift=0.15)
     assert learning.steps[-1]["kl"] != 0
 
 
 @pytest.mark.parametrize("settings", [of("dr_grpo", kl=0.0), RLOO], ids=["grpo", "rloo"])
 def test_the_reward_rises(settings: Any, loud: Path, tmp_path: Path) -> None:
-    longer = settings.model_copy(update={"steps": 10, "batch_size": 32, "group_size": 8})
-    learning = learn(longer, loud, tmp_path)
-    assert sum(learning.rewards[-3:]) > sum(learning.rewards[:3]) + 0.15
+    longer = {"steps": 12, "batch_size": 64, "group_size": 8, "learning_rate": 0.05}
+    learning = learn(settings.model_copy(update=longer), loud, tmp_path)
+    assert sum(learning.rewards[-3:]) > sum(learning.rewards[:3]) + 0.3
 
 
 def test_the_same_job_gives_the_same_bytes_and_another_seed_others(

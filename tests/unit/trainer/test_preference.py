@@ -10,6 +10,7 @@ import pytest
 
 from registry.digests import Digest
 from tests.support.drawn import write_loud_base
+from tests.support.pinned import trajectory
 from trainer.alarms import alarms_in
 from trainer.datasets import Labelled, Message, Pair
 from trainer.errors import MaskBroken, RowTooLong, SpecialTokenInText, TrainingDiverged, TrainingRefused
@@ -82,7 +83,7 @@ def test_the_first_losses_are_pinned_and_the_rows_proven(
 ) -> None:
     run = Run(base_folder, tmp_path, method)
     # Processors differ in the last digits, and with every step Adam makes more of it.
-    assert [figures["loss"] for figures in run.figures] == pytest.approx(losses, rel=2e-3)
+    assert [figures["loss"] for figures in run.figures] == trajectory(losses, first=1e-3, drift=0.01)
     assert run.learned.proof["sample_answer"].endswith("<|im_end|>")
     assert run.learned.proof["sample_prompt"].endswith("<|im_start|>assistant\n")
     # A pass and a third over 12 pairs: every row of both sides was checked.
