@@ -27,12 +27,29 @@ MAX_TOKENS = 131_072
 load and in rounds. A fingerprint has 1,000 to 2,000 as a rule; sixteen probes as long as they may be fit, and
 sixty-four of 2,048."""
 COMMON_PROBES = 8
-"""Random probes that all versions of a base begin with, so that any two compare. On fewer nobody is compared:
-whoever pushes chooses what to share, and on one probe rounding is a matter of luck."""
+"""Random probes that all versions of a base begin with, so that any two compare. A version is compared with
+whoever has all of its own: whoever pushes chooses what to share, and on one probe rounding is a matter of
+luck."""
 _LOGPROBS = (-1e6, 1e-4)
 """Any model's are within, with room for rounding. Sums of the largest numbers are no numbers any more."""
 _TOKEN_IDS = 2**31
 """Engines keep them in 32 bits. How many the base has is not in its document: vLLM refuses what is beyond."""
+
+EXACT_F32 = 1e-5
+"""Measured: 6.5e-7 for the worst of 42 adapters, float32 server against float32 reference."""
+MIN_RATIO = 3.0
+"""The nearest other reference must be this many times farther than the own one (measured: 9.6 and more)."""
+MIN_SEPARATION = 5.0
+"""References this many times the noise apart can be told from each other: whoever is within 1.25 times the
+noise of one is then at least MIN_RATIO times farther from the other."""
+MAX_NOISES = 3.0
+"""A weakly attested slot is no farther from its reference than this many times the noise."""
+STRAY_NOISES = 10.0
+"""An own distance beyond it is no rounding on any device, however far every other reference is."""
+MAX_NOISE = 0.2
+"""The largest noise that is believed (measured in bfloat16: 0.011 to 0.062 for small bases)."""
+ZERO_EFFECT = 1e-4
+"""Mean |Δ log-probability|. Ten times EXACT_F32: below it no engine tells an adapter from its base."""
 
 TopLogprobs: TypeAlias = tuple[tuple[int, float], ...]
 """(token id, natural-log probability), most likely first."""
@@ -139,25 +156,6 @@ def _excesses(probes: Sequence[Probe]) -> Iterator[str]:
                 yield f"probe {number}: {what} holds a number that is no log-probability"
     if (tokens := sum(len(probe.token_ids) for probe in probes)) > MAX_TOKENS:
         yield f"{tokens} tokens in all probes, at most {MAX_TOKENS} are possible"
-
-
-EXACT_F32 = 1e-5
-"""Measured: 6.5e-7 for the worst of 42 adapters, float32 server against float32 reference."""
-MIN_RATIO = 3.0
-"""The nearest other reference must be this many times farther than the own one (measured: 9.6 and more)."""
-
-
-MIN_SEPARATION = 5.0
-"""References this many times the noise apart can be told from each other: whoever is within 1.25 times the
-noise of one is then at least MIN_RATIO times farther from the other."""
-MAX_NOISES = 3.0
-"""A weakly attested slot is no farther from its reference than this many times the noise."""
-STRAY_NOISES = 10.0
-"""An own distance beyond it is no rounding on any device, however far every other reference is."""
-MAX_NOISE = 0.2
-"""The largest noise that is believed (measured in bfloat16: 0.011 to 0.062 for small bases)."""
-ZERO_EFFECT = 1e-4
-"""Mean |Δ log-probability|. Ten times EXACT_F32: below it no engine tells an adapter from its base."""
 
 
 def comparable(one: Fingerprint, other: Fingerprint) -> list[tuple[int, TopLogprobs]]:

@@ -18,7 +18,6 @@ from registry.fingerprint import (
     MIN_RATIO,
     MIN_SEPARATION,
     STRAY_NOISES,
-    TOP_OBSERVED,
     ZERO_EFFECT,
     Fingerprint,
     Nearest,
@@ -53,7 +52,8 @@ class _Rival:
     own: float
     """Distance to the own reference on the same probes: only these two can be compared."""
     gap: float
-    """Between the two references, on the same probes: what a perfect engine would show."""
+    """Between the two references, of the tokens that were observed on the same probes: so it is never more
+    than ``distance`` and ``own`` together, whatever a reference holds that the engine did not show."""
 
     @property
     def ratio(self) -> float:
@@ -119,7 +119,8 @@ def plausible(
             return False
         same = nearest.distance <= own or nearest.distance < EXACT_F32
         return strength == ("weak" if same else "exact") and not (same and nearest.what == BASE)
-    if noise is not None and not (0 < noise <= MAX_NOISE and own_distance <= STRAY_NOISES * noise):
+    explained = MAX_NOISE if noise is None else noise
+    if not (0 < explained <= MAX_NOISE and own_distance <= STRAY_NOISES * explained):
         return False
     if strength == "ratio":
         return nearest.distance > own and nearest.distance >= MIN_RATIO * own
@@ -157,8 +158,9 @@ def _decide(rivals: Sequence[_Rival], dtype: str, noise: float | None) -> tuple[
         return _exact(rivals, figures)
     if dtype not in ("bfloat16", "float16"):
         return "failed", f"{figures}: no rule for the type {dtype[:40]!r}"
-    if noise is not None and own > STRAY_NOISES * noise:
-        return "failed", f"{figures}: rounding explains {noise:.3g}, and this is neither"
+    explained = MAX_NOISE if noise is None else noise
+    if own > STRAY_NOISES * explained:
+        return "failed", f"{figures}: rounding explains {explained:.3g}, and this is neither"
     if close.ratio >= MIN_RATIO:
         return "ratio", f"{figures}: {close.ratio:.3g} times farther"
     unclear = [rival for rival in rivals if rival.ratio < MIN_RATIO]
@@ -235,8 +237,15 @@ def _rival(what: str, rows: Sequence[_Row]) -> _Rival:
         what,
         distance=distance(seen, other),
         own=distance(seen, own),
-        gap=distance([table[:TOP_OBSERVED] for table in own], other),
+        gap=distance([_of(row.own, row.seen) for row in rows], other),
     )
+
+
+def _of(reference: TopLogprobs, seen: TopLogprobs) -> TopLogprobs:
+    """What ``reference`` has for the tokens that were observed: as :func:`distance` reads it."""
+    table = dict(reference)
+    floor = min(table.values())
+    return tuple((token, table.get(token, floor)) for token, _ in seen)
 
 
 def _usable(references: Sequence[TopLogprobs]) -> bool:

@@ -162,10 +162,12 @@ def _unclean(state: State, tenant: Tenant, isolation: Isolation) -> tuple[str, .
         if engine.up and name not in taken and name not in isolation.engines
     }
     others = {version.base for version in state.versions.values() if version.tenant != tenant.id}
+    before = tenant.isolation
     found = []
     for engine in (state.engines[name] for name in isolation.engines):
-        if engine.engine in tenant.isolation.engines:
-            if engine.boot in tenant.isolation.unclean:
+        # One that was given to be merged, and is not yet, still holds what it held.
+        if before.level is Level.DEDICATED and engine.engine in before.engines:
+            if engine.boot in before.unclean:
                 found.append(engine.boot)
         elif engine.up and engine.merged is None and engine.base in spare & others:
             found.append(engine.boot)

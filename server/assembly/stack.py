@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,11 +101,9 @@ def start(
     """
     if (before := running(workspace)) is not None:
         raise AlreadyRunning(f"this workspace is already served at {before.url('router')}")
-    for name, port in ports.named().items():
-        if not _is_free(port):
-            raise PortTaken(f"port {port}, meant for the {name}, is taken")
     so_far: list[Process] = []
     plan = launches(workspace, engine, ports)
+    reserved = _reserved(ports)
     try:
         for together in plan.together:
             for launch in together:
@@ -118,6 +117,8 @@ def start(
         processes.stop(so_far)
         workspace.stack.unlink(missing_ok=True)
         raise
+    finally:
+        reserved.close()
     return Running(processes=tuple(so_far))
 
 
@@ -268,14 +269,44 @@ def _doing(body: bytes) -> str:
         return ""
 
 
+def _reserved(ports: Ports) -> ExitStack:
+    """While a stack starts, for the router takes its port half a minute after it was found free. Raises
+    PortTaken."""
+    with ExitStack() as held:
+        for name, port in ports.named().items():
+            if not _is_free(port):
+                raise PortTaken(f"port {port}, meant for the {name}, is taken")
+            try:
+                held.enter_context(_reservation(port))
+            except OSError:
+                raise PortTaken(
+                    f"port {port}, meant for the {name}, is another stack's that starts"
+                ) from None
+        return held.pop_all()
+
+
 def _is_free(port: int) -> bool:
+    """Neither bound nor reserved by another stack."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
+            _reservation(port).close()
         except OSError:
             return False
         return True
+
+
+def _reservation(port: int) -> socket.socket:
+    """A name that one process at a time can have, and that ends with it (unix(7), abstract addresses). Raises
+    OSError."""
+    found = socket.socket(socket.AF_UNIX)
+    try:
+        found.bind(f"\0tenon/port/{port}")
+    except OSError:
+        found.close()
+        raise
+    return found
 
 
 def _any_free() -> int:

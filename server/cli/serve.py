@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
+_SETTINGS = "Settings are TENON_ variables of the environment: see docs/reference/settings.md."
 Tied = Annotated[bool, typer.Option("--tied", hidden=True, help="End when the parent process ends")]
 
 
 def install(app: typer.Typer) -> None:
     group = typer.Typer(help="Run one process role (as the chart does).", no_args_is_help=True)
-    group.command("control")(control)
-    group.command("engine")(engine)
-    group.command("router")(router)
+    for role in (control, engine, router):
+        group.command(role.__name__, epilog=_SETTINGS)(role)
     app.add_typer(group, name="serve")
 
 
@@ -25,7 +25,7 @@ def control(tied: Tied = False) -> None:
 
 
 def engine(tied: Tied = False) -> None:
-    """The agent beside one vLLM."""
+    """The agent beside one vLLM: starts it, loads adapters, attests them and reports."""
     from server.assembly import engine as assembly
     from server.settings import EngineSettings, load
 

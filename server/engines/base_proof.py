@@ -4,11 +4,12 @@ Asked through the null adapter where there is one: on a CPU, vLLM 0.32 answers a
 a batch with an adapter's with the weights in the last slot (D1), so a base probe without it proves nothing.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from registry.digests import Digest
-from registry.fingerprint import EXACT_F32, MIN_RATIO, Fingerprint, Probe, TopLogprobs
+from registry.fingerprint import EXACT_F32, MAX_NOISE, Fingerprint, Probe, TopLogprobs, distance
 from registry.judgement import Finding, judge_base
 from server.engines.attest import Probed
 from server.engines.errors import BaseUnproven, EngineAnswerUnusable
@@ -30,11 +31,11 @@ class BaseProof:
         self._dtype = dtype
         self._new_salt = new_salt
         self._shown: dict[Ids, TopLogprobs] = {}
-        self._holds: dict[Digest, Fingerprint] = {}
-        """By the fingerprint's digest: those whose base reference this engine showed."""
-        self._firm: dict[Digest, Fingerprint] = {}
-        """Of these, those that it showed with room to spare: one that a tenant made as far off as it may be
-        would hold once, and end everybody's engine later."""
+        self._holds: set[Digest] = set()
+        """Of fingerprints: those whose base reference this engine showed."""
+        self._then: dict[tuple[Ids, ...], list[TopLogprobs]] = {}
+        """What the engine showed when the first fingerprint with these prompts was held against it."""
+        self._asks: Counter[tuple[Ids, ...]] = Counter()
         self._unanswered = 0
         """Heartbeats in a row at which vLLM failed to answer."""
 
@@ -52,25 +53,38 @@ class BaseProof:
             return error.message
         if not found.passed:
             return found.reason
-        self._holds[digest] = fingerprint
-        if _firm(found):
-            self._firm[digest] = fingerprint
+        prompts = tuple(row.token_ids for row in _sample(fingerprint))
+        self._then.setdefault(prompts, [self._shown[ids] for ids in prompts])
+        self._asks[prompts] += 1
+        self._holds.add(digest)
         return None
 
     async def again(self) -> None:
-        """Whether the base still answers as it did. Raises BaseUnproven, EngineUnreachable."""
+        """Whether the base still answers as it did in this boot, to the prompts that most versions ask. By
+        what it answered then and not by a reference: that is a tenant's to write, and a base that is held
+        against it could end everybody's boot, or pass whatever it answers.
+
+        Raises BaseUnproven, EngineUnreachable.
+        """
         self._shown.clear()
-        for fingerprint in list((self._firm or self._holds).values())[:1]:
-            try:
-                found = await self._judged(fingerprint)
-            except EngineAnswerUnusable as error:
-                self._unanswered += 1
-                if error.passing and self._unanswered < _PATIENCE:
-                    return
-                raise BaseUnproven(error.message) from None
-            self._unanswered = 0
-            if not found.passed:
-                raise BaseUnproven(f"the base no longer answers as its reference: {found.reason}")
+        if not self._asks:
+            return
+        (prompts, _), *_ = self._asks.most_common(1)
+        try:
+            await self._ask(prompts)
+        except EngineAnswerUnusable as error:
+            self._unanswered += 1
+            if error.passing and self._unanswered < _PATIENCE:
+                return
+            raise BaseUnproven(error.message) from None
+        self._unanswered = 0
+        try:
+            off = distance([self._shown[ids] for ids in prompts], self._then[prompts])
+        except ValueError as error:
+            raise BaseUnproven(f"the base no longer answers: {error}") from None
+        limit = EXACT_F32 if self._dtype == "float32" else MAX_NOISE
+        if not off <= limit:
+            raise BaseUnproven(f"the base no longer answers as it did: {off:.3g} apart, at most {limit:g}")
 
     async def _judged(self, fingerprint: Fingerprint) -> Finding:
         rows = _sample(fingerprint)
@@ -95,10 +109,3 @@ def _sample(fingerprint: Fingerprint) -> tuple[Probe, ...]:
     while len(rows) > 1 and sum(len(probe.token_ids) for probe in rows) > _TOKENS:
         rows.pop()
     return tuple(rows)
-
-
-def _firm(found: Finding) -> bool:
-    """Whether the base may be twice as far off and still be recognised."""
-    if found.strength == "exact":
-        return found.own_distance <= EXACT_F32 / 2
-    return found.strength == "ratio" and found.nearest.distance >= 2 * MIN_RATIO * found.own_distance

@@ -239,21 +239,24 @@ class Boot:
         return {version: passed[version] for version in serve if self._findings.known(version)}
 
     def not_ready(self) -> dict[Digest, Why]:
-        """Every other wanted version, with the reason."""
+        """Every other wanted version, with the reason. One that was not recognised holds nobody up who was:
+        whoever pushed it would keep an engine that all share from ever being ready. Where none was, it is
+        the engine that may be wrong."""
         if self._plan is None:
             return {}
+        ready = self.ready()
         reasons = {
-            version: Why(text, blocks=version in self._failed or version in self._held)
+            version: Why(text, blocks=version in self._held or (version in self._failed and not ready))
             for version, text in self._plan.unplaced.items()
         }
-        ready = self.ready()
         for version in self._plan.serve:
             if version not in ready:
                 seen = version in self._findings.passed
                 waiting = "attested, and the registry does not know yet" if seen else "not attested yet"
                 if (pause := self._held.get(version)) is not None:
                     waiting = pause.why
-                reasons[version] = Why(self._failed.get(version, waiting), blocks=True)
+                failed = self._failed.get(version)
+                reasons[version] = Why(failed or waiting, blocks=failed is None or not ready)
         return reasons
 
     def retired(self) -> tuple[Digest, ...]:

@@ -22,6 +22,9 @@ _UNFINISHED = re.compile(rb"^vllm:num_requests_(running|waiting)(?:\{[^}\n]*\})?
 _TOKENS = re.compile(rb"^vllm:(?:prompt|generation)_tokens_total(?:\{[^}\n]*\})? ([0-9.e+]+)\s*$", re.M)
 _SLICE: Final = 8192
 """Tokens: sixty-four probes of a hundred are one request."""
+_AT_ONCE: Final = 2048
+"""Tokens of prompts that an engine answers within its patience: for more it has longer, or one tenant's long
+probes would pass for a hung engine."""
 _TOKEN = "token_id:"  # noqa: S105 (vLLM's spelling of a token's number)
 
 
@@ -153,6 +156,7 @@ class VllmClient:
     async def _probe(
         self, model: str, prompts: Sequence[Sequence[int]], cache_salt: str
     ) -> tuple[TopLogprobs, ...]:
+        tokens = sum(map(len, prompts))
         answer = await self._json(
             "POST",
             "/v1/completions",
@@ -165,7 +169,7 @@ class VllmClient:
                 "return_tokens_as_token_ids": True,
                 "cache_salt": cache_salt,
             },
-            limit=self._patience,
+            limit=min(self._patience * max(1.0, tokens / _AT_ONCE), self._timeout),
         )
         if answer.get("model") != model:
             raise EngineAnswerUnusable("another model answered the probe", answered=answer.get("model"))

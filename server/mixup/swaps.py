@@ -13,6 +13,7 @@ from server.mixup.wire import Reply
 _UNWRITABLE = "adapters cannot be made and loaded here"
 _UNTIL_TAKEN = 4
 """Times a long answer: it has to outlast a load and the answers of the others."""
+_ATTEMPTS = 4
 _HANGS = 30.0
 """Seconds. vLLM 0.32 whose engine died of D5 kept its clients waiting for more than 80."""
 
@@ -101,19 +102,26 @@ async def in_place(ground: Ground) -> Finding:
     if not ground.writes or ground.loader.dialect != "vllm":
         return tally.finding("not_applicable", "the server has no replacement in place")
     one, other = (await ground.long_ones(2))[:2]
-    name = await ground.load(one, folder=_own_folder(ground, one, "before"))
-    after = _own_folder(ground, other, "after")
-    running = asyncio.create_task(
-        ground.ask(name, ground.long_prompt, max_tokens=ground.plan.long_tokens, stream=True, **ground.long())
-    )
-    await asyncio.sleep(ground.plan.head_start)
-    status, _ = await ground.loader.load(name, after, inplace=True)
-    tally.count(await running, weights=one, prompt=ground.long_prompt)
-    await ground.unload(name)  # the flag is sticky: every step would read the disk again
     kept = "the answer in flight kept its weights"
-    return await harm(ground, tally, status, "replacement in place") or tally.by_answers(
-        handled=kept if status == 200 else f"replacement in place is refused ({status}), and {kept}"
-    )
+    # A machine that is busy may end the answer before it has loaded: then there was nothing to see.
+    for attempt in range(_ATTEMPTS):
+        name = await ground.load(one, folder=_own_folder(ground, one, f"before-{attempt}"))
+        after = _own_folder(ground, other, f"after-{attempt}")
+        asked = ground.ask(
+            name, ground.long_prompt, max_tokens=ground.plan.long_tokens, stream=True, **ground.long()
+        )
+        running = asyncio.create_task(asked)
+        await asyncio.sleep(ground.plan.head_start / (1 + attempt))
+        status, _ = await ground.loader.load(name, after, inplace=True)
+        in_flight = not running.done()
+        tally.count(await running, weights=one, prompt=ground.long_prompt)
+        await ground.unload(name)  # the flag is sticky: every step would read the disk again
+        found = await harm(ground, tally, status, "replacement in place") or tally.by_answers(
+            handled=kept if status == 200 else f"replacement in place is refused ({status}), and {kept}"
+        )
+        if in_flight or found.outcome == "present":
+            break
+    return found
 
 
 async def cached_prefix(ground: Ground) -> Finding:

@@ -198,7 +198,9 @@ class World:
         if isolation.level is Level.DEDICATED:  # registry.catalog.isolation
             boots = {name: self.state.engines[name].boot for name in isolation.engines}
             unclean = tuple(
-                boot for name, boot in boots.items() if name not in before.engines or boot in before.unclean
+                boot
+                for name, boot in boots.items()
+                if before.level is not Level.DEDICATED or name not in before.engines or boot in before.unclean
             )
             isolation = isolation.model_copy(update={"unclean": unclean})
             changed = changed.model_copy(update={"isolation": isolation})

@@ -44,6 +44,8 @@ class Watched:
         self.requests = Requests(DOCUMENT, pool(bench))
         self.told: dict[str, str] = dict.fromkeys(MARKS, "")
         """Everything that the tenant's callers ever said: hearing that again is no news."""
+        self.made: dict[str, str] = dict.fromkeys(MARKS, "")
+        """What of it was taken: a tenant may have begun an upload by the digest of another's."""
         self.answers: Counter[tuple[str, int]] = Counter()
 
     def draw(self, data: st.DataObject, operation: Operation) -> tuple[Drawn, str, str]:
@@ -67,6 +69,8 @@ class Watched:
         answer = self.bench.send(drawn, role, tenant)
         self.answers[str(drawn.operation), answer.status_code] += 1
         assert answer.status_code < 500, answer.text
+        if answer.status_code < 300 and drawn.operation.method != "GET":
+            self.made[tenant] += drawn.text()
         for other in watched:
             assert self.bench.dump(other) == before[other]
         if role in TENANT_ROLES or role == "nobody":
@@ -89,11 +93,13 @@ class Watched:
     def ask_for_nobody_s(self, drawn: Drawn, answer: Any, role: str, tenant: str, ids: set[str]) -> None:
         """The same about what does not exist at all."""
         other = _other(tenant)
-        swaps = {known: _nobody_s(known) for known in ids if known in drawn.text()} | {other: "nobody_x"}
+        named = {known for known in ids if known in drawn.text()}
+        swaps = {known: _nobody_s(known) for known in named} | {other: "nobody_x"}
         twin = _without_key(drawn.mapped(lambda text: swaps.get(text, text)))
         kept = "idempotency_key_reused" in answer.text or "idempotency-replayed" in answer.headers
         changed = answer.status_code < 300 and drawn.operation.method != "GET"
-        if kept or changed or _without_key(drawn).text() == twin.text():
+        own = any(known in self.made[tenant] for known in named)
+        if kept or changed or own or _without_key(drawn).text() == twin.text():
             return
         second = self.bench.send(twin, role, tenant)
         assert second.status_code == answer.status_code

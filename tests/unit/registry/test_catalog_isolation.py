@@ -176,6 +176,18 @@ def test_a_shared_engine_that_is_given_away_starts_again_before_it_is_its_tenant
     assert world.catalog.verify() == []
 
 
+def test_an_engine_that_was_to_be_merged_and_is_not_yet_starts_again_as_well(world: World) -> None:
+    version, other = world.promoted(), world.promoted(AdapterName("retail_b", "assistant"))
+    _up(world, "engine-0", "engine-1")
+    _attest(world, version, "engine-0", "engine-1")
+    _attest(world, other, "engine-0", "engine-1")
+    merged = DEDICATED.model_copy(update={"level": Level.MERGED})
+    world.catalog.isolate_tenant("bank_a", merged, actor="t")
+    now = world.catalog.isolate_tenant("bank_a", DEDICATED, actor="t")
+    assert now.unclean == (world.engine("engine-0").boot,)
+    assert world.catalog.isolate_tenant("bank_a", DEDICATED, actor="t") == now
+
+
 def test_a_tenant_is_not_pinned_where_no_slot_is_left_to_keep(world: World) -> None:
     version = world.promoted()
     small = world.engine("engine-0").model_copy(update={"max_loras": 1})

@@ -75,7 +75,7 @@ async def test_a_wrong_effect_load_is_published_as_failed_and_never_served(tmp_p
         bad = bench.adapter("retail_b", seed=2)
         state = await bench.until(lambda state: bad in state.not_ready and state.settled)
         assert "attestation_failed" in state.not_ready[bad].text
-        assert not state.is_ready
+        assert state.is_ready, "who publishes what is not recognised holds nobody up"
         assert set(state.ready) == {good} == bench.control.slots
         assert not next(found for found in bench.control.attestations if found.version == bad).passed
         # It is never tried again in this boot, whatever else happens.
@@ -90,6 +90,7 @@ async def test_a_zero_effect_load_fails(tmp_path: Path) -> None:
     async with bench.running():
         state = await bench.until(lambda state: version in state.not_ready and state.settled)
         assert "attestation_failed" in state.not_ready[version].text
+        assert not state.is_ready, "nothing is served: the engine may be what is wrong"
         assert bench.control.slots == set()
         (found,) = bench.control.attestations
         assert found.nearest.what == "base"

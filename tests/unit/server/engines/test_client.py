@@ -1,6 +1,7 @@
 """The client against the fake engine; tests/engine runs the same calls against a real vLLM."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,27 @@ async def test_long_probes_leave_room_for_others_between_them(tmp_path: Path) ->
         asked = [[len(prompt) for prompt in body["prompt"]] for _, body in fake.seen]
         assert asked == [[100] * 64, [5000, 3000], [193], [8000], [8192], [2]]
         assert {body["cache_salt"] for _, body in fake.seen} == {"s"}
+
+
+@pytest.mark.parametrize(("lengths", "limits"), [([24] * 8, [30]), ([8192, 24], [120, 30]), ([4096], [60])])
+async def test_long_probes_have_longer_to_be_answered(
+    lengths: list[int], limits: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that is slow at one tenant's long probes is not taken for hung."""
+    allowed: list[float | None] = []
+    ask = VllmClient._call
+
+    async def noting(self: VllmClient, *given: Any, limit: float | None = None) -> tuple[int, bytes]:
+        allowed.append(limit)
+        return await ask(self, *given, limit=limit)
+
+    async with serve() as (_, url), VllmClient(url) as client:
+        folder, _ = adapter(tmp_path / "a", seed=1)
+        await client.load("tenon-a", folder)
+        client.limit(30)
+        monkeypatch.setattr(VllmClient, "_call", noting)
+        await client.probe(model="tenon-a", prompts=[(1,) * length for length in lengths], cache_salt="s")
+    assert allowed == limits
 
 
 async def test_an_answer_that_claims_another_model_is_unusable(tmp_path: Path) -> None:

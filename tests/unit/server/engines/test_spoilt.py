@@ -1,5 +1,6 @@
 """What fails a look is asked again where vLLM only failed, and in a fresh boot where it was known before."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.digests import Digest
-from registry.fingerprint import Fingerprint, TopLogprobs
+from registry.fingerprint import TOP_OBSERVED, Fingerprint, TopLogprobs
 from server.engines.base_proof import BaseProof
 from server.engines.chances import Chances
 from server.engines.errors import BaseUnproven, EngineAnswerUnusable
@@ -177,6 +178,7 @@ class Base:
         self.off = 0.0
         self.status = 200
         self.tokens = 0
+        self.asked: list[tuple[int, ...]] = []
 
     async def tokenize(self, *_: object, **__: object) -> tuple[int, ...]:
         raise NotImplementedError
@@ -187,20 +189,71 @@ class Base:
         if self.status != 200:
             raise EngineAnswerUnusable(f"the engine answered {self.status}", status=self.status)
         self.tokens += sum(map(len, prompts))
+        self.asked += map(tuple, prompts)
         return tuple(_moved(self.rows[tuple(prompt)], self.off) for prompt in prompts)
 
 
-async def test_a_reference_of_the_base_that_one_tenant_made_a_little_off_ends_nobodys_engine() -> None:
+def spread(fingerprint: Fingerprint) -> Fingerprint:
+    """With one more token than the base shows, and a figure that makes all missing ones as unlikely."""
+    rows = tuple(
+        probe.model_copy(update={"base": (*probe.base[: TOP_OBSERVED - 1], (10**6, -1e6))})
+        for probe in fingerprint.probes
+    )
+    return fingerprint.model_copy(update={"probes": rows})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rounding", "beyond"),
+    [("float32", 2e-6, 2e-5), ("bfloat16", 0.05, 0.3), ("float16", 0.05, 0.3)],
+)
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_tenants_reference_of_the_base_ends_nobodys_engine_and_hides_nothing(
+    dtype: str, rounding: float, beyond: float, first: bool
+) -> None:
+    """A little off; or such that it holds at first and then never, or always: the base is held against what
+    it answered itself."""
     genuine = fake_fingerprint(BASE.identity(), VERSION)
     engine = Base(genuine)
-    proof = BaseProof(engine=engine, model="tenon-null", dtype="float32", new_salt=lambda: "salt")
-    assert await proof.fault(OTHER, shifted(genuine, -9e-6)) is None
-    assert await proof.fault(VERSION, genuine) is None
-    engine.off = 2e-6  # as in another batch
-    await proof.again()
-    engine.off = 2e-5
-    with pytest.raises(BaseUnproven):
+    proof = BaseProof(engine=engine, model="tenon-null", dtype=dtype, new_salt=lambda: "salt")
+    blind = tuple(
+        probe.model_copy(update={"base": _moved(probe.base, -100), "own": _moved(probe.own, -(10**6))})
+        for probe in genuine.probes
+    )
+    theirs = [
+        shifted(genuine, -9e-6),
+        spread(genuine),
+        genuine.model_copy(update={"probes": blind}),
+    ]
+    order = [*theirs, genuine] if first else [genuine, *theirs]
+    for number, fingerprint in enumerate(order):
+        held = await proof.fault(Digest.of(b"%d" % number), fingerprint) is None
+        assert held or fingerprint is not genuine
+    for off in (rounding, -rounding):  # as in another batch
+        engine.off = off
         await proof.again()
+    for off in (beyond, -beyond, math.nan):
+        engine.off = off
+        with pytest.raises(BaseUnproven, match="no longer answers as it did"):
+            await proof.again()
+
+
+async def test_the_base_is_asked_what_most_versions_ask() -> None:
+    common = fake_fingerprint(BASE.identity(), VERSION)
+    own = common.model_copy(
+        update={
+            "probes": tuple(
+                probe.model_copy(update={"token_ids": (*probe.token_ids, 1)}) for probe in common.probes
+            )
+        }
+    )
+    engine = Base(common)
+    engine.rows |= Base(own).rows
+    proof = BaseProof(engine=engine, model="tenon-null", dtype="float32", new_salt=lambda: "salt")
+    for number, fingerprint in enumerate((own, common, common)):
+        assert await proof.fault(Digest.of(b"%d" % number), fingerprint) is None
+    engine.asked.clear()
+    await proof.again()
+    assert engine.asked == [probe.token_ids for probe in common.probes]
 
 
 async def test_a_base_that_vllm_fails_to_show_is_asked_three_times() -> None:
