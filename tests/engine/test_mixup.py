@@ -38,18 +38,23 @@ def test_what_is_dangerous_in_plain_vllm_is_found(tmp_path: Path) -> None:
 
 
 def test_the_fix_of_47724_taken_out_is_found(tmp_path: Path) -> None:
+    """The fault needs requests to leave and come between two steps: beside other tests on few cores a short
+    run may never meet it (`make mixup` asks twice as much, alone)."""
     control = CONTROLS["fix-47724-removed"]
-    report = asyncio.run(
-        targets.control(
-            control,
-            RECIPE,
-            seed=0,
-            requests=150,
-            inherited=INHERITED | {"HOME": str(tmp_path)},
-            say=quiet,
+    for seed in range(3):
+        report = asyncio.run(
+            targets.control(
+                control,
+                RECIPE,
+                seed=seed,
+                requests=150,
+                inherited=INHERITED | {"HOME": str(tmp_path)},
+                say=quiet,
+            )
         )
-    )
-    assert targets.caught(control, report) == []
+        if not (missed := targets.caught(control, report)):
+            break
+    assert missed == []
 
 
 def test_our_stack_mixes_nothing_up() -> None:
