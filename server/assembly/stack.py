@@ -274,32 +274,27 @@ def _reserved(ports: Ports) -> ExitStack:
     PortTaken."""
     with ExitStack() as held:
         for name, port in ports.named().items():
-            if not _is_free(port):
-                raise PortTaken(f"port {port}, meant for the {name}, is taken")
             try:
                 held.enter_context(_reservation(port))
             except OSError:
-                raise PortTaken(
-                    f"port {port}, meant for the {name}, is another stack's that starts"
-                ) from None
+                raise PortTaken(f"port {port}, meant for the {name}, is taken") from None
         return held.pop_all()
 
 
 def _is_free(port: int) -> bool:
-    """Neither bound nor reserved by another stack."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-            _reservation(port).close()
-        except OSError:
-            return False
-        return True
+    try:
+        _reservation(port).close()
+    except OSError:
+        return False
+    return True
 
 
 def _reservation(port: int) -> socket.socket:
-    """A name that one process at a time can have, and that ends with it (unix(7), abstract addresses). Raises
-    OSError."""
+    """Of a port that nobody has bound: a name that one process at a time can have, and that ends with it
+    (unix(7), abstract addresses). Raises OSError for a port that is bound or reserved."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
     found = socket.socket(socket.AF_UNIX)
     try:
         found.bind(f"\0tenon/port/{port}")

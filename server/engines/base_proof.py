@@ -17,7 +17,8 @@ from server.engines.errors import BaseUnproven, EngineAnswerUnusable
 Ids = tuple[int, ...]
 _PROBES: Final = 8
 _TOKENS: Final = 2048
-"""At most, of one fingerprint: a tenant brought it, and all wait while the base is asked."""
+"""At most, of one fingerprint, unless its shortest probe alone has more: a tenant brought it, and all wait
+while the base is asked."""
 _PATIENCE: Final = 3
 """Heartbeats in a row at which vLLM may fail to answer."""
 
