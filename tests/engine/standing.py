@@ -61,10 +61,15 @@ class Standing:
         assert found, name
         return sum(found)
 
-    async def running(self, count: int) -> None:
-        """Wait until vLLM works on so many requests; fails after ten seconds."""
-        async with asyncio.timeout(10):
-            while await self.metric("vllm:num_requests_running") != count:  # noqa: ASYNC110 (vLLM has no event)
+    async def heard(self) -> None:
+        """Wait until vLLM's server has read what it was sent before this: it answers in between."""
+        for _ in range(2):
+            await self.metric("vllm:num_requests_running")
+
+    async def idle(self) -> None:
+        """Wait until vLLM works on nothing; fails after a minute."""
+        async with asyncio.timeout(60):
+            while await self.metric("vllm:num_requests_running"):  # noqa: ASYNC110 (vLLM has no event)
                 await asyncio.sleep(0.01)
 
 

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from router.errors import ClientGone
 from router.records import content_digest
 from tests.clients import node_suite
 from tests.engine.conftest import RealEngine, write_lora
+from tests.engine.processes import processes
 from tests.engine.standing import FREE, HI, Standing, standing
 from tests.journeys.commands import tenon_here
 from tests.unit.router.driving import Response, until
@@ -67,23 +72,38 @@ def contents(response: Response) -> list[str]:
 async def test_a_client_that_hangs_up_ends_its_sequence_in_vllm(
     engine: RealEngine, voices: list[Path], tmp_path: Path
 ) -> None:
+    """Before its first word, while vLLM's core stands still: one that works may be done before a busy machine
+    lets this process hang up."""
     long = policy("long", ESSAY, max_tokens=1600)
+    core = processes(engine.spec.port)["VLLM::EngineCore"]
     async with standing(tmp_path, engine, voices[:1], {"assistant": long}) as stand:
-        finished = await stand.metric("vllm:request_success_total", finished_reason="length")
         made = await stand.metric("vllm:generation_tokens_total")
+        client = httpx.AsyncClient(headers={"Authorization": f"Bearer {stand.secret}"}, timeout=60)
         body = {"model": "assistant", "messages": HI, "stream": True}
-        client = httpx.AsyncClient(headers={"Authorization": f"Bearer {stand.secret}"}, timeout=30)
-        asking = client.stream("POST", f"{stand.url}/v1/chat/completions", json=body)
-        async with client, asking as answer:
-            assert "data: {" in await anext(answer.aiter_text())
-            await stand.running(1)
-        await stand.running(0)
+        async with client:
+            with stopped(core):
+                asking = asyncio.create_task(client.post(f"{stand.url}/v1/chat/completions", json=body))
+                await until(lambda: stand.house.app.drain.busy == 1)
+                await stand.heard()
+                asking.cancel()
+                await until(lambda: [record.event for record in stand.house.records()] == ["outcome"])
+                await stand.heard()
+        # Behind the first in vLLM's queue, so nothing that it says is older than the hang-up.
+        await stand.directly(stand.versions[0], messages=HI, max_tokens=8)
+        await stand.idle()
         made = await stand.metric("vllm:generation_tokens_total") - made
         assert made < 800, "of the 1,600 that it was to have"
-        assert await stand.metric("vllm:request_success_total", finished_reason="length") == finished
-        await until(lambda: [record.event for record in stand.house.records()] == ["outcome"])
         (record,) = stand.house.records()
         assert (record.status, record.code) == (ClientGone.status, ClientGone.code)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 async def test_choices_differ_and_a_seed_brings_each_again(
