@@ -255,6 +255,8 @@ def _await_ready(process: Process, progress: Progress) -> None:
             shown = now
             progress(process.role, now)
         if time.monotonic() > deadline:
+            if _is_up(body):
+                return  # It serves what it can: a version that it cannot is no reason to stop everything.
             raise StartFailed(
                 f"{process.role} was not ready in time, see {process.log}:\n{tail(process.log)}"
             )
@@ -262,11 +264,27 @@ def _await_ready(process: Process, progress: Progress) -> None:
 
 
 def _doing(body: bytes) -> str:
+    """What it does, and the first of the versions that it does not serve."""
+    state = _said(body)
+    doing = str(state.get("doing") or state.get("status") or "")
+    missing = state.get("not_ready") if state.get("up") else None
+    if not isinstance(missing, dict) or not missing:
+        return doing
+    version, why = next(iter(missing.items()))
+    return f"{doing}, without {str(version)[:19]}: {str(why)[:160]}"
+
+
+def _is_up(body: bytes) -> bool:
+    """An engine that only lacks some of its versions."""
+    return _said(body).get("up") is True
+
+
+def _said(body: bytes) -> dict[str, Any]:
     try:
         state: Any = json.loads(body)
-        return str(state.get("doing") or state.get("status") or "")
-    except (ValueError, AttributeError):
-        return ""
+    except ValueError:
+        return {}
+    return state if isinstance(state, dict) else {}
 
 
 def _reserved(ports: Ports) -> ExitStack:

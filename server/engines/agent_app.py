@@ -9,8 +9,9 @@ from server.engines.agent import Agent
 
 
 def create_agent_app(agent: Agent) -> Starlette:
-    """``/healthz`` the agent runs · ``/readyz`` 200 when all that fits is attested, else 503 · ``/state`` the
-    same body, always 200 · ``/metrics``. The app does not run the agent: whoever serves it does."""
+    """``/healthz`` the agent runs · ``/readyz`` 200 when nothing blocks (:class:`~server.engines.state.Why`),
+    else 503 · ``/state`` the same body, always 200 · ``/metrics``. The app does not run the agent: whoever
+    serves it does."""
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})

@@ -4,7 +4,7 @@ Asked through the null adapter where there is one: on a CPU, vLLM 0.32 answers a
 a batch with an adapter's with the weights in the last slot (D1), so a base probe without it proves nothing.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -32,45 +32,45 @@ class BaseProof:
         self._dtype = dtype
         self._new_salt = new_salt
         self._shown: dict[Ids, TopLogprobs] = {}
-        self._holds: set[Digest] = set()
-        """Of fingerprints: those whose base reference this engine showed."""
+        self._holds: dict[Digest, tuple[Ids, ...]] = {}
+        """Fingerprints whose base reference this engine showed -> the prompts it was asked."""
         self._then: dict[tuple[Ids, ...], list[TopLogprobs]] = {}
         """What the engine showed when the first fingerprint with these prompts was held against it."""
-        self._asks: Counter[tuple[Ids, ...]] = Counter()
+        self._asks: defaultdict[tuple[Ids, ...], set[str]] = defaultdict(set)
+        """Prompts -> the tenants that have a fingerprint with them."""
         self._unanswered = 0
         """Heartbeats in a row at which vLLM failed to answer."""
 
-    async def fault(self, digest: Digest, fingerprint: Fingerprint) -> str | None:
+    async def fault(self, digest: Digest, fingerprint: Fingerprint, *, tenant: str) -> str | None:
         """What is wrong with the base as this fingerprint has it. One tenant's wrong reference of the base
         tells against that version only; BaseUnproven is raised by :meth:`again`. Raises EngineUnreachable
         and a passing EngineAnswerUnusable."""
-        if digest in self._holds:
-            return None
-        try:
-            found = await self._judged(fingerprint)
-        except EngineAnswerUnusable as error:
-            if error.passing:
-                raise
-            return error.message
-        if not found.passed:
-            return found.reason
-        prompts = tuple(row.token_ids for row in _sample(fingerprint))
-        self._then.setdefault(prompts, [self._shown[ids] for ids in prompts])
-        self._asks[prompts] += 1
-        self._holds.add(digest)
+        if digest not in self._holds:
+            try:
+                found = await self._judged(fingerprint)
+            except EngineAnswerUnusable as error:
+                if error.passing:
+                    raise
+                return error.message
+            if not found.passed:
+                return found.reason
+            prompts = tuple(row.token_ids for row in _sample(fingerprint))
+            self._then.setdefault(prompts, [self._shown[ids] for ids in prompts])
+            self._holds[digest] = prompts
+        self._asks[self._holds[digest]].add(tenant)
         return None
 
     async def again(self) -> None:
-        """Whether the base still answers as it did in this boot, to the prompts that most versions ask. By
-        what it answered then and not by a reference: that is a tenant's to write, and a base that is held
-        against it could end everybody's boot, or pass whatever it answers.
+        """Whether the base still answers as it did in this boot, to the prompts that most tenants have, or to
+        the most prompts of those. By what it answered then and not by a reference: that is a tenant's to
+        write, and a base that is held against it could end everybody's boot, or pass whatever it answers.
 
         Raises BaseUnproven, EngineUnreachable.
         """
         self._shown.clear()
         if not self._asks:
             return
-        (prompts, _), *_ = self._asks.most_common(1)
+        prompts = max(self._asks, key=lambda each: (len(self._asks[each]), len(each)))
         try:
             await self._ask(prompts)
         except EngineAnswerUnusable as error:

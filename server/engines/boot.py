@@ -22,6 +22,7 @@ from server.engines.client import VllmClient
 from server.engines.errors import (
     AttestationFailed,
     ContractMismatch,
+    EngineAnswerUnusable,
     EngineLoadFailed,
     EngineUnreachable,
     refusal,
@@ -36,7 +37,7 @@ from server.engines.reloading import Reloading
 from server.engines.residency import Capacity, Held, Plan, Renewal, outlook, plan
 from server.engines.spec import SERVED_NAME
 from server.engines.state import Event, Report, Why
-from server.engines.supply import Supply
+from server.engines.supply import Delivery, Supply
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +240,15 @@ class Boot:
         return {version: passed[version] for version in serve if self._findings.known(version)}
 
     def not_ready(self) -> dict[Digest, Why]:
-        """Every other wanted version, with the reason. One that was not recognised holds nobody up who was:
-        whoever pushed it would keep an engine that all share from ever being ready. Where none was, it is
-        the engine that may be wrong."""
+        """Every other wanted version, with the reason. One that was not recognised, or that vLLM does not
+        take, holds nobody up who is in service: whoever pushed it would keep an engine that all share from
+        ever being ready. Where none is, it is the engine that may be wrong."""
         if self._plan is None:
             return {}
         ready = self.ready()
+        faulty = self._failed.keys() | self._reloading.again if ready else frozenset[Digest]()
         reasons = {
-            version: Why(text, blocks=version in self._held or (version in self._failed and not ready))
+            version: Why(text, blocks=version in self._held | self._failed and version not in faulty)
             for version, text in self._plan.unplaced.items()
         }
         for version in self._plan.serve:
@@ -255,8 +257,7 @@ class Boot:
                 waiting = "attested, and the registry does not know yet" if seen else "not attested yet"
                 if (pause := self._held.get(version)) is not None:
                     waiting = pause.why
-                failed = self._failed.get(version)
-                reasons[version] = Why(failed or waiting, blocks=failed is None or not ready)
+                reasons[version] = Why(self._failed.get(version, waiting), blocks=version not in faulty)
         return reasons
 
     def retired(self) -> tuple[Digest, ...]:
@@ -281,7 +282,7 @@ class Boot:
             state,
             self.witness.engine,
             self._clock.now(),
-            loaded=self._asked,
+            met=self._asked | self._failed.keys(),
             gone=self._absent.among(state),
         )
         self._elsewhere, self._target = view.elsewhere, view.share.merged
@@ -356,26 +357,9 @@ class Boot:
 
     async def _bring(self, state: State, version: Digest) -> bool:
         """Fetch, check and load one version; True when vLLM was asked to load. Marks it when it cannot be."""
-        try:
-            delivery = await self._supply.bring(state.versions[version], base=state.bases[self.witness.base])
-            self._refetching.fetched(version)
-            package = delivery.package
-            if self._base is not None and (
-                wrong := await self._base.fault(package.fingerprint_digest, package.fingerprint)
-            ):
-                self._fail(version, f"the base does not answer as the version's reference of it: {wrong}")
-                return False
-        except NotServable as error:
-            self._refuse(version, str(error))
+        if (delivery := await self._delivered(state, version)) is None:
             return False
-        except ContractMismatch as error:
-            self._fail(version, f"{error.code}: {error.message}")
-            return False
-        except EngineUnreachable:
-            raise
-        except TenonError as error:
-            self._hold(version, self._refetching.failed(version, error, _now()))
-            return False
+        package = delivery.package
         self._cache.pin(version, package.manifest)
         self._asked.add(version)
         if self._weights.merged == version:
@@ -399,6 +383,34 @@ class Boot:
             self._resident[version] = package
             self._prove(len(self._resident))
         return True
+
+    async def _delivered(self, state: State, version: Digest) -> Delivery | None:
+        """None when it is marked."""
+        known = state.versions[version]
+        try:
+            delivery = await self._supply.bring(known, base=state.bases[self.witness.base])
+            self._refetching.fetched(version)
+            wrong = await self._base_fault(delivery.package, tenant=known.tenant)
+        except NotServable as error:
+            self._refuse(version, str(error))
+        except ContractMismatch as error:
+            self._fail(version, f"{error.code}: {error.message}")
+        except EngineAnswerUnusable as error:
+            self._not_seen(version, error.message, error.passing)
+        except EngineUnreachable:
+            raise
+        except TenonError as error:
+            self._hold(version, self._refetching.failed(version, error, _now()))
+        else:
+            if wrong is None:
+                return delivery
+            self._fail(version, f"the base does not answer as the version's reference of it: {wrong}")
+        return None
+
+    async def _base_fault(self, package: Package, *, tenant: str) -> str | None:
+        if self._base is None:
+            return None
+        return await self._base.fault(package.fingerprint_digest, package.fingerprint, tenant=tenant)
 
     async def _withdraw(self, found: Plan) -> None:
         if found.withdraw and await self._end_slots(frozenset(found.withdraw)):

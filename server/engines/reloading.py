@@ -20,24 +20,25 @@ class Reloading:
         self._renewed_for = renewed_for
         self._pauses = Pauses(*pauses)
         self._tries = tries
-        self.stuck = False
-        """Whether only a fresh boot is left to try."""
+        self._stuck: set[Digest] = set()
 
     def failed(self, version: Digest, error: EngineLoadFailed, now: float) -> Pause | None:
         """None when it is not worth another try: what vLLM calls a wrong request, or too often."""
         status = error.facts.get("status")
         pause = self._pauses.failed(version, error.message, now)
         wrong = isinstance(status, int) and status < 500 and status != _GONE
-        if wrong or (pause.tries >= self._tries and version in self._renewed_for and not self.stuck):
+        often = pause.tries >= self._tries
+        if wrong or (often and version in self._renewed_for and version not in self._stuck):
             self._pauses.over(version)
             return None
-        if pause.tries >= self._tries:
-            self.stuck = True
+        if often:
+            self._stuck.add(version)
             self._renewed_for.add(version)
         return pause
 
     def loaded(self, version: Digest) -> None:
         self._pauses.over(version)
+        self._stuck.discard(version)
         self._renewed_for.discard(version)
 
     def waiting(self, now: float) -> Mapping[Digest, Pause]:
@@ -47,3 +48,8 @@ class Reloading:
     @property
     def again(self) -> Set[Digest]:
         return self._pauses.versions
+
+    @property
+    def stuck(self) -> Set[Digest]:
+        """Those that failed too often: a fresh boot may do better."""
+        return self._stuck

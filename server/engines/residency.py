@@ -6,7 +6,7 @@ never loaded twice. What an engine cannot do without evicting (new names when al
 it does in a fresh boot, after the versions that it serves are served elsewhere.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -49,7 +49,7 @@ class Outlook:
     """Another engine of its base and owner is down and may come back: it is not among ``expected`` what it
     will hold then."""
     tenants: Mapping[Digest, str]
-    """Whose the versions are that this boot has loaded."""
+    """Whose the versions are that this boot has met: loaded, or found fault with before."""
 
 
 SKEW = timedelta(minutes=15)
@@ -61,7 +61,7 @@ def outlook(
     engine: str,
     now: datetime,
     *,
-    loaded: Set[Digest] = frozenset(),
+    met: Set[Digest] = frozenset(),
     gone: Set[str] = frozenset(),
 ) -> Outlook:
     """The share of ``engine``, which the state need not know yet, and how the others stand. ``now``: of this
@@ -81,7 +81,7 @@ def outlook(
         expected=frozenset(expected),
         elsewhere=frozenset(elsewhere),
         away=not all(other.up or other.engine in gone for other in _others(state, engine)),
-        tenants={version: state.versions[version].tenant for version in loaded if version in state.versions},
+        tenants={version: state.versions[version].tenant for version in met if version in state.versions},
     )
 
 
@@ -132,8 +132,8 @@ class Held:
     """The version whose weights are part of the engine's."""
     again: Set[Digest] = frozenset()
     """The part of ``loaded`` that vLLM did not take and is to be asked for once more."""
-    stuck: bool = False
-    """Whether asking once more has failed too often in this boot."""
+    stuck: Set[Digest] = frozenset()
+    """The part of ``again`` that has failed too often in this boot."""
     spoilt: Set[Digest] = frozenset()
     """The part of ``unfit`` that a fresh boot may well serve."""
 
@@ -216,6 +216,7 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, larger
     if share.afresh:
         return Renewal(alone, ())
     served = held.slots & kept
+    patient = tuple(sorted(served if view.away else served - view.elsewhere))
     strangers = share.exclusive is not None and any(
         view.tenants.get(version) != share.exclusive for version in held.loaded - kept
     )
@@ -224,22 +225,33 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, larger
         why = alone
     elif full and held.loaded - kept:
         why = "all names of this boot are used up"
-    elif held.stuck and held.again & kept:
-        why = "loads fail again and again"
-    elif spoilt := held.spoilt & kept:
-        why = "what was recognised before no longer is in this boot"
-        if len({view.tenants.get(version) for version in spoilt}) < 2:
-            # One tenant's versions may be made so: for them alone nobody else is interrupted.
-            return Renewal(
-                why, tuple(sorted(served if view.away else served - view.elsewhere)), hurries=False
-            )
+    elif faults := [fault for fault in _faults(view, held, kept) if fault.versions]:
+        # One tenant's versions may be made so: for them alone nobody else is interrupted.
+        shared = [fault for fault in faults if fault.tenants > 1]
+        if not shared:
+            return Renewal(faults[0].why, patient, hurries=False)
+        why = shared[0].why
     elif larger:
         # All engines that are to hold it find out at once: nobody goes while one is down, for it may have
         # gone for the same, and what it leaves to others would send them after it.
-        needed = served if view.away else served - view.elsewhere
-        why = "a larger rank is wanted than this boot is for"
-        return Renewal(why, tuple(sorted(needed)), hurries=False, rank=larger)
+        return Renewal("a larger rank is wanted than this boot is for", patient, hurries=False, rank=larger)
     else:
         return None
     missing = (served if view.away else held.slots & view.expected) - view.elsewhere
     return Renewal(why, tuple(sorted(missing)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    why: str
+    versions: Set[Digest]
+    """That a fresh boot may well serve."""
+    tenants: int
+
+
+def _faults(view: Outlook, held: Held, kept: Set[Digest]) -> Iterator[_Fault]:
+    for why, versions in (
+        ("loads fail again and again", held.stuck & kept),
+        ("what was recognised before no longer is in this boot", held.spoilt & kept),
+    ):
+        yield _Fault(why, versions, len({view.tenants.get(version) for version in versions}))

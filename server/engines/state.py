@@ -46,7 +46,8 @@ class Why:
     text: str
     blocks: bool
     """Whether the engine as a whole is not ready because of it. A version that does not fit (no free slot,
-    no fingerprint, files that vLLM refuses) does not; one that should be attested and is not, does."""
+    no fingerprint, files that vLLM refuses) does not; one that should be attested and is not does, unless
+    others are in service and it may be wrong itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ class Fleet(RuleBasedStateMachine):
         )
 
     def planned(self, engine: Engine) -> tuple[Outlook, Plan]:
-        view = outlook(self.state(), engine.name, NOW, loaded=set(engine.loaded))
+        view = outlook(self.state(), engine.name, NOW, met=set(engine.loaded))
         held = Held(loaded=set(engine.loaded), slots=engine.slots, unfit=engine.failed, merged=engine.merged)
         names = 1 if engine.merged else NAMES
         return view, plan(view, held, Capacity(names=names, rank=engine.rank, bound=BOUND))

@@ -305,6 +305,10 @@ def test_settings_that_are_served(adapter: Adapter, key: str, value: object) -> 
         ("rank_pattern", {".*.*.*.*x": 4}),
         ("rank_pattern", {"(?=q)q_proj": 4}),
         ("rank_pattern", {r"(q)\1": 4}),
+        ("rank_pattern", {"q_proj{e}": 4}),
+        ("rank_pattern", {"q_proj{1}": 4}),
+        ("rank_pattern", {"[[:alpha:]]_proj": 4}),
+        ("rank_pattern", {r"\bq_proj": 4}),
         ("rank_pattern", {f"x{number}.*y.*": 4 for number in range(9)}),
         ("rank_pattern", {"": 4}),
         ("rank_pattern", {"q" * 300: 4}),
@@ -444,7 +448,16 @@ def test_a_rank_that_only_the_tensors_have(adapter: Adapter) -> None:
 
 
 # PEFT puts an optional "(.*\.)?" before a key, so an anchored key still matches the whole name.
-@pytest.mark.parametrize("key", ["layers.1.self_attn.v_proj", V1, r"layers\.1\..*v_proj", "^" + V1])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "layers.1.self_attn.v_proj",
+        V1,
+        r"layers\.1\..*v_proj",
+        "layers.[1-1].self_attn.(v|x)_proj",
+        "^" + V1,
+    ],
+)
 def test_rank_patterns_as_peft_reads_them(adapter: Adapter, key: str) -> None:
     adapter[V1, "A"], adapter[V1, "B"] = np.full((2, 8), 0.1, "<f4"), np.full((4, 2), 0.1, "<f4")
     adapter.refused(AdapterShapeMismatch, V1)

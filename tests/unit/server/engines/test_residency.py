@@ -199,12 +199,44 @@ def test_what_vllm_did_not_take_is_loaded_again_under_its_own_name() -> None:
 
 def test_loads_that_fail_again_and_again_ask_for_a_fresh_boot_once_others_serve() -> None:
     mine, failing = VERSIONS[:2]
-    stuck = replace(held(mine), again={failing}, stuck=True)
+    stuck = replace(held(mine), again={failing}, stuck={failing})
     made = plan(view(mine, failing, expected=[mine]), stuck, ROOM)
     assert made.renewal is not None
-    assert made.renewal.needed == (mine,)
-    assert plan(view(mine, failing), replace(stuck, stuck=False), ROOM).renewal is None
+    assert (made.renewal.needed, made.renewal.hurries) == ((mine,), False)
+    assert plan(view(mine, failing), replace(stuck, stuck=set()), ROOM).renewal is None
     assert plan(view(mine), stuck, ROOM).renewal is None, "nobody wants it any more"
+
+
+@pytest.mark.parametrize(
+    ("stuck", "spoilt", "owners", "hurries"),
+    [
+        ("x", "", {"x": "bank_b"}, False),
+        ("xy", "", {"x": "bank_b", "y": "bank_b"}, False),
+        ("xy", "", {"x": "bank_b", "y": "retail_c"}, True),
+        ("x", "y", {"x": "bank_b", "y": "retail_c"}, False),
+        ("x", "yz", {"x": "bank_b", "y": "retail_c", "z": "bank_d"}, True),
+        ("xy", "z", {"x": "bank_b", "y": "retail_c", "z": "bank_d"}, True),
+        ("", "xy", {"x": "bank_b", "y": "bank_b"}, False),
+        ("", "xy", {"x": "bank_b", "y": "retail_c"}, True),
+    ],
+)
+def test_nobody_is_interrupted_for_what_one_tenant_can_bring_about(
+    stuck: str, spoilt: str, owners: dict[str, str], hurries: bool
+) -> None:
+    mine = VERSIONS[0]
+    named = dict(zip("xyz", VERSIONS[1:], strict=False))
+    state = replace(
+        held(mine),
+        again=set(named.values()),
+        stuck={named[letter] for letter in stuck},
+        spoilt={named[letter] for letter in spoilt},
+    )
+    tenants = {mine: "bank_a"} | {named[letter]: owner for letter, owner in owners.items()}
+    made = plan(replace(view(mine, *named.values()), tenants=tenants), state, ROOM).renewal
+    assert made is not None
+    assert made.hurries is hurries
+    if not hurries:
+        assert made.needed == (mine,)
 
 
 @pytest.mark.parametrize(("ahead", "wanted"), [(0, True), (14, True), (15, False)])

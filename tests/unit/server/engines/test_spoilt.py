@@ -226,7 +226,7 @@ async def test_a_tenants_reference_of_the_base_ends_nobodys_engine_and_hides_not
     ]
     order = [*theirs, genuine] if first else [genuine, *theirs]
     for number, fingerprint in enumerate(order):
-        held = await proof.fault(Digest.of(b"%d" % number), fingerprint) is None
+        held = await proof.fault(Digest.of(b"%d" % number), fingerprint, tenant="bank_a") is None
         assert held or fingerprint is not genuine
     for off in (rounding, -rounding):  # as in another batch
         engine.off = off
@@ -237,20 +237,25 @@ async def test_a_tenants_reference_of_the_base_ends_nobodys_engine_and_hides_not
             await proof.again()
 
 
-async def test_the_base_is_asked_what_most_versions_ask() -> None:
+@pytest.mark.parametrize(
+    ("theirs", "tenants"),
+    [(8, ("bank_a", "retail_b")), (1, ("bank_a",))],
+    ids=["what most tenants have", "and the most of it"],
+)
+async def test_the_base_is_asked_no_single_tenants_prompts(theirs: int, tenants: tuple[str, ...]) -> None:
+    """However many fingerprints it publishes with them."""
     common = fake_fingerprint(BASE.identity(), VERSION)
-    own = common.model_copy(
-        update={
-            "probes": tuple(
-                probe.model_copy(update={"token_ids": (*probe.token_ids, 1)}) for probe in common.probes
-            )
-        }
+    rows = tuple(
+        probe.model_copy(update={"token_ids": (*probe.token_ids, 1)}) for probe in common.probes[:theirs]
     )
+    own = common.model_copy(update={"probes": rows})
     engine = Base(common)
     engine.rows |= Base(own).rows
     proof = BaseProof(engine=engine, model="tenon-null", dtype="float32", new_salt=lambda: "salt")
-    for number, fingerprint in enumerate((own, common, common)):
-        assert await proof.fault(Digest.of(b"%d" % number), fingerprint) is None
+    for number in range(5):
+        assert await proof.fault(Digest.of(b"%d" % number), own, tenant="greedy") is None
+    for tenant in tenants:  # of one fingerprint, as two may have the same
+        assert await proof.fault(VERSION, common, tenant=tenant) is None
     engine.asked.clear()
     await proof.again()
     assert engine.asked == [probe.token_ids for probe in common.probes]
@@ -259,7 +264,7 @@ async def test_the_base_is_asked_what_most_versions_ask() -> None:
 async def test_a_base_that_vllm_fails_to_show_is_asked_three_times() -> None:
     engine = Base(fake_fingerprint(BASE.identity(), VERSION))
     proof = BaseProof(engine=engine, model="tenon-null", dtype="float32", new_salt=lambda: "salt")
-    assert await proof.fault(VERSION, fake_fingerprint(BASE.identity(), VERSION)) is None
+    assert await proof.fault(VERSION, fake_fingerprint(BASE.identity(), VERSION), tenant="bank_a") is None
     for status, bears in ((500, 2), (400, 0)):
         engine.status = status
         for _ in range(bears):
@@ -276,5 +281,22 @@ async def test_a_long_reference_of_the_base_is_asked_in_part() -> None:
     long = fake_fingerprint(BASE.identity(), VERSION).model_copy(update={"probes": rows})
     engine = Base(long)
     proof = BaseProof(engine=engine, model="tenon-null", dtype="float32", new_salt=lambda: "salt")
-    assert await proof.fault(VERSION, long) is None
+    assert await proof.fault(VERSION, long, tenant="bank_a") is None
     assert engine.tokens == 2000
+
+
+async def test_the_base_as_one_tenant_has_it_interrupts_nobody(tmp_path: Path) -> None:
+    """Also where the version never came as far as vLLM."""
+    bench = Bench(tmp_path, cadence=QUICK)
+    good = bench.adapter("bank_a", seed=1)
+    async with bench.running():
+        first = (await bench.until(ready(good))).boot
+        odd = [bench.adapter("bank_b", seed=seed) for seed in (2, 3)]
+        await bench.until(ready(good, *odd))
+        boot = bench.agent._life.boot  # type: ignore[union-attr]
+        assert boot is not None
+        boot._asked.discard(odd[0])
+        for version in odd:
+            boot._fail(version, "the base does not answer as the version's reference of it")
+        state = await bench.until(lambda state: "other engines" in state.waits_for)
+        assert (state.boot, set(state.ready)) == (first, {good})

@@ -1,0 +1,34 @@
+"""What `tenon up` waits for, and what it says meanwhile."""
+
+import json
+
+import pytest
+
+from server.assembly import stack
+from server.assembly.processes import Process
+from server.errors import StartFailed
+
+MISSING = {"sha256:" + 16 * "0123": "attestation_failed: it answers as nobody"}
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, **said: object) -> None:
+    body = json.dumps({"doing": "serving", "not_ready": MISSING, **said}).encode()
+    monkeypatch.setattr(stack, "answer_of", lambda _: (503, body))
+    monkeypatch.setitem(stack._START_LIMITS, "engine", -1.0)
+
+
+def test_an_engine_that_serves_all_but_some_versions_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, up=True)
+    shown: list[str] = []
+    stack._await_ready(Process.own("engine-0"), lambda _, doing: shown.append(doing))
+    assert shown == [
+        "starting",
+        f"serving, without {next(iter(MISSING))[:19]}: {next(iter(MISSING.values()))}",
+    ]
+
+
+@pytest.mark.parametrize("said", [{}, {"up": False}], ids=["no engine", "not up"])
+def test_one_that_serves_nothing_does(monkeypatch: pytest.MonkeyPatch, said: dict[str, object]) -> None:
+    answering(monkeypatch, **said)
+    with pytest.raises(StartFailed, match="not ready in time"):
+        stack._await_ready(Process.own("engine-0", log="/dev/null"), lambda *_: None)
