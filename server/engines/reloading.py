@@ -29,7 +29,7 @@ class Reloading:
         wrong = isinstance(status, int) and status < 500 and status != _GONE
         often = pause.tries >= self._tries
         if wrong or (often and version in self._renewed_for and version not in self._stuck):
-            self._pauses.over(version)
+            self._over(version)
             return None
         if often:
             self._stuck.add(version)
@@ -37,8 +37,7 @@ class Reloading:
         return pause
 
     def loaded(self, version: Digest) -> None:
-        self._pauses.over(version)
-        self._stuck.discard(version)
+        self._over(version)
         self._renewed_for.discard(version)
 
     def waiting(self, now: float) -> Mapping[Digest, Pause]:
@@ -53,3 +52,7 @@ class Reloading:
     def stuck(self) -> Set[Digest]:
         """Those that failed too often: a fresh boot may do better."""
         return self._stuck
+
+    def _over(self, version: Digest) -> None:
+        self._pauses.over(version)
+        self._stuck.discard(version)
