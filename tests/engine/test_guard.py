@@ -98,31 +98,35 @@ async def _ends_at_swapped_bytes(engine: Guarded, first: Digest, second: Digest,
 def test_without_the_fix_of_47724_the_first_stale_step_ends_the_engine(
     files: list[Path], tmp_path: Path
 ) -> None:
-    with started(tmp_path, controls=["tenon_control_47724"], names=64) as engine:
+    with started(tmp_path, controls=["tenon_control_47724"], names=128) as engine:
         asyncio.run(_stops_at_a_stale_step(engine, files))
 
 
 async def _stops_at_a_stale_step(engine: Guarded, files: list[Path]) -> None:
     mine = version(engine.cache, files[0], adapter="mine")
-    others = [version(engine.cache, files[1], adapter=f"other-{number}") for number in range(40)]
     async with engine.client() as client:
         await load(client, engine.cache, mine)
         right = await answer(engine, engine_name(mine), count=600, salt="alone")
         assert len(right) == 600
 
-        async def bring() -> None:
+        async def bring(others: list[Digest]) -> None:
             for at in range(0, len(others), 4):
                 await asyncio.gather(
                     *(load(client, engine.cache, one) for one in others[at : at + 4]), return_exceptions=True
                 )
 
-        shown: list[str] = []
-        bringing = None
-        async for token in tokens(engine, engine_name(mine), count=600, salt="beside"):
-            shown.append(token)
-            bringing = bringing or asyncio.create_task(bring())
-        assert bringing is not None
-        bringing.cancel()
+        for attempt in range(3):
+            others = [version(engine.cache, files[1], adapter=f"other-{attempt}-{at}") for at in range(40)]
+            shown: list[str] = []
+            bringing = None
+            async for token in tokens(engine, engine_name(mine), count=600, salt=f"beside-{attempt}"):
+                shown.append(token)
+                bringing = bringing or asyncio.create_task(bring(others))
+            assert bringing is not None
+            bringing.cancel()
+            if len(shown) < 600:
+                break  # Else nothing was loaded before it had said all, on a busy machine.
+            assert shown == right
     async with asyncio.timeout(5):
         violation = await guarded.violated(engine.reports)
     assert violation.kind == "metadata"

@@ -111,18 +111,18 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
     made = ours.Stack(workspace, catalog, base, root, lora.Shapes.of(SHIPPED_BASE), once)
     keys = {tenant: ours.admitted(catalog, tenant).key for tenant in TENANTS}
-    ports = stack.Ports.free()
     options = stack.EngineOptions(base=str(SHIPPED_BASE.resolve()), base_name=base.name, heartbeat=2)
-    found = Up(made, Running(processes=()), ports.vllm, ())
+    found = Up(made, Running(processes=()), 0, ())
     for seed, tenant in enumerate(TENANTS, start=1):
         made.promote(found.push(tenant, seed=seed), wait=False)
+    ports = stack.Ports.free()  # just before they are taken: other workers start stacks, too
     running = stack.start(
         workspace, engine=options, ports=ports, tied=True, progress=lambda _role, _doing: None
     )
     try:
         url = running.url("router")
         found.voices = tuple(Voice(tenant, url, ours.MODEL, keys[tenant]) for tenant in TENANTS)
-        found.running = running
+        found.running, found.vllm = running, ports.vllm
         yield found
     finally:
         stack.stop(workspace)
