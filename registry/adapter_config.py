@@ -35,7 +35,6 @@ _PLAIN_INITS = ("gaussian", "orthogonal")
 _MAX_PATTERN = 256
 _MAX_PATTERNS = 4096
 _MAX_REPEATS = 16
-_QUANTIFIER = re.compile(r"[*+?]")
 _SIMPLE = re.compile(r"(?:[A-Za-z0-9_.*+?|()^$-]|\\[.d]|\[[A-Za-z0-9_-]+\])+")
 """What PEFT's ``re`` and vLLM's ``regex`` read alike: to ``regex``, braces say how far off a match may be
 (``q_proj{e}``), which would give a module another scale on the engine than here."""
@@ -125,33 +124,38 @@ def _targets(value: Any) -> tuple[str, ...] | None:
 
 
 def _patterns(config: Mapping[str, Any], field: str) -> list[tuple[str, Any]]:
-    """The pattern map, with keys that can be matched in bounded time.
-
-    They are regular expressions from a stranger, and every engine evaluates them once a module. So: few
-    characters mean anything, nothing repeated that is a group, no look-around, at most two repetitions each
-    and few in all.
-    """
     value = config.get(field) or {}
     if not isinstance(value, dict) or len(value) > _MAX_PATTERNS:
         raise AdapterConfigInvalid(f"{field} must be a map of at most {_MAX_PATTERNS} module names")
-    repeats = 0
     for key in value:
-        found = len(_QUANTIFIER.findall(key))
-        repeats += found
-        simple = len(key) <= _MAX_PATTERN and found <= 2 and _SIMPLE.fullmatch(key)
-        if not simple or re.search(r"\)[*+?]|\(\?", key):
-            raise AdapterConfigInvalid(
-                f"{field} has {_shown(key)}: name the module, or use a simple expression"
-            )
-        try:
-            re.compile(f"(.*\\.)?({key})$")
-        except (re.error, OverflowError, RecursionError):
-            raise AdapterConfigInvalid(f"{field} has {_shown(key)}, not a regular expression") from None
-    if repeats > _MAX_REPEATS:
+        if (fault := pattern_fault(key)) is not None:
+            raise AdapterConfigInvalid(f"{field} has {_shown(key)}: {fault}")
+    if sum(map(_repeats, value)) > _MAX_REPEATS:
         raise AdapterConfigInvalid(
             f"{field} repeats more than {_MAX_REPEATS} times: name the modules instead"
         )
     return list(value.items())
+
+
+def pattern_fault(key: str) -> str | None:
+    """What is wrong with a key of ``rank_pattern`` or ``alpha_pattern``; None when it means the same
+    everywhere and is matched in bounded time.
+
+    It is a regular expression from a stranger, and every engine evaluates it once a module. So: few
+    characters mean anything, nothing repeated that is a group, no look-around, at most two repetitions.
+    """
+    simple = len(key) <= _MAX_PATTERN and _repeats(key) <= 2 and _SIMPLE.fullmatch(key)
+    if not simple or re.search(r"\)[*+?]|\(\?", key):
+        return "name the module, or use a simple expression"
+    try:
+        re.compile(f"(.*\\.)?({key})$")
+    except (re.error, OverflowError, RecursionError):
+        return "not a regular expression"
+    return None
+
+
+def _repeats(key: str) -> int:
+    return sum(map(key.count, "*+?"))
 
 
 def _lookup(patterns: Mapping[str, _T], module: str, default: _T) -> _T:

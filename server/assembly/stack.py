@@ -12,6 +12,7 @@ from typing import Any
 from registry.canonical import Document
 from server.assembly import processes
 from server.assembly.processes import SUPERVISOR, Process, Running, answer_of, reap, save, started, tail
+from server.assembly.unready import obstacles
 from server.errors import AlreadyRunning, PortTaken, StartFailed
 from server.settings import RegistrySettings, UncertifiedSettings, inherited_environment, load
 from server.workspace import Workspace
@@ -251,7 +252,7 @@ def _await_ready(process: Process, progress: Progress) -> None:
         if status == 200:
             progress(process.role, "ready")
             return
-        if body and (now := _doing(body)) != shown:
+        if body and (now := _doing(status, body, log=process.log)) != shown:
             shown = now
             progress(process.role, now)
         if time.monotonic() > deadline:
@@ -263,15 +264,13 @@ def _await_ready(process: Process, progress: Progress) -> None:
         time.sleep(0.1)
 
 
-def _doing(body: bytes) -> str:
-    """What it does, and the first of the versions that it does not serve."""
+def _doing(status: int, body: bytes, *, log: str) -> str:
+    """Of an engine also the first of the versions that it does not serve."""
     state = _said(body)
     doing = str(state.get("doing") or state.get("status") or "")
-    missing = state.get("not_ready") if state.get("up") else None
-    if not isinstance(missing, dict) or not missing:
-        return doing
-    version, why = next(iter(missing.items()))
-    return f"{doing}, without {str(version)[:19]}: {str(why)[:160]}"
+    if state.get("up") and state.get("not_ready"):
+        return f"{doing}, {obstacles(status, body, log=log)[0].what}"
+    return doing
 
 
 def _is_up(body: bytes) -> bool:

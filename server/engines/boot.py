@@ -247,9 +247,9 @@ class Boot:
             return {}
         ready = self.ready()
         faulty = self._failed.keys() | self._reloading.again if ready else frozenset[Digest]()
+        blocking = (self._held.keys() | self._failed.keys()) - faulty
         reasons = {
-            version: Why(text, blocks=version in self._held | self._failed and version not in faulty)
-            for version, text in self._plan.unplaced.items()
+            version: Why(text, blocks=version in blocking) for version, text in self._plan.unplaced.items()
         }
         for version in self._plan.serve:
             if version not in ready:

@@ -6,7 +6,7 @@ never loaded twice. What an engine cannot do without evicting (new names when al
 it does in a fresh boot, after the versions that it serves are served elsewhere.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -225,12 +225,11 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, larger
         why = alone
     elif full and held.loaded - kept:
         why = "all names of this boot are used up"
-    elif faults := [fault for fault in _faults(view, held, kept) if fault.versions]:
-        # One tenant's versions may be made so: for them alone nobody else is interrupted.
-        shared = [fault for fault in faults if fault.tenants > 1]
-        if not shared:
-            return Renewal(faults[0].why, patient, hurries=False)
-        why = shared[0].why
+    elif faults := _faults(view, held, kept):
+        why, tenants = max(faults.items(), key=lambda fault: fault[1])
+        if tenants < 2:
+            # One tenant's versions may be made so: for them alone nobody else is interrupted.
+            return Renewal(why, patient, hurries=False)
     elif larger:
         # All engines that are to hold it find out at once: nobody goes while one is down, for it may have
         # gone for the same, and what it leaves to others would send them after it.
@@ -241,17 +240,14 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, larger
     return Renewal(why, tuple(sorted(missing)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    why: str
-    versions: Set[Digest]
-    """That a fresh boot may well serve."""
-    tenants: int
-
-
-def _faults(view: Outlook, held: Held, kept: Set[Digest]) -> Iterator[_Fault]:
-    for why, versions in (
-        ("loads fail again and again", held.stuck & kept),
-        ("what was recognised before no longer is in this boot", held.spoilt & kept),
-    ):
-        yield _Fault(why, versions, len({view.tenants.get(version) for version in versions}))
+def _faults(view: Outlook, held: Held, kept: Set[Digest]) -> dict[str, int]:
+    """What may be better in a fresh boot -> how many tenants' versions it keeps out of this one."""
+    found = {
+        "loads fail again and again": held.stuck & kept,
+        "what was recognised before no longer is in this boot": held.spoilt & kept,
+    }
+    return {
+        why: len({view.tenants.get(version) for version in versions})
+        for why, versions in found.items()
+        if versions
+    }

@@ -1,6 +1,9 @@
 """The processes of a vLLM, found by its port."""
 
 import contextlib
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -45,3 +48,14 @@ def state_of(pid: int) -> str:
     except OSError:
         return ""
     return "" if found in ("Z", "X") else found
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """It stands still meanwhile, and goes on afterwards if it is still there."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

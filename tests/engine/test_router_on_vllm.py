@@ -2,10 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,7 @@ from router.errors import ClientGone
 from router.records import content_digest
 from tests.clients import node_suite
 from tests.engine.conftest import RealEngine, write_lora
-from tests.engine.processes import processes
+from tests.engine.processes import processes, stopped
 from tests.engine.standing import FREE, HI, Standing, standing
 from tests.journeys.commands import tenon_here
 from tests.unit.router.driving import Response, until
@@ -95,15 +91,6 @@ async def test_a_client_that_hangs_up_ends_its_sequence_in_vllm(
         assert made < 800, "of the 1,600 that it was to have"
         (record,) = stand.house.records()
         assert (record.status, record.code) == (ClientGone.status, ClientGone.code)
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 async def test_choices_differ_and_a_seed_brings_each_again(

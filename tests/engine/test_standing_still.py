@@ -2,10 +2,8 @@
 answer is lost or somebody else's, and nobody has to come."""
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -28,7 +26,7 @@ from server.engines.client import VllmClient
 from server.mixup import lora, ours, versions
 from tests.engine.asking import LOUD, QUESTIONS, Answer, Asking, Known, Voice, ask, asking
 from tests.engine.conftest import write_lora
-from tests.engine.processes import processes, state_of
+from tests.engine.processes import processes, state_of, stopped
 from tests.journeys.commands import tenon_here
 
 pytestmark = [
@@ -130,15 +128,11 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 async def stands_still(pid: int) -> tuple[float, float]:
     """From when to when."""
-    os.kill(pid, signal.SIGSTOP)
-    began = time.monotonic()
-    try:
+    with stopped(pid):
+        began = time.monotonic()
         await asyncio.sleep(STILL)
         assert state_of(pid) == "T"
         return began, time.monotonic()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 async def answered_by(voice: Voice, new: versions.Known) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from registry.adapter_config import pattern_fault
 from registry.canonical import Document
 from trainer.recipes.training import DOCUMENTED
 
@@ -34,6 +35,17 @@ def _in_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
     return tuple(target for target in get_args(Target) if target in targets)
 
 
+def _matched_alike(key: str) -> str:
+    """Intake refuses other keys, and then all the training was for nothing."""
+    if (fault := pattern_fault(key)) is not None:
+        raise ValueError(f"{key[:80]!r}: {fault}")
+    return key
+
+
+Modules = Annotated[str, AfterValidator(_matched_alike)]
+"""The end of modules' names, or a simple expression for it."""
+
+
 class LoraSettings(Document):
     model_config = DOCUMENTED
 
@@ -50,9 +62,9 @@ class LoraSettings(Document):
         ),
     ] = get_args(Target)
     """``all-linear``, ``attention``, ``mlp`` or a list of layer names."""
-    rank_pattern: dict[str, Rank] = Field(default_factory=dict)
+    rank_pattern: dict[Modules, Rank] = Field(default_factory=dict)
     """Another rank for the modules whose name ends so: ``{"layers.0.self_attn.q_proj": 16, v_proj: 4}``."""
-    alpha_pattern: dict[str, Alpha] = Field(default_factory=dict)
+    alpha_pattern: dict[Modules, Alpha] = Field(default_factory=dict)
     """Another scale, in the same way."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of inputs that the adapter does not see in a step."""

@@ -4,15 +4,17 @@ import json
 
 import pytest
 
+from registry.digests import Digest
 from server.assembly import stack
 from server.assembly.processes import Process
 from server.errors import StartFailed
 
-MISSING = {"sha256:" + 16 * "0123": "attestation_failed: it answers as nobody"}
+VERSION = Digest.of(b"version")
+WHY = "attestation_failed: it answers as nobody"
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, **said: object) -> None:
-    body = json.dumps({"doing": "serving", "not_ready": MISSING, **said}).encode()
+    body = json.dumps({"doing": "serving", "waits_for": "", "not_ready": {VERSION: WHY}, **said}).encode()
     monkeypatch.setattr(stack, "answer_of", lambda _: (503, body))
     monkeypatch.setitem(stack._START_LIMITS, "engine", -1.0)
 
@@ -21,10 +23,7 @@ def test_an_engine_that_serves_all_but_some_versions_stops_nobody(monkeypatch: p
     answering(monkeypatch, up=True)
     shown: list[str] = []
     stack._await_ready(Process.own("engine-0"), lambda _, doing: shown.append(doing))
-    assert shown == [
-        "starting",
-        f"serving, without {next(iter(MISSING))[:19]}: {next(iter(MISSING.values()))}",
-    ]
+    assert shown == ["starting", f"serving, not in service: {VERSION.short}: {WHY}"]
 
 
 @pytest.mark.parametrize("said", [{}, {"up": False}], ids=["no engine", "not up"])

@@ -107,6 +107,14 @@ def test_tricks_of_yaml_are_refused_with_their_line(text: str, line: int, what: 
     assert any(fault.startswith(f"recipe.yaml:{line}: {what}") for fault in faults(text)), faults(text)
 
 
+@pytest.mark.parametrize("field", ["rank_pattern", "alpha_pattern"])
+@pytest.mark.parametrize("key", ["q_proj{e}", "(?i)q_proj", ""])
+def test_a_pattern_that_intake_would_refuse_is_refused_before_the_training(field: str, key: str) -> None:
+    (found,) = faults(RECIPE, f"lora.{field}={json.dumps({key: 4})}")
+    assert f"lora.{field}" in found
+    assert "use a simple expression" in found
+
+
 @pytest.mark.parametrize("text", ["", "[]", "just text", "# nothing"])
 def test_what_is_no_mapping_is_no_recipe(text: str) -> None:
     assert faults(text) == ["recipe.yaml:1: must be a mapping of keys to values"]

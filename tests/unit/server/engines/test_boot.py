@@ -1,6 +1,7 @@
 """One boot alone, with a fake vLLM in this process and nobody who starts a fresh one."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from server.engines.residency import Capacity, Plan
 from server.engines.state import Event
 from server.testing.control_plane import InMemoryControlPlane
 from server.testing.fake_engine import FakeOptions
-from server.testing.fake_model import weights_of
+from server.testing.fake_model import fake_fingerprint, weights_of
 from server.testing.fake_vllm import FakeServer
 from tests.support.adapters import write_adapter
 from tests.unit.server.engines.serving import BASE, serve
@@ -120,6 +121,23 @@ async def test_beside_tenants_in_service_each_load_is_followed_by_a_look(alone: 
     assert [kind for kind, _ in steps] == ["loading", "attested"] * 3
     assert [version for _, version in steps[::2]] == [version for _, version in steps[1::2]]
     assert alone.control.slots == first | later == set(alone.boot.ready())
+
+
+async def test_a_base_that_vllm_never_shows_for_a_version_leaves_it_out(alone: Alone) -> None:
+    """Its prompts are a tenant's to choose: it is not asked for ever, and blocks nobody in service."""
+    good = alone.adapter("tenant_1", seed=1)
+    await alone.act()
+    alone.fake.engine.faults = replace(alone.fake.engine.faults, unusable_probe=True)
+    folder = write_adapter(alone.folder / "tenant_2", BASE, seed=2)
+    genuine = fake_fingerprint(BASE.identity(), weights_of(folder))
+    rows = tuple(probe.model_copy(update={"token_ids": (*probe.token_ids, 1)}) for probe in genuine.probes)
+    own = genuine.model_copy(update={"probes": rows})
+    bad = alone.control.publish(folder, tenant="tenant_2", fingerprint=own)
+    alone.control.point(bad)
+    await alone.act()
+    why = alone.boot.not_ready()[bad]
+    assert ("500" in why.text, why.blocks, alone.boot.due) == (True, False, None)
+    assert set(alone.boot.ready()) == {good}
 
 
 async def test_a_slot_that_answered_wrongly_once_is_never_trusted_again(alone: Alone) -> None:
