@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -80,6 +81,14 @@ def test_the_workers_threads_stay_on_the_cores_that_vllm_chose(engine: RealEngin
     } == {frozenset(chosen)}
     if (usable := len(os.sched_getaffinity(0))) > 1:
         assert len(chosen) < usable, "vLLM leaves a core to its scheduler"
+
+
+def test_its_sockets_lie_in_a_folder_of_its_own(engine: RealEngine) -> None:
+    inside = members(guardian(engine.process))
+    (server,) = (pid for pid, (parent, _) in inside.items() if parent == guardian(engine.process))
+    environment = Path(f"/proc/{server}/environ").read_text().split("\0")
+    (folder,) = (each.partition("=")[2] for each in environment if each.startswith("VLLM_RPC_BASE_PATH="))
+    assert any(stat.S_ISSOCK(each.stat().st_mode) for each in Path(folder).iterdir())
 
 
 def test_all_of_vllm_ends_with_an_agent_that_is_killed(tmp_path: Path) -> None:

@@ -39,6 +39,15 @@ sys.exit(7)
 """
 """A server process that dies and leaves its worker."""
 
+LISTENING = """
+import os, socket, time
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(os.environ["VLLM_RPC_BASE_PATH"] + "/socket")
+print("pids", os.getpid(), flush=True)
+time.sleep(120)
+"""
+"""A socket between processes, which a kill leaves behind."""
+
 
 def engine(tmp_path: Path, program: str, *, grace: float = 0.3) -> EngineProcess:
     script = tmp_path / "child.py"
@@ -202,6 +211,28 @@ async def test_what_a_dead_server_leaves_behind_is_killed(tmp_path: Path) -> Non
     _, worker = await pids(tmp_path / "engine.log")
     assert await child.wait() == 7
     await gone(worker)
+    await child.stop()
+
+
+async def test_sockets_lie_where_only_this_user_gets_and_go_with_the_engine(tmp_path: Path) -> None:
+    """vLLM's processes leave theirs behind when they are killed, as after every fault."""
+    (tmp_path / "tmp").mkdir()
+    script = tmp_path / "child.py"
+    script.write_text(LISTENING)
+    child = EngineProcess(
+        argv=(sys.executable, str(script)),
+        environment={"PATH": "", "TMPDIR": str(tmp_path / "tmp")},
+        log=tmp_path / "engine.log",
+        grace=0.3,
+    )
+    child.start()
+    (pid,) = await pids(tmp_path / "engine.log")
+    (folder,) = (tmp_path / "tmp").iterdir()
+    assert [each.name for each in folder.iterdir()] == ["socket"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    os.kill(pid, signal.SIGKILL)
+    assert await child.wait() == 128 + signal.SIGKILL
+    assert not list((tmp_path / "tmp").iterdir())
     await child.stop()
 
 
