@@ -33,6 +33,7 @@ from server.engines.sizes import Sizes, sizes
 from server.engines.spec import EngineSpec
 from server.engines.state import AgentState, Event, Kind, Report, logged
 from server.engines.surroundings import Surroundings
+from server.engines.suspects import Suspects
 
 MERGE = (sys.executable, "-m", "server.engines.merging")
 T = TypeVar("T")
@@ -102,6 +103,7 @@ class Agent:
             guard=guard,
             absent=Absent(self._cadence.start_limit, self._now),
             chances=Chances(pauses=self._cadence.afresh, now=self._now),
+            suspects=Suspects(pauses=self._cadence.afresh),
         )
 
     @property

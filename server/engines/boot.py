@@ -33,11 +33,11 @@ from server.engines.packages import NotServable, Package
 from server.engines.pauses import Pause, Pauses
 from server.engines.ports import ControlPlane
 from server.engines.refetching import Refetching
-from server.engines.reloading import Reloading
 from server.engines.residency import Capacity, Held, Plan, Renewal, outlook, plan
 from server.engines.spec import SERVED_NAME
 from server.engines.state import Event, Report, Why
 from server.engines.supply import Delivery, Supply
+from server.engines.suspects import Suspects
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +67,19 @@ class Boot:
         republish: float,
         report: Report,
         refetching: Refetching,
-        reloading: Reloading,
-        absent: Absent,
-        chances: Chances,
+        unloaded: Pauses,
         unusable: Pauses,
         tries: int,
+        absent: Absent,
+        chances: Chances,
+        suspects: Suspects,
         weights: Weights | None = None,
         prove: Callable[[int], None] = lambda loads: None,
     ) -> None:
-        """``republish``: seconds after which an unchanged finding is signed and logged again. ``unusable``:
-        after looks that got no usable answer, of which ``tries`` in a row are a failed one. ``prove``: raises
-        EngineUnguarded unless the guard has seen so many loads of versions."""
+        """``republish``: seconds after which an unchanged finding is signed and logged again. ``unloaded``:
+        after loads that failed. ``unusable``: after looks that got no usable answer. After ``tries`` of
+        either in a row a version is stuck. ``prove``: raises EngineUnguarded unless the guard has seen so
+        many loads of versions."""
         self.witness = witness
         self._weights = weights or Weights()
         merged = self._weights.merged
@@ -90,11 +92,12 @@ class Boot:
         self._report = report
         self._signer = signer
         self._refetching = refetching
-        self._reloading = reloading
-        self._absent = absent
-        self._chances = chances
+        self._unloaded = unloaded
         self._unusable = unusable
         self._tries = tries
+        self._absent = absent
+        self._chances = chances
+        self._suspects = suspects
         self._prove = prove
         self._findings = Findings(
             witness=witness, control=control, signer=signer, clock=clock, republish=republish, report=report
@@ -112,6 +115,8 @@ class Boot:
             asked = self._weights.null or SERVED_NAME
             self._base = BaseProof(engine=engine, model=asked, dtype=witness.dtype, new_salt=new_salt)
         self._asked: set[Digest] = set()
+        self._unheard: Digest | None = None
+        """The version with whose load vLLM may have ended: it was not heard since."""
         self._resident: dict[Digest, Package] = {}
         self._looks = Looks()
         self._unfit: dict[Digest, str] = {}
@@ -121,8 +126,10 @@ class Boot:
         self._held: dict[Digest, Pause] = {}
         """For now: could not be fetched, loaded or looked at."""
         self._spoilt: frozenset[Digest] = frozenset()
+        self._stuck: frozenset[Digest] = frozenset()
         self._revoked: set[Digest] = set()
         self._elsewhere: frozenset[Digest] = frozenset()
+        self._tenants: Mapping[Digest, str] = {}
         self._target = merged
         self._plan: Plan | None = None
 
@@ -136,7 +143,7 @@ class Boot:
         self._refetching.heard(state)
         self._held = {
             version: pause
-            for pauses in (self._reloading, self._refetching, self._unusable)
+            for pauses in (self._unloaded, self._refetching, self._unusable, self._suspects)
             for version, pause in pauses.waiting(_now()).items()
         }
         while True:
@@ -146,10 +153,8 @@ class Boot:
                 await self._examine(fresh)
             if not found.load:
                 break
-            # While others are in service, one load at a time: each is followed by a look.
-            for version in found.load[:1] if self._findings.passed else found.load:
-                if await self._bring(state, version):
-                    self._looks.owe(self._resident)
+            for version in self._next_loads(found):
+                await self._bring(state, version)
         await self._withdraw(found)
         return found
 
@@ -180,10 +185,9 @@ class Boot:
         await self._cache.still(self._resident)
         if self._base is not None:
             await self._base.again()
-        serving = [version for version in self._resident if self._serves(version)]
-        self._looks.beat(serving)
+        self._looks.beat(self._serving())
         if self._base is None:  # with merged weights there is none to ask, and this tells a hung engine
-            await self._examine(serving)
+            await self._examine(self._serving())
 
     def announced_again(self) -> None:
         """The registry had taken this boot for dead: all that it knew of it has to be said again."""
@@ -200,8 +204,8 @@ class Boot:
             return False
         if not await self._end_slots(self._findings.listed() & self._elsewhere):
             return False
-        if self._spoilt:
-            self._chances.spent()
+        if self._spoilt or self._stuck:
+            self._chances.spent(self._stuck)
         return True
 
     @property
@@ -240,13 +244,14 @@ class Boot:
         return {version: passed[version] for version in serve if self._findings.known(version)}
 
     def not_ready(self) -> dict[Digest, Why]:
-        """Every other wanted version, with the reason. One that was not recognised, or that vLLM does not
-        take, holds nobody up who is in service: whoever pushed it would keep an engine that all share from
-        ever being ready. Where none is, it is the engine that may be wrong."""
+        """Every other wanted version, with the reason. One that was not recognised, or that vLLM fails to
+        load or to answer for, holds nobody up who is in service: whoever pushed it would keep an engine that
+        all share from ever being ready. Where none is, it is the engine that may be wrong, until a fresh
+        boot has not helped."""
         if self._plan is None:
             return {}
         ready = self.ready()
-        faulty = self._failed.keys() | self._reloading.again if ready else frozenset[Digest]()
+        faulty = self._faulty() if ready else self._hopeless()
         blocking = (self._held.keys() | self._failed.keys()) - faulty
         reasons = {
             version: Why(text, blocks=version in blocking) for version, text in self._plan.unplaced.items()
@@ -282,27 +287,51 @@ class Boot:
             state,
             self.witness.engine,
             self._clock.now(),
-            met=self._asked | self._failed.keys(),
+            met=self._asked | self._faulty(),
             gone=self._absent.among(state),
         )
-        self._elsewhere, self._target = view.elsewhere, view.share.merged
+        self._elsewhere, self._target, self._tenants = view.elsewhere, view.share.merged, view.tenants
         wanted = {each.version for each in view.share.versions}
-        self._spoilt = frozenset(
-            version
-            for version in self._failed
-            if self._chances.due and (self._chances.knows(version) or version in view.elsewhere)
-        )
+        self._spoilt = self._stuck = frozenset()
+        if self._chances.due:
+            self._stuck = self._chances.left(
+                self._unloaded.often(self._tries) | self._unusable.often(self._tries)
+            )
+            self._spoilt = frozenset(
+                version
+                for version in self._failed
+                if self._chances.knows(version) or version in view.elsewhere
+            )
         self._cache.wants(wanted if self._target is None else wanted | {self._target})
         held = Held(
             loaded=self._asked,
             slots=self._findings.listed(),
             unfit=self._unfit | self._failed | {version: pause.why for version, pause in self._held.items()},
             merged=self._weights.merged,
-            again=self._reloading.again,
-            stuck=self._reloading.stuck,
+            again=self._unloaded.versions,
+            stuck=self._stuck,
             spoilt=self._spoilt,
         )
         return plan(view, held, self._capacity)
+
+    def _faulty(self) -> frozenset[Digest]:
+        """Found fault with in this boot, or with good reason before it is loaded again."""
+        paused = self._unloaded.versions | self._unusable.versions | self._suspects.waiting(_now()).keys()
+        return frozenset(self._failed.keys() | paused)
+
+    def _hopeless(self) -> frozenset[Digest]:
+        """Those of them that had a fresh boot for themselves, if one tenant has them all: else it is the
+        engine that cannot load anything."""
+        again = {version for version in self._faulty() if self._chances.had(version)}
+        again |= self._suspects.waiting(_now()).keys()
+        one = len({self._tenants.get(version) for version in again}) == 1
+        return frozenset(again) if one else frozenset()
+
+    def _next_loads(self, found: Plan) -> tuple[Digest, ...]:
+        """While others are in service, one at a time: each is followed by a look. Suspects after all others,
+        and never two before the next look."""
+        sound = tuple(version for version in found.load if not self._suspects.suspects(version))
+        return sound if sound and not self._findings.passed else (sound or found.load)[:1]
 
     def _next_look(self, *, round_: bool) -> Digest | None:
         def able(version: Digest) -> bool:
@@ -336,6 +365,8 @@ class Boot:
         passing = {seen.version for seen in observations if seen.passing}
         for version, finding in judged.items():
             self._looks.seen(version, began)
+            if version not in passing:
+                self._suspects.over(version)
             if finding.passed:
                 self._unusable.over(version)
                 self._chances.recognised(version)
@@ -345,44 +376,49 @@ class Boot:
         await self._findings.flush()
 
     def _not_seen(self, version: Digest, reason: str, passing: bool) -> None:
-        """Its slot ends in any case. Where vLLM only failed to answer it is asked again, for some time; what
-        answered as something else is never trusted again."""
+        """Its slot ends in any case. Where vLLM only failed to answer it is asked again; what answered as
+        something else is never trusted again."""
         if passing:
-            pause = self._unusable.failed(version, reason, _now())
-            if pause.tries < self._tries:
-                self._findings.forget(version)
-                self._hold(version, pause)
-                return
-        self._fail(version, reason)
+            self._findings.forget(version)
+            self._hold(version, self._unusable.failed(version, reason, _now()))
+        else:
+            self._fail(version, reason)
 
-    async def _bring(self, state: State, version: Digest) -> bool:
-        """Fetch, check and load one version; True when vLLM was asked to load. Marks it when it cannot be."""
+    async def _bring(self, state: State, version: Digest) -> None:
+        """Fetch, check and load one version. Marks it when it cannot be."""
         if (delivery := await self._delivered(state, version)) is None:
-            return False
+            return
         package = delivery.package
         self._cache.pin(version, package.manifest)
         self._asked.add(version)
         if self._weights.merged == version:
             self._resident[version] = package
-            return True
+            self._looks.owe(self._resident)
+            return
         self._report(Event("loading", version.short, version))
+        self._suspects.begins(version)
         try:
             await self._engine.load(engine_name(version), delivery.folder)
         except EngineLoadFailed as error:
+            self._unheard = version  # it says 500 as it dies, too
             self._cache.unpin(version)
-            if (pause := self._reloading.failed(version, error, _now())) is not None:
-                self._hold(version, pause)
+            if error.passing:
+                self._hold(version, self._unloaded.failed(version, error.message, _now()))
             else:
+                self._unloaded.over(version)
                 self._refuse(version, error.message)
+            # It may come again each minute: the others are looked at for it in their rounds' share of time.
+            self._looks.beat(self._serving())
         except EngineUnreachable:
             # vLLM may hold it or not: the name is spent, and nothing of it is ever served.
+            self._unheard = version
             self._fail(version, "the engine did not answer when it should load it")
             raise
         else:
-            self._reloading.loaded(version)
+            self._unloaded.over(version)
             self._resident[version] = package
+            self._looks.owe(self._resident)
             self._prove(len(self._resident))
-        return True
 
     async def _delivered(self, state: State, version: Digest) -> Delivery | None:
         """None when it is marked."""
@@ -390,6 +426,7 @@ class Boot:
         try:
             delivery = await self._supply.bring(known, base=state.bases[self.witness.base])
             self._refetching.fetched(version)
+            await self._hear()
             wrong = await self._base_fault(delivery.package, tenant=known.tenant)
         except NotServable as error:
             self._refuse(version, str(error))
@@ -406,6 +443,15 @@ class Boot:
                 return delivery
             self._fail(version, f"the base does not answer as the version's reference of it: {wrong}")
         return None
+
+    async def _hear(self) -> None:
+        """That vLLM lives after a load that failed: or the next one would be suspected of what that did.
+        Raises EngineUnreachable, EngineAnswerUnusable."""
+        if self._unheard is not None:
+            name = self._weights.null or SERVED_NAME
+            await self._engine.probe(model=name, prompts=[[1, 2, 3]], cache_salt=self._new_salt())
+            self._suspects.over(self._unheard)
+            self._unheard = None
 
     async def _base_fault(self, package: Package, *, tenant: str) -> str | None:
         if self._base is None:
@@ -431,6 +477,9 @@ class Boot:
         for version in versions:
             self._findings.ended(version)
         return True
+
+    def _serving(self) -> list[Digest]:
+        return [version for version in self._resident if self._serves(version)]
 
     def _serves(self, version: Digest) -> bool:
         return version in self._resident and version not in self._failed and version not in self._revoked

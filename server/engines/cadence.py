@@ -25,13 +25,16 @@ class Cadence:
     start_limit: float = 900.0
     """From start to answering: half a minute on a CPU, many for a large model from a cold disk."""
     backoff: tuple[float, float] = (1.0, 60.0)
-    """First and longest pause before a restart or another try of a fetch or a load; it doubles each time."""
+    """First and longest pause before a restart or another try of a fetch, a load or a look; it doubles each
+    time."""
     afresh: tuple[float, float] = (60.0, 3600.0)
-    """First and longest pause between two fresh boots for a version that no longer answers as itself."""
+    """First and longest pause between two fresh boots for versions that do not answer as themselves, or
+    before another try of a load that ended a boot."""
     steady: float = 60.0
     """A boot that lived this long was not a failed start."""
-    loads: int = 8
-    """Attempts to load a version, ``backoff`` apart (two minutes), until a fresh boot tries as often."""
+    tries: int = 8
+    """Loads or looks at a version that vLLM failed in a row, ``backoff`` apart (two minutes), until a fresh
+    boot may do better."""
     misses: int = 3
     """Attempts in a row without any answer until the engine counts as hung, is killed and started again."""
     answer: float = 30.0

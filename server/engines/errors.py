@@ -75,6 +75,13 @@ class EngineAnswerUnusable(TenonError):
 class EngineLoadFailed(TenonError):
     code, status = "engine_load_failed", 502
 
+    @property
+    def passing(self) -> bool:
+        """Whether another try may do better: vLLM says 500 of an adapter that it can never use and of a full
+        disk alike, and 404 of a folder that is gone for a moment. Other 4xx are about the adapter."""
+        status = self.facts.get("status")
+        return not isinstance(status, int) or status >= 500 or status == 404
+
 
 class AttestationFailed(TenonError):
     code, status = "attestation_failed", 502

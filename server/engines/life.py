@@ -74,8 +74,9 @@ class Life:
         self._owing_since: float | None = None
         """When the first load was after which not all were looked at again."""
         self._since: float | None = None
-        """When a fresh boot was first found to be needed, for the reason ``_why``."""
-        self._why = ""
+        """When a fresh boot was first found to be needed."""
+        self._why = ("", False)
+        """The reason, and whether it hurries."""
         self.grows_to = 0
         """The rank that the next boot has to hold: what it is for may be given up meanwhile."""
         self._rests_until = 0.0
@@ -207,7 +208,8 @@ class Life:
 
     def _next_turn(self, boot: Boot, beat: float, *, waiting: bool, looking: bool) -> float:
         """When, if no news come before. ``beat``: the next heartbeat."""
-        behind = waiting or boot.unsent or boot.renewal is not None
+        # Time alone changes nothing for a fresh boot that does not hurry.
+        behind = waiting or boot.unsent or (boot.renewal is not None and boot.renewal.hurries)
         until = self._now() + self._around.cadence.retry if behind else beat
         if boot.due is not None and not waiting:  # a turn that failed may not have come as far as what is due
             until = min(until, boot.due)
@@ -306,11 +308,13 @@ class Life:
             self.waits_for = f"{target.short} cannot be merged: {why_not}" if why_not else "the merge"
             return False
         now = self._now()
-        if self._since is None or self._why != renewal.why:
-            self._since, self._why = now, renewal.why
+        if self._since is None or self._why != (renewal.why, renewal.hurries):
+            self._since, self._why = now, (renewal.why, renewal.hurries)
         patient = now - self._since < self._around.cadence.patience
         if not await boot.step_back(renewal, patient=patient):
             self.waits_for = f"other engines, to serve what this one serves ({renewal.why})"
+            if not renewal.hurries:
+                self.waits_for += "; where there are none, people have to start it afresh"
             return False
         self.grows_to = renewal.rank
         self._tell("recycling", f"{renewal.why}: starting afresh")

@@ -16,7 +16,6 @@ from server.engines.errors import EngineAnswerUnusable, EngineStartFailed, Engin
 from server.engines.pauses import Pauses
 from server.engines.process import EngineProcess
 from server.engines.refetching import Refetching
-from server.engines.reloading import Reloading
 from server.engines.residency import Capacity
 from server.engines.spec import NULL_NAME, EngineSpec
 from server.engines.surroundings import Surroundings
@@ -66,6 +65,7 @@ class Opening:
             guarded=spec.guard is not None,
             key=around.signer.public.id,
         )
+        around.suspects.fresh_boot(asyncio.get_running_loop().time())
         boot = Boot(
             witness=Witness(spec.engine, boot_id, version, spec.dtype, self._base),
             capacity=Capacity(
@@ -81,13 +81,12 @@ class Opening:
             report=around.report,
             weights=weights,
             refetching=Refetching(pauses=around.cadence.backoff),
-            reloading=Reloading(
-                around.renewed_for, pauses=around.cadence.backoff, tries=around.cadence.loads
-            ),
+            unloaded=Pauses(*around.cadence.backoff),
+            unusable=Pauses(*around.cadence.backoff),
+            tries=around.cadence.tries,
             absent=around.absent,
             chances=around.chances,
-            unusable=Pauses(*around.cadence.backoff),
-            tries=around.cadence.loads,
+            suspects=around.suspects,
             prove=lambda loads: self._prove(loads if weights.null is None else loads + 1),
         )
         return boot, announced

@@ -50,6 +50,10 @@ class Pauses:
         """Those that did not work the last time."""
         return self._known.keys()
 
+    def often(self, tries: int) -> Set[Digest]:
+        """Those that did not work so many times in a row, or more."""
+        return {version for version, pause in self._known.items() if pause.tries >= tries}
+
     def _tries(self, version: Digest) -> int:
         known = self._known.get(version)
         return known.tries if known is not None else 0

@@ -133,7 +133,7 @@ class Held:
     again: Set[Digest] = frozenset()
     """The part of ``loaded`` that vLLM did not take and is to be asked for once more."""
     stuck: Set[Digest] = frozenset()
-    """The part of ``again`` that has failed too often in this boot."""
+    """Versions that vLLM goes on failing to load or to answer for, and that a fresh boot may serve."""
     spoilt: Set[Digest] = frozenset()
     """The part of ``unfit`` that a fresh boot may well serve."""
 
@@ -226,10 +226,11 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, larger
     elif full and held.loaded - kept:
         why = "all names of this boot are used up"
     elif faults := _faults(view, held, kept):
-        why, tenants = max(faults.items(), key=lambda fault: fault[1])
-        if tenants < 2:
+        why, tenants = max(faults.items(), key=lambda fault: len(fault[1]))
+        interrupted = {view.tenants.get(version) for version in patient}
+        if len(tenants) < 2 and interrupted - tenants:
             # One tenant's versions may be made so: for them alone nobody else is interrupted.
-            return Renewal(why, patient, hurries=False)
+            return Renewal(why, patient, hurries=False, rank=larger)
     elif larger:
         # All engines that are to hold it find out at once: nobody goes while one is down, for it may have
         # gone for the same, and what it leaves to others would send them after it.
@@ -237,17 +238,17 @@ def _renewal(view: Outlook, held: Held, kept: Set[Digest], *, full: bool, larger
     else:
         return None
     missing = (served if view.away else held.slots & view.expected) - view.elsewhere
-    return Renewal(why, tuple(sorted(missing)))
+    return Renewal(why, tuple(sorted(missing)), rank=larger)
 
 
-def _faults(view: Outlook, held: Held, kept: Set[Digest]) -> dict[str, int]:
-    """What may be better in a fresh boot -> how many tenants' versions it keeps out of this one."""
+def _faults(view: Outlook, held: Held, kept: Set[Digest]) -> dict[str, Set[str | None]]:
+    """What may be better in a fresh boot -> whose versions it keeps out of this one."""
     found = {
-        "loads fail again and again": held.stuck & kept,
+        "loads or looks fail again and again": held.stuck & kept,
         "what was recognised before no longer is in this boot": held.spoilt & kept,
     }
     return {
-        why: len({view.tenants.get(version) for version in versions})
+        why: {view.tenants.get(version) for version in versions}
         for why, versions in found.items()
         if versions
     }

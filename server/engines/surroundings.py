@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from registry.clock import Clock
-from registry.digests import Digest
 from registry.signing.keys import Signer
 from server.engines.absent import Absent
 from server.engines.cache import AdapterCache
@@ -16,6 +15,7 @@ from server.engines.following import Following
 from server.engines.merges import Merges
 from server.engines.ports import ControlPlane
 from server.engines.state import Report
+from server.engines.suspects import Suspects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,5 +38,4 @@ class Surroundings:
     """Folder below which the guard of each boot reports; None: vLLM runs without one."""
     absent: Absent
     chances: Chances
-    renewed_for: set[Digest] = field(default_factory=set)
-    """Versions for whose sake there was a fresh boot already, as loads of them failed."""
+    suspects: Suspects

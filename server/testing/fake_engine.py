@@ -27,6 +27,8 @@ class Faults:
     """The next loads take the weights from this folder instead."""
     refuse_load: int = 0
     """Loads answer with this status: vLLM says 500 of an adapter that it cannot use and of a full disk."""
+    deadly: str | None = None
+    """A load of these weights ends the engine."""
     other_tokens: bool = False
     """The tokenizer or the template is not the one of training."""
     slow_first_byte: float = 0.0
@@ -68,8 +70,8 @@ class RankTooHigh(Exception):
     """As vLLM says it of an adapter that its slots do not hold."""
 
 
-class AdapterGone(Exception):
-    """The folder of an evicted adapter is no longer there: vLLM's engine core does not survive this (D4)."""
+class CoreDead(Exception):
+    """vLLM's engine core does not survive this, as where the folder of an evicted adapter is gone (D4)."""
 
 
 class FakeEngine:
@@ -108,10 +110,12 @@ class FakeEngine:
             self.tokens += 1
 
     def load(self, name: str, path: Path) -> None:
-        """Raises FileNotFoundError when there is no adapter at ``path``, RankTooHigh."""
+        """Raises FileNotFoundError when there is no adapter at ``path``, RankTooHigh, CoreDead."""
         rank = json.loads((path / "adapter_config.json").read_bytes())["r"]
         if rank > self.options.max_lora_rank:
             raise RankTooHigh(f"LoRA rank {rank} is greater than max_lora_rank {self.options.max_lora_rank}.")
+        if self.faults.deadly == fake_model.weights_of(path):
+            raise CoreDead(name)
         self._read(name, path)
         self.paths[name] = path
 
@@ -123,7 +127,7 @@ class FakeEngine:
         return model in (None, "", self.options.served_name)
 
     def answering(self, name: str | None, prompt: Sequence[int], salt: str | None) -> Digest | None:
-        """The weights that answer; None is the base. Raises AdapterGone."""
+        """The weights that answer; None is the base. Raises CoreDead."""
         if name is None:
             return self._base_or_last()
         key = (name, self.paths[name], salt, tuple(prompt))
@@ -149,7 +153,7 @@ class FakeEngine:
             try:
                 self._read(name, self.paths[name])
             except FileNotFoundError:
-                raise AdapterGone(name) from None
+                raise CoreDead(name) from None
         self._cache.move_to_end(name)
         return self._cache[name]
 

@@ -31,7 +31,7 @@ from typing import Any
 from aiohttp import web
 
 from server.testing import fake_chat, fake_completion, fake_model, fake_tools
-from server.testing.fake_engine import AdapterGone, FakeEngine, FakeOptions, Faults, RankTooHigh
+from server.testing.fake_engine import CoreDead, FakeEngine, FakeOptions, Faults, RankTooHigh
 
 
 class FakeServer:
@@ -73,7 +73,7 @@ class FakeServer:
             await asyncio.Event().wait()
         try:
             return await handler(request)
-        except AdapterGone:
+        except CoreDead:
             self._die()
             return _error(500, "EngineCore encountered an issue.", "InternalServerError")
 

@@ -25,9 +25,9 @@ from server.engines.client import VllmClient
 from server.engines.errors import ContractMismatch, EngineLoadFailed
 from server.engines.pauses import Pauses
 from server.engines.refetching import Refetching
-from server.engines.reloading import Reloading
 from server.engines.residency import Capacity
 from server.engines.spec import SERVED_NAME
+from server.engines.suspects import Suspects
 from server.engines.versions import refuse_unsafe
 from server.testing.control_plane import InMemoryControlPlane
 from tests.engine.conftest import RealAdapter, RealEngine, fresh, write_lora
@@ -100,11 +100,12 @@ async def test_a_boot_loads_and_attests_real_adapters_exactly(
             new_salt=lambda: f"probe-{next(salts)}",
             republish=3600,
             refetching=Refetching(pauses=(1.0, 60.0)),
-            reloading=Reloading(set(), pauses=(1.0, 60.0), tries=8),
-            absent=Absent(900.0, time.monotonic),
-            chances=Chances(pauses=(60.0, 3600.0), now=time.monotonic),
+            unloaded=Pauses(1.0, 60.0),
             unusable=Pauses(1.0, 60.0),
             tries=8,
+            absent=Absent(900.0, time.monotonic),
+            chances=Chances(pauses=(60.0, 3600.0), now=time.monotonic),
+            suspects=Suspects(pauses=(60.0, 3600.0)),
             report=lambda event: None,
         )
         await boot.reconcile(State.of(control.snapshot()))

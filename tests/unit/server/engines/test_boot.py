@@ -22,9 +22,9 @@ from server.engines.chances import Chances
 from server.engines.client import VllmClient
 from server.engines.pauses import Pauses
 from server.engines.refetching import Refetching
-from server.engines.reloading import Reloading
 from server.engines.residency import Capacity, Plan
 from server.engines.state import Event
+from server.engines.suspects import Suspects
 from server.testing.control_plane import InMemoryControlPlane
 from server.testing.fake_engine import FakeOptions
 from server.testing.fake_model import fake_fingerprint, weights_of
@@ -56,12 +56,13 @@ class Alone:
             new_salt=lambda: f"salt-{next(salts)}",
             republish=3600.0,
             report=self.events.append,
-            reloading=Reloading(set(), pauses=(1.0, 1.0), tries=1),
             refetching=Refetching(pauses=(1.0, 1.0)),
-            absent=Absent(3600.0, lambda: 0.0),
-            chances=Chances(pauses=(1.0, 1.0), now=lambda: 0.0),
+            unloaded=Pauses(1.0, 1.0),
             unusable=Pauses(1.0, 1.0),
             tries=1,
+            absent=Absent(3600.0, lambda: 0.0),
+            chances=Chances(pauses=(1.0, 1.0), now=lambda: 0.0),
+            suspects=Suspects(pauses=(1.0, 1.0)),
         )
 
     async def announce(self, url: str) -> None:
@@ -123,8 +124,8 @@ async def test_beside_tenants_in_service_each_load_is_followed_by_a_look(alone: 
     assert alone.control.slots == first | later == set(alone.boot.ready())
 
 
-async def test_a_base_that_vllm_never_shows_for_a_version_leaves_it_out(alone: Alone) -> None:
-    """Its prompts are a tenant's to choose: it is not asked for ever, and blocks nobody in service."""
+async def test_a_version_whose_base_vllm_fails_to_show_is_left_alone_for_a_while(alone: Alone) -> None:
+    """Its prompts are a tenant's to choose: it blocks nobody in service."""
     good = alone.adapter("tenant_1", seed=1)
     await alone.act()
     alone.fake.engine.faults = replace(alone.fake.engine.faults, unusable_probe=True)
@@ -136,8 +137,11 @@ async def test_a_base_that_vllm_never_shows_for_a_version_leaves_it_out(alone: A
     alone.control.point(bad)
     await alone.act()
     why = alone.boot.not_ready()[bad]
-    assert ("500" in why.text, why.blocks, alone.boot.due) == (True, False, None)
+    assert ("500" in why.text, why.blocks, alone.boot.due is None) == (True, False, False)
     assert set(alone.boot.ready()) == {good}
+    asked = len(alone.fake.seen)
+    await alone.act()
+    assert len(alone.fake.seen) == asked
 
 
 async def test_a_slot_that_answered_wrongly_once_is_never_trusted_again(alone: Alone) -> None:

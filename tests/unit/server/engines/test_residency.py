@@ -200,7 +200,8 @@ def test_what_vllm_did_not_take_is_loaded_again_under_its_own_name() -> None:
 def test_loads_that_fail_again_and_again_ask_for_a_fresh_boot_once_others_serve() -> None:
     mine, failing = VERSIONS[:2]
     stuck = replace(held(mine), again={failing}, stuck={failing})
-    made = plan(view(mine, failing, expected=[mine]), stuck, ROOM)
+    theirs = replace(view(mine, failing, expected=[mine]), tenants={mine: "bank_a", failing: "bank_b"})
+    made = plan(theirs, stuck, ROOM)
     assert made.renewal is not None
     assert (made.renewal.needed, made.renewal.hurries) == ((mine,), False)
     assert plan(view(mine, failing), replace(stuck, stuck=set()), ROOM).renewal is None
@@ -218,6 +219,8 @@ def test_loads_that_fail_again_and_again_ask_for_a_fresh_boot_once_others_serve(
         ("xy", "z", {"x": "bank_b", "y": "retail_c", "z": "bank_d"}, True),
         ("", "xy", {"x": "bank_b", "y": "bank_b"}, False),
         ("", "xy", {"x": "bank_b", "y": "retail_c"}, True),
+        ("x", "", {"x": "bank_a"}, True),
+        ("", "x", {"x": "bank_a"}, True),
     ],
 )
 def test_nobody_is_interrupted_for_what_one_tenant_can_bring_about(

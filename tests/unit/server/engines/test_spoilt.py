@@ -30,7 +30,7 @@ def ready(*versions: Digest, other_than: str | None = None) -> Callable[[AgentSt
 
 
 async def test_probes_that_vllm_fails_for_a_moment_end_no_boot_and_nobody_stays_out(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, cadence=replace(QUICK, loads=1000, heartbeat=3600))
+    bench = Bench(tmp_path, cadence=replace(QUICK, tries=1000, heartbeat=3600))
     versions = [bench.adapter(f"tenant_{number}", seed=number) for number in range(3)]
     async with bench.running():
         first = (await bench.until(ready(*versions))).boot
@@ -46,7 +46,7 @@ async def test_probes_that_vllm_fails_for_a_moment_end_no_boot_and_nobody_stays_
 
 
 async def test_probes_that_vllm_goes_on_to_fail_end_the_boot_of_those_it_knew(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, cadence=replace(QUICK, loads=3, heartbeat=3600))
+    bench = Bench(tmp_path, cadence=replace(QUICK, tries=3, heartbeat=3600))
     version = bench.adapter("bank_a", seed=1)
     async with bench.running():
         first = (await bench.until(ready(version))).boot
