@@ -92,8 +92,9 @@ class EngineOptions:
 def start(
     workspace: Workspace, *, engine: EngineOptions, ports: Ports, tied: bool, progress: Progress
 ) -> Running:
-    """Start control, engines and router in this order and wait until each is ready. As many engines as
-    ``ports`` has places for, all at once.
+    """Start control, engines and router in this order and wait until each is ready, or is an engine that
+    only lacks versions for longer than a start takes. As many engines as ``ports`` has places for, all at
+    once.
 
     ``tied``: the processes end with this one, however it ends, and it is this one's to start them again
     (:mod:`server.assembly.supervision`). Otherwise a process of its own does that from now on. On any failure
@@ -256,8 +257,9 @@ def _await_ready(process: Process, progress: Progress) -> None:
             shown = now
             progress(process.role, now)
         if time.monotonic() > deadline:
-            if _is_up(body):
-                return  # It serves what it can: a version that it cannot is no reason to stop everything.
+            if _lacks_versions(body):  # no reason to stop everything: it goes on trying
+                progress(process.role, f"up without some of its versions: {shown}")
+                return
             raise StartFailed(
                 f"{process.role} was not ready in time, see {process.log}:\n{tail(process.log)}"
             )
@@ -273,9 +275,10 @@ def _doing(status: int, body: bytes, *, log: str) -> str:
     return doing
 
 
-def _is_up(body: bytes) -> bool:
-    """An engine that only lacks some of its versions."""
-    return _said(body).get("up") is True
+def _lacks_versions(body: bytes) -> bool:
+    """An engine that has looked at what it is to serve, and does not serve all of it."""
+    state = _said(body)
+    return state.get("up") is True and bool(state.get("not_ready"))
 
 
 def _said(body: bytes) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from server.engines.errors import (
     refusal,
 )
 from server.engines.opening import Opening
+from server.engines.patience import Patience
 from server.engines.plugin.violations import Violation
 from server.engines.process import EngineProcess
 from server.engines.residency import Renewal
@@ -73,10 +74,7 @@ class Life:
         """Tokens that vLLM said it had made."""
         self._owing_since: float | None = None
         """When the first load was after which not all were looked at again."""
-        self._since: float | None = None
-        """When a fresh boot was first found to be needed."""
-        self._why = ("", False)
-        """The reason, and whether it hurries."""
+        self._patience = Patience(around.cadence.patience)
         self.grows_to = 0
         """The rank that the next boot has to hold: what it is for may be given up meanwhile."""
         self._rests_until = 0.0
@@ -280,7 +278,8 @@ class Life:
         if self._seen_up:  # before, the fleet knows nothing of this engine, and so wants nothing of it
             self.settled = state.size
         if (renewal := boot.renewal) is None:
-            self._since, self.waits_for = None, ""
+            self._patience.over()
+            self.waits_for = ""
             return False
         return await self._may_go(boot, renewal, state)
 
@@ -307,11 +306,7 @@ class Life:
             why_not = merges.why_not(target)
             self.waits_for = f"{target.short} cannot be merged: {why_not}" if why_not else "the merge"
             return False
-        now = self._now()
-        if self._since is None or self._why != (renewal.why, renewal.hurries):
-            self._since, self._why = now, (renewal.why, renewal.hurries)
-        patient = now - self._since < self._around.cadence.patience
-        if not await boot.step_back(renewal, patient=patient):
+        if not await boot.step_back(renewal, patient=self._patience.lasts(renewal, self._now())):
             self.waits_for = f"other engines, to serve what this one serves ({renewal.why})"
             if not renewal.hurries:
                 self.waits_for += "; where there are none, people have to start it afresh"

@@ -23,11 +23,14 @@ def test_an_engine_that_serves_all_but_some_versions_stops_nobody(monkeypatch: p
     answering(monkeypatch, up=True)
     shown: list[str] = []
     stack._await_ready(Process.own("engine-0"), lambda _, doing: shown.append(doing))
-    assert shown == ["starting", f"serving, not in service: {VERSION.short}: {WHY}"]
+    missing = f"serving, not in service: {VERSION.short}: {WHY}"
+    assert shown == ["starting", missing, f"up without some of its versions: {missing}"]
 
 
-@pytest.mark.parametrize("said", [{}, {"up": False}], ids=["no engine", "not up"])
-def test_one_that_serves_nothing_does(monkeypatch: pytest.MonkeyPatch, said: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "said", [{}, {"up": False}, {"up": True, "not_ready": {}}], ids=["no engine", "not up", "not settled"]
+)
+def test_one_that_has_not_come_so_far_does(monkeypatch: pytest.MonkeyPatch, said: dict[str, object]) -> None:
     answering(monkeypatch, **said)
     with pytest.raises(StartFailed, match="not ready in time"):
         stack._await_ready(Process.own("engine-0", log="/dev/null"), lambda *_: None)

@@ -280,6 +280,23 @@ async def test_several_tenants_loads_that_keep_failing_are_tried_in_a_fresh_boot
         assert state.boot != first
 
 
+async def test_the_next_fresh_boot_for_such_loads_comes_no_sooner_than_for_what_is_not_recognised(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, cadence=replace(QUICK, afresh=(3600.0, 3600.0)))
+    async with bench.running():
+        await bench.until(lambda state: state.is_ready)
+        await bench.fault(refuse_load=500)
+        first = {bench.adapter(tenant, seed=1) for tenant in ("bank_a", "bank_c")}
+        second = (await bench.until(lambda state: first == set(state.ready))).boot
+        await bench.fault(refuse_load=500)
+        for tenant in ("bank_b", "retail_d"):
+            bench.adapter(tenant, seed=2)
+        loads = bench.kinds().count("loading")
+        state = await bench.until(lambda _: bench.kinds().count("loading") > loads + 4 * QUICK.tries)
+        assert (state.boot, set(state.ready), state.is_ready) == (second, first, True)
+
+
 async def test_one_tenants_loads_that_keep_failing_interrupt_nobody_and_are_tried_again(
     tmp_path: Path,
 ) -> None:

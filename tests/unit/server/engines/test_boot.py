@@ -144,6 +144,19 @@ async def test_a_version_whose_base_vllm_fails_to_show_is_left_alone_for_a_while
     assert len(alone.fake.seen) == asked
 
 
+async def test_after_a_load_that_failed_the_others_are_looked_at_in_their_share_of_time(alone: Alone) -> None:
+    """It comes again each minute: looks that are owed at once would be a round for each try."""
+    for seed in (1, 2):
+        alone.adapter(f"tenant_{seed}", seed=seed)
+    await alone.act()
+    await alone.look_at_all()
+    assert not alone.boot.looking
+    alone.fake.engine.faults = replace(alone.fake.engine.faults, refuse_load=500)
+    alone.adapter("tenant_3", seed=3)
+    await alone.act()
+    assert (alone.boot.owing, alone.boot.looking) == (False, True)
+
+
 async def test_a_slot_that_answered_wrongly_once_is_never_trusted_again(alone: Alone) -> None:
     good, bad = (alone.adapter(f"tenant_{seed}", seed=seed) for seed in (1, 2))
     await alone.act()

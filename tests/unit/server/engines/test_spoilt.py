@@ -55,6 +55,25 @@ async def test_probes_that_vllm_goes_on_to_fail_end_the_boot_of_those_it_knew(tm
         await bench.until(ready(version, newest, other_than=first))
 
 
+async def test_an_outage_that_outlasts_two_boots_ends_without_people(tmp_path: Path) -> None:
+    """Of an engine that never recognised anybody, and has had its fresh boot."""
+    bench = Bench(
+        tmp_path,
+        cadence=replace(QUICK, tries=3, heartbeat=3600, afresh=(3600.0, 3600.0)),
+        faults='{"unusable_probe": true}',
+    )
+    versions = [bench.adapter(f"tenant_{number}", seed=number) for number in range(3)]
+    async with bench.running():
+        await bench.until(lambda state: bench.kinds().count("up") == 2 and len(state.not_ready) == 3)
+        waited = bench.kinds().count("waiting")
+        await bench.until(lambda _: bench.kinds().count("waiting") > waited + 3 * 2 * 3)
+        assert not bench.agent.state.is_ready, "of several tenants nothing is served: it is the engine"
+        second = bench.agent.state.boot
+        await bench.fault(unusable_probe=False)
+        assert (await bench.until(ready(*versions))).boot == second
+    assert bench.kinds().count("recycling") == 1
+
+
 async def test_tokens_that_vllm_fails_to_tell_for_a_moment_are_asked_for_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path, cadence=QUICK, faults='{"unusable_tokens": true}')
     version = bench.adapter("bank_a", seed=1)
@@ -140,6 +159,17 @@ async def test_for_several_tenants_versions_at_once_the_boot_is_to_blame(tmp_pat
         for version in odd:
             boot._fail(version, "it answers as nobody")
         await bench.until(ready(good, *odd, other_than=first))
+
+
+def test_what_is_stuck_has_one_fresh_boot_until_it_is_recognised() -> None:
+    chances = Chances(pauses=(60, 3600), now=lambda: 0.0)
+    assert chances.left({VERSION, OTHER}) == {VERSION, OTHER}
+    chances.spent({VERSION})
+    assert chances.left({VERSION, OTHER}) == {OTHER}
+    assert chances.had(VERSION)
+    chances.recognised(VERSION)
+    assert chances.left({VERSION}) == {VERSION}
+    assert not chances.had(VERSION)
 
 
 def test_the_next_chance_is_twice_as_far_away_whoever_it_is_for_and_an_old_one_is_forgotten() -> None:
