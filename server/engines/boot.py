@@ -17,7 +17,6 @@ from server.engines.absent import Absent
 from server.engines.attest import Recognised, Witness, judge_together, observe
 from server.engines.base_proof import BaseProof
 from server.engines.cache import AdapterCache
-from server.engines.chances import Chances
 from server.engines.client import VllmClient
 from server.engines.errors import (
     AttestationFailed,
@@ -27,17 +26,15 @@ from server.engines.errors import (
     EngineUnreachable,
     refusal,
 )
+from server.engines.faults import Faults
 from server.engines.findings import Findings
 from server.engines.looks import Looks
 from server.engines.packages import NotServable, Package
-from server.engines.pauses import Pause, Pauses
 from server.engines.ports import ControlPlane
-from server.engines.refetching import Refetching
 from server.engines.residency import Capacity, Held, Plan, Renewal, outlook, plan
 from server.engines.spec import SERVED_NAME
 from server.engines.state import Event, Report, Why
 from server.engines.supply import Delivery, Supply
-from server.engines.suspects import Suspects
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +63,13 @@ class Boot:
         new_salt: Callable[[], str],
         republish: float,
         report: Report,
-        refetching: Refetching,
-        unloaded: Pauses,
-        unusable: Pauses,
-        tries: int,
+        faults: Faults,
         absent: Absent,
-        chances: Chances,
-        suspects: Suspects,
         weights: Weights | None = None,
         prove: Callable[[int], None] = lambda loads: None,
     ) -> None:
-        """``republish``: seconds after which an unchanged finding is signed and logged again. ``unloaded``:
-        after loads that failed. ``unusable``: after looks that got no usable answer. After ``tries`` of
-        either in a row a version is stuck. ``prove``: raises EngineUnguarded unless the guard has seen so
-        many loads of versions."""
+        """``republish``: seconds after which an unchanged finding is signed and logged again. ``prove``:
+        raises EngineUnguarded unless the guard has seen so many loads of versions."""
         self.witness = witness
         self._weights = weights or Weights()
         merged = self._weights.merged
@@ -91,13 +81,8 @@ class Boot:
         self._new_salt = new_salt
         self._report = report
         self._signer = signer
-        self._refetching = refetching
-        self._unloaded = unloaded
-        self._unusable = unusable
-        self._tries = tries
+        self._faults = faults
         self._absent = absent
-        self._chances = chances
-        self._suspects = suspects
         self._prove = prove
         self._findings = Findings(
             witness=witness, control=control, signer=signer, clock=clock, republish=republish, report=report
@@ -119,14 +104,6 @@ class Boot:
         """The version with whose load vLLM may have ended: it was not heard since."""
         self._resident: dict[Digest, Package] = {}
         self._looks = Looks()
-        self._unfit: dict[Digest, str] = {}
-        """For the rest of this boot: no fingerprint, refused by vLLM …"""
-        self._failed: dict[Digest, str] = {}
-        """For the rest of this boot: a slot that once behaved wrongly is never trusted again."""
-        self._held: dict[Digest, Pause] = {}
-        """For now: could not be fetched, loaded or looked at."""
-        self._spoilt: frozenset[Digest] = frozenset()
-        self._stuck: frozenset[Digest] = frozenset()
         self._revoked: set[Digest] = set()
         self._elsewhere: frozenset[Digest] = frozenset()
         self._tenants: Mapping[Digest, str] = {}
@@ -140,12 +117,7 @@ class Boot:
         Raises EngineUnreachable, EngineUnguarded. What the control plane could not deliver is held and tried
         again when that is :attr:`due`.
         """
-        self._refetching.heard(state)
-        self._held = {
-            version: pause
-            for pauses in (self._unloaded, self._refetching, self._unusable, self._suspects)
-            for version, pause in pauses.waiting(_now()).items()
-        }
+        self._faults.heard(state)
         while True:
             self._plan = found = self._planned(state)
             fresh = [version for version in found.serve if self._is_news(version)]
@@ -204,8 +176,7 @@ class Boot:
             return False
         if not await self._end_slots(self._findings.listed() & self._elsewhere):
             return False
-        if self._spoilt or self._stuck:
-            self._chances.spent(self._stuck)
+        self._faults.spent()
         return True
 
     @property
@@ -216,7 +187,7 @@ class Boot:
     def due(self) -> float | None:
         """When the next try of something that could not be fetched, loaded or looked at is due, of the loop's
         clock."""
-        return min((pause.until for pause in self._held.values()), default=None)
+        return min((pause.until for pause in self._faults.held.values()), default=None)
 
     @property
     def attest_age(self) -> float:
@@ -250,9 +221,9 @@ class Boot:
         boot has not helped."""
         if self._plan is None:
             return {}
-        ready = self.ready()
-        faulty = self._faulty() if ready else self._hopeless()
-        blocking = (self._held.keys() | self._failed.keys()) - faulty
+        ready, faults = self.ready(), self._faults
+        excused = faults.known if ready else self._hopeless()
+        blocking = (faults.held.keys() | faults.failed.keys()) - excused
         reasons = {
             version: Why(text, blocks=version in blocking) for version, text in self._plan.unplaced.items()
         }
@@ -260,9 +231,9 @@ class Boot:
             if version not in ready:
                 seen = version in self._findings.passed
                 waiting = "attested, and the registry does not know yet" if seen else "not attested yet"
-                if (pause := self._held.get(version)) is not None:
+                if (pause := faults.held.get(version)) is not None:
                     waiting = pause.why
-                reasons[version] = Why(self._failed.get(version, waiting), blocks=version not in faulty)
+                reasons[version] = Why(faults.failed.get(version, waiting), blocks=version not in excused)
         return reasons
 
     def retired(self) -> tuple[Digest, ...]:
@@ -287,55 +258,39 @@ class Boot:
             state,
             self.witness.engine,
             self._clock.now(),
-            met=self._asked | self._faulty(),
+            met=self._asked | self._faults.known,
             gone=self._absent.among(state),
         )
         self._elsewhere, self._target, self._tenants = view.elsewhere, view.share.merged, view.tenants
         wanted = {each.version for each in view.share.versions}
-        self._spoilt = self._stuck = frozenset()
-        if self._chances.due:
-            self._stuck = self._chances.left(
-                self._unloaded.often(self._tries) | self._unusable.often(self._tries)
-            )
-            self._spoilt = frozenset(
-                version
-                for version in self._failed
-                if self._chances.knows(version) or version in view.elsewhere
-            )
+        self._faults.weigh(view.elsewhere)
         self._cache.wants(wanted if self._target is None else wanted | {self._target})
         held = Held(
             loaded=self._asked,
             slots=self._findings.listed(),
-            unfit=self._unfit | self._failed | {version: pause.why for version, pause in self._held.items()},
+            unfit=self._faults.unfit,
             merged=self._weights.merged,
-            again=self._unloaded.versions,
-            stuck=self._stuck,
-            spoilt=self._spoilt,
+            again=self._faults.unloaded,
+            stuck=self._faults.stuck,
+            spoilt=self._faults.spoilt,
         )
         return plan(view, held, self._capacity)
 
-    def _faulty(self) -> frozenset[Digest]:
-        """Found fault with in this boot, or with good reason before it is loaded again."""
-        paused = self._unloaded.versions | self._unusable.versions | self._suspects.waiting(_now()).keys()
-        return frozenset(self._failed.keys() | paused)
-
     def _hopeless(self) -> frozenset[Digest]:
-        """Those of them that had a fresh boot for themselves, if one tenant has them all: else it is the
-        engine that cannot load anything."""
-        again = {version for version in self._faulty() if self._chances.had(version)}
-        again |= self._suspects.waiting(_now()).keys()
-        one = len({self._tenants.get(version) for version in again}) == 1
-        return frozenset(again) if one else frozenset()
+        """If one tenant has them all: else it is the engine that cannot load anything."""
+        versions = self._faults.hopeless
+        one = len({self._tenants.get(version) for version in versions}) == 1
+        return versions if one else frozenset()
 
     def _next_loads(self, found: Plan) -> tuple[Digest, ...]:
         """While others are in service, one at a time: each is followed by a look. Suspects after all others,
         and never two before the next look."""
-        sound = tuple(version for version in found.load if not self._suspects.suspects(version))
+        sound = tuple(version for version in found.load if not self._faults.suspects(version))
         return sound if sound and not self._findings.passed else (sound or found.load)[:1]
 
     def _next_look(self, *, round_: bool) -> Digest | None:
         def able(version: Digest) -> bool:
-            return self._serves(version) and version not in self._held
+            return self._serves(version) and version not in self._faults.held
 
         return self._looks.next(self._plan.serve if self._plan else (), able, round_=round_)
 
@@ -366,10 +321,9 @@ class Boot:
         for version, finding in judged.items():
             self._looks.seen(version, began)
             if version not in passing:
-                self._suspects.over(version)
+                self._faults.heard_after(version)
             if finding.passed:
-                self._unusable.over(version)
-                self._chances.recognised(version)
+                self._faults.recognised(version)
             else:
                 self._not_seen(version, f"{AttestationFailed.code}: {finding.reason}", version in passing)
             self._findings.add(self._resident[version], finding)
@@ -380,12 +334,15 @@ class Boot:
         something else is never trusted again."""
         if passing:
             self._findings.forget(version)
-            self._hold(version, self._unusable.failed(version, reason, _now()))
+            self._faults.not_shown(version, reason)
         else:
             self._fail(version, reason)
 
     async def _bring(self, state: State, version: Digest) -> None:
         """Fetch, check and load one version. Marks it when it cannot be."""
+        if not await self._heard():
+            self._faults.not_shown(version, "vLLM gives no usable answer since a load failed")
+            return
         if (delivery := await self._delivered(state, version)) is None:
             return
         package = delivery.package
@@ -396,17 +353,13 @@ class Boot:
             self._looks.owe(self._resident)
             return
         self._report(Event("loading", version.short, version))
-        self._suspects.begins(version)
+        self._faults.loading(version)
         try:
             await self._engine.load(engine_name(version), delivery.folder)
         except EngineLoadFailed as error:
             self._unheard = version  # it says 500 as it dies, too
             self._cache.unpin(version)
-            if error.passing:
-                self._hold(version, self._unloaded.failed(version, error.message, _now()))
-            else:
-                self._unloaded.over(version)
-                self._refuse(version, error.message)
+            self._faults.not_loaded(version, error)
             # It may come again each minute: the others are looked at for it in their rounds' share of time.
             self._looks.beat(self._serving())
         except EngineUnreachable:
@@ -415,7 +368,7 @@ class Boot:
             self._fail(version, "the engine did not answer when it should load it")
             raise
         else:
-            self._unloaded.over(version)
+            self._faults.loaded(version)
             self._resident[version] = package
             self._looks.owe(self._resident)
             self._prove(len(self._resident))
@@ -425,11 +378,10 @@ class Boot:
         known = state.versions[version]
         try:
             delivery = await self._supply.bring(known, base=state.bases[self.witness.base])
-            self._refetching.fetched(version)
-            await self._hear()
+            self._faults.fetched(version)
             wrong = await self._base_fault(delivery.package, tenant=known.tenant)
         except NotServable as error:
-            self._refuse(version, str(error))
+            self._faults.refuse(version, str(error))
         except ContractMismatch as error:
             self._fail(version, f"{error.code}: {error.message}")
         except EngineAnswerUnusable as error:
@@ -437,21 +389,25 @@ class Boot:
         except EngineUnreachable:
             raise
         except TenonError as error:
-            self._hold(version, self._refetching.failed(version, error, _now()))
+            self._faults.not_fetched(version, error)
         else:
             if wrong is None:
                 return delivery
             self._fail(version, f"the base does not answer as the version's reference of it: {wrong}")
         return None
 
-    async def _hear(self) -> None:
-        """That vLLM lives after a load that failed: or the next one would be suspected of what that did.
-        Raises EngineUnreachable, EngineAnswerUnusable."""
+    async def _heard(self) -> bool:
+        """Whether vLLM lives after a load that failed: or the next one would be suspected of what that did.
+        Raises EngineUnreachable."""
         if self._unheard is not None:
             name = self._weights.null or SERVED_NAME
-            await self._engine.probe(model=name, prompts=[[1, 2, 3]], cache_salt=self._new_salt())
-            self._suspects.over(self._unheard)
+            try:
+                await self._engine.probe(model=name, prompts=[[1, 2, 3]], cache_salt=self._new_salt())
+            except EngineAnswerUnusable:
+                return False
+            self._faults.heard_after(self._unheard)
             self._unheard = None
+        return True
 
     async def _base_fault(self, package: Package, *, tenant: str) -> str | None:
         if self._base is None:
@@ -482,20 +438,12 @@ class Boot:
         return [version for version in self._resident if self._serves(version)]
 
     def _serves(self, version: Digest) -> bool:
-        return version in self._resident and version not in self._failed and version not in self._revoked
-
-    def _hold(self, version: Digest, pause: Pause) -> None:
-        self._held[version] = pause
-        self._report(Event("waiting", f"{version.short}: {pause.why}", version))
+        ended = version in self._faults.failed or version in self._revoked
+        return version in self._resident and not ended
 
     def _fail(self, version: Digest, reason: str) -> None:
-        self._failed[version] = reason
         self._findings.forget(version)
-        self._report(Event("failed", f"{version.short}: {reason}", version))
-
-    def _refuse(self, version: Digest, reason: str) -> None:
-        self._unfit[version] = reason
-        self._report(Event("refused", f"{version.short}: {reason}", version))
+        self._faults.fail(version, reason)
 
 
 def _now() -> float:

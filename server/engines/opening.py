@@ -13,9 +13,8 @@ from server.engines.attest import Witness
 from server.engines.boot import Boot, Weights
 from server.engines.client import VllmClient
 from server.engines.errors import EngineAnswerUnusable, EngineStartFailed, EngineUnreachable
-from server.engines.pauses import Pauses
+from server.engines.faults import Faults
 from server.engines.process import EngineProcess
-from server.engines.refetching import Refetching
 from server.engines.residency import Capacity
 from server.engines.spec import NULL_NAME, EngineSpec
 from server.engines.surroundings import Surroundings
@@ -80,13 +79,14 @@ class Opening:
             republish=around.cadence.republish,
             report=around.report,
             weights=weights,
-            refetching=Refetching(pauses=around.cadence.backoff),
-            unloaded=Pauses(*around.cadence.backoff),
-            unusable=Pauses(*around.cadence.backoff),
-            tries=around.cadence.tries,
+            faults=Faults(
+                pauses=around.cadence.backoff,
+                tries=around.cadence.tries,
+                chances=around.chances,
+                suspects=around.suspects,
+                report=around.report,
+            ),
             absent=around.absent,
-            chances=around.chances,
-            suspects=around.suspects,
             prove=lambda loads: self._prove(loads if weights.null is None else loads + 1),
         )
         return boot, announced

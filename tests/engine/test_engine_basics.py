@@ -23,8 +23,7 @@ from server.engines.cache import AdapterCache
 from server.engines.chances import Chances
 from server.engines.client import VllmClient
 from server.engines.errors import ContractMismatch, EngineLoadFailed
-from server.engines.pauses import Pauses
-from server.engines.refetching import Refetching
+from server.engines.faults import Faults
 from server.engines.residency import Capacity
 from server.engines.spec import SERVED_NAME
 from server.engines.suspects import Suspects
@@ -99,13 +98,14 @@ async def test_a_boot_loads_and_attests_real_adapters_exactly(
             clock=SystemClock(),
             new_salt=lambda: f"probe-{next(salts)}",
             republish=3600,
-            refetching=Refetching(pauses=(1.0, 60.0)),
-            unloaded=Pauses(1.0, 60.0),
-            unusable=Pauses(1.0, 60.0),
-            tries=8,
+            faults=Faults(
+                pauses=(1.0, 60.0),
+                tries=8,
+                chances=Chances(pauses=(60.0, 3600.0), now=time.monotonic),
+                suspects=Suspects(pauses=(60.0, 3600.0)),
+                report=lambda event: None,
+            ),
             absent=Absent(900.0, time.monotonic),
-            chances=Chances(pauses=(60.0, 3600.0), now=time.monotonic),
-            suspects=Suspects(pauses=(60.0, 3600.0)),
             report=lambda event: None,
         )
         await boot.reconcile(State.of(control.snapshot()))

@@ -20,8 +20,7 @@ from server.engines.boot import Boot
 from server.engines.cache import AdapterCache
 from server.engines.chances import Chances
 from server.engines.client import VllmClient
-from server.engines.pauses import Pauses
-from server.engines.refetching import Refetching
+from server.engines.faults import Faults
 from server.engines.residency import Capacity, Plan
 from server.engines.state import Event
 from server.engines.suspects import Suspects
@@ -56,13 +55,14 @@ class Alone:
             new_salt=lambda: f"salt-{next(salts)}",
             republish=3600.0,
             report=self.events.append,
-            refetching=Refetching(pauses=(1.0, 1.0)),
-            unloaded=Pauses(1.0, 1.0),
-            unusable=Pauses(1.0, 1.0),
-            tries=1,
+            faults=Faults(
+                pauses=(1.0, 1.0),
+                tries=1,
+                chances=Chances(pauses=(1.0, 1.0), now=lambda: 0.0),
+                suspects=Suspects(pauses=(1.0, 1.0)),
+                report=self.events.append,
+            ),
             absent=Absent(3600.0, lambda: 0.0),
-            chances=Chances(pauses=(1.0, 1.0), now=lambda: 0.0),
-            suspects=Suspects(pauses=(1.0, 1.0)),
         )
 
     async def announce(self, url: str) -> None:

@@ -173,7 +173,7 @@ async def test_a_corrupt_blob_is_fetched_after_pauses_that_double(
         assert turns["all"] <= 7, "it slept until the next try was due"
         del fetches.wrong[weights]
         await bench.until(lambda state: version in state.ready and state.is_ready)
-        assert running_boot(bench)._refetching._pauses.versions == set(), "it would start anew"
+        assert running_boot(bench)._faults._refetching._pauses.versions == set(), "it would start anew"
     gaps = [after - before for before, after in pairwise(fetches.times[weights])]
     assert [gap >= least for gap, least in zip(gaps, (0.1, 0.2, 0.4, 0.4, 0.4), strict=False)] == [True] * 5
 
