@@ -4,7 +4,7 @@ Asked through the null adapter where there is one: on a CPU, vLLM 0.32 answers a
 a batch with an adapter's with the weights in the last slot (D1), so a base probe without it proves nothing.
 """
 
-from collections import defaultdict
+import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -19,60 +19,68 @@ _PROBES: Final = 8
 _TOKENS: Final = 2048
 """At most, of one fingerprint, unless its shortest probe alone has more: a tenant brought it, and all wait
 while the base is asked."""
+_LENGTH: Final = 16
+"""Of a prompt of heartbeats."""
+_IDS: Final = range(3, 256)
+"""Every vocabulary has them."""
 _PATIENCE: Final = 3
 """Heartbeats in a row at which vLLM may fail to answer."""
 
 
 class BaseProof:
-    """Versions of one base share their random probes, so the base is asked once for all of them."""
+    """Versions of one base share their random probes, so the base is asked once for all of them. What it is
+    asked at heartbeats is no tenant's: prompts can be chosen such that rounding moves their answers, or that
+    vLLM fails, and that ends everybody's boot."""
 
-    def __init__(self, *, engine: Probed, model: str, dtype: str, new_salt: Callable[[], str]) -> None:
+    def __init__(
+        self, *, engine: Probed, model: str, base: Digest, dtype: str, new_salt: Callable[[], str]
+    ) -> None:
         self._engine = engine
         self._model = model
         self._dtype = dtype
         self._new_salt = new_salt
+        self._prompts = _prompts(base)
+        """Of heartbeats."""
+        self._then: tuple[TopLogprobs, ...] = ()
+        """What the engine showed for them before anything of a tenant was judged or loaded."""
         self._shown: dict[Ids, TopLogprobs] = {}
-        self._holds: dict[Digest, tuple[Ids, ...]] = {}
-        """Fingerprints whose base reference this engine showed -> the prompts it was asked."""
-        self._then: dict[tuple[Ids, ...], list[TopLogprobs]] = {}
-        """What the engine showed when the first fingerprint with these prompts was held against it."""
-        self._asks: defaultdict[tuple[Ids, ...], set[str]] = defaultdict(set)
-        """Prompts -> the tenants that have a fingerprint with them."""
+        """What it showed for fingerprints' prompts since the last heartbeat."""
+        self._holds: set[Digest] = set()
+        """Fingerprints whose base reference this engine showed."""
         self._unanswered = 0
         """Heartbeats in a row at which vLLM failed to answer."""
 
-    async def fault(self, digest: Digest, fingerprint: Fingerprint, *, tenant: str) -> str | None:
+    async def fault(self, digest: Digest, fingerprint: Fingerprint) -> str | None:
         """What is wrong with the base as this fingerprint has it. One tenant's wrong reference of the base
-        tells against that version only; BaseUnproven is raised by :meth:`again`. Raises EngineUnreachable
-        and a passing EngineAnswerUnusable."""
-        if digest not in self._holds:
-            try:
-                found = await self._judged(fingerprint)
-            except EngineAnswerUnusable as error:
-                if error.passing:
-                    raise
-                return error.message
-            if not found.passed:
-                return found.reason
-            prompts = tuple(row.token_ids for row in _sample(fingerprint))
-            self._then.setdefault(prompts, [self._shown[ids] for ids in prompts])
-            self._holds[digest] = prompts
-        self._asks[self._holds[digest]].add(tenant)
+        tells against that version only. Raises EngineUnreachable and a passing EngineAnswerUnusable;
+        BaseUnproven where vLLM refuses the prompts of heartbeats, which is no version's fault."""
+        if digest in self._holds:
+            return None
+        if not self._then:
+            await self._look_first()
+        try:
+            found = await self._judged(fingerprint)
+        except EngineAnswerUnusable as error:
+            if error.passing:
+                raise
+            return error.message
+        if not found.passed:
+            return found.reason
+        self._holds.add(digest)
         return None
 
     async def again(self) -> None:
-        """Whether the base still answers as it did in this boot, to the prompts that most tenants have, or to
-        the most prompts of those. By what it answered then and not by a reference: that is a tenant's to
-        write, and a base that is held against it could end everybody's boot, or pass whatever it answers.
+        """Whether the base still answers as it did when it was first asked in this boot. By what it answered
+        then and not by a reference: that is a tenant's to write, and a base that is held against it could end
+        everybody's boot, or pass whatever it answers.
 
         Raises BaseUnproven, EngineUnreachable.
         """
         self._shown.clear()
-        if not self._asks:
+        if not self._then:
             return
-        prompts = max(self._asks, key=lambda each: (len(self._asks[each]), len(each)))
         try:
-            await self._ask(prompts)
+            now = await self._ask(self._prompts)
         except EngineAnswerUnusable as error:
             self._unanswered += 1
             if error.passing and self._unanswered < _PATIENCE:
@@ -80,27 +88,39 @@ class BaseProof:
             raise BaseUnproven(error.message) from None
         self._unanswered = 0
         try:
-            off = distance([self._shown[ids] for ids in prompts], self._then[prompts])
+            off = distance(now, self._then)
         except ValueError as error:
             raise BaseUnproven(f"the base no longer answers: {error}") from None
         limit = EXACT_F32 if self._dtype == "float32" else MAX_NOISE
         if not off <= limit:
             raise BaseUnproven(f"the base no longer answers as it did: {off:.3g} apart, at most {limit:g}")
 
+    async def _look_first(self) -> None:
+        try:
+            self._then = await self._ask(self._prompts)
+        except EngineAnswerUnusable as error:
+            if error.passing:
+                raise
+            raise BaseUnproven(error.message) from None
+
     async def _judged(self, fingerprint: Fingerprint) -> Finding:
         rows = _sample(fingerprint)
-        await self._ask([row.token_ids for row in rows if row.token_ids not in self._shown])
+        if unseen := [row.token_ids for row in rows if row.token_ids not in self._shown]:
+            self._shown.update(zip(unseen, await self._ask(unseen), strict=True))
         return judge_base(
             fingerprint=fingerprint.model_copy(update={"probes": rows}),
             observed=[self._shown[row.token_ids] for row in rows],
             dtype=self._dtype,
         )
 
-    async def _ask(self, prompts: Sequence[Ids]) -> None:
-        if not prompts:
-            return
-        answers = await self._engine.probe(model=self._model, prompts=prompts, cache_salt=self._new_salt())
-        self._shown.update(zip(prompts, answers, strict=True))
+    async def _ask(self, prompts: Sequence[Ids]) -> tuple[TopLogprobs, ...]:
+        return await self._engine.probe(model=self._model, prompts=prompts, cache_salt=self._new_salt())
+
+
+def _prompts(base: Digest) -> tuple[Ids, ...]:
+    """The same in every boot of ``base``."""
+    drawn = random.Random(f"base:{base}")  # noqa: S311 - public on purpose
+    return tuple(tuple(drawn.choices(_IDS, k=_LENGTH)) for _ in range(_PROBES))
 
 
 def _sample(fingerprint: Fingerprint) -> tuple[Probe, ...]:

@@ -20,6 +20,7 @@ from server.engines.cache import AdapterCache
 from server.engines.client import VllmClient
 from server.engines.errors import (
     AttestationFailed,
+    BaseUnproven,
     ContractMismatch,
     EngineAnswerUnusable,
     EngineLoadFailed,
@@ -98,7 +99,9 @@ class Boot:
         """A merged engine has no bare base to ask."""
         if merged is None:
             asked = self._weights.null or SERVED_NAME
-            self._base = BaseProof(engine=engine, model=asked, dtype=witness.dtype, new_salt=new_salt)
+            self._base = BaseProof(
+                engine=engine, model=asked, base=witness.base, dtype=witness.dtype, new_salt=new_salt
+            )
         self._asked: set[Digest] = set()
         self._unheard: Digest | None = None
         """The version with whose load vLLM may have ended: it was not heard since."""
@@ -114,8 +117,8 @@ class Boot:
         """Load what is missing, look at what is new, and let the registry know. Returns the plan with nothing
         left to load; :meth:`look` then sees to the others.
 
-        Raises EngineUnreachable, EngineUnguarded. What the control plane could not deliver is held and tried
-        again when that is :attr:`due`.
+        Raises EngineUnreachable, EngineUnguarded, BaseUnproven. What the control plane could not deliver is
+        held and tried again when that is :attr:`due`.
         """
         self._faults.heard(state)
         while True:
@@ -379,14 +382,14 @@ class Boot:
         try:
             delivery = await self._supply.bring(known, base=state.bases[self.witness.base])
             self._faults.fetched(version)
-            wrong = await self._base_fault(delivery.package, tenant=known.tenant)
+            wrong = await self._base_fault(delivery.package)
         except NotServable as error:
             self._faults.refuse(version, str(error))
         except ContractMismatch as error:
             self._fail(version, f"{error.code}: {error.message}")
         except EngineAnswerUnusable as error:
             self._not_seen(version, error.message, error.passing)
-        except EngineUnreachable:
+        except (EngineUnreachable, BaseUnproven):
             raise
         except TenonError as error:
             self._faults.not_fetched(version, error)
@@ -409,10 +412,10 @@ class Boot:
             self._unheard = None
         return True
 
-    async def _base_fault(self, package: Package, *, tenant: str) -> str | None:
+    async def _base_fault(self, package: Package) -> str | None:
         if self._base is None:
             return None
-        return await self._base.fault(package.fingerprint_digest, package.fingerprint, tenant=tenant)
+        return await self._base.fault(package.fingerprint_digest, package.fingerprint)
 
     async def _withdraw(self, found: Plan) -> None:
         if found.withdraw and await self._end_slots(frozenset(found.withdraw)):

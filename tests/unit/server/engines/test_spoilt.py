@@ -1,19 +1,12 @@
 """What fails a look is asked again where vLLM only failed, and in a fresh boot where it was known before."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from registry.digests import Digest
-from registry.fingerprint import TOP_OBSERVED, Fingerprint, TopLogprobs
-from server.engines.base_proof import BaseProof
 from server.engines.chances import Chances
-from server.engines.errors import BaseUnproven, EngineAnswerUnusable
 from server.engines.state import AgentState
-from server.testing.fake_model import fake_fingerprint
 from tests.support import neighbours
 from tests.support.adapters import write_adapter
 from tests.unit.server.engines.bench import BASE, QUICK, SLOW, Bench
@@ -190,129 +183,6 @@ def test_the_next_chance_is_twice_as_far_away_whoever_it_is_for_and_an_old_one_i
     chances.spent()
     now += 60
     assert chances.due
-
-
-def shifted(fingerprint: Fingerprint, by: float) -> Fingerprint:
-    """With every figure of the base a little off."""
-    rows = tuple(probe.model_copy(update={"base": _moved(probe.base, by)}) for probe in fingerprint.probes)
-    return fingerprint.model_copy(update={"probes": rows})
-
-
-def _moved(table: TopLogprobs, by: float) -> TopLogprobs:
-    return tuple((token, figure + by) for token, figure in table)
-
-
-class Base:
-    def __init__(self, fingerprint: Fingerprint) -> None:
-        self.rows = {probe.token_ids: probe.base for probe in fingerprint.probes}
-        self.off = 0.0
-        self.status = 200
-        self.tokens = 0
-        self.asked: list[tuple[int, ...]] = []
-
-    async def tokenize(self, *_: object, **__: object) -> tuple[int, ...]:
-        raise NotImplementedError
-
-    async def probe(
-        self, *, model: str, prompts: Sequence[Sequence[int]], cache_salt: str
-    ) -> tuple[TopLogprobs, ...]:
-        if self.status != 200:
-            raise EngineAnswerUnusable(f"the engine answered {self.status}", status=self.status)
-        self.tokens += sum(map(len, prompts))
-        self.asked += map(tuple, prompts)
-        return tuple(_moved(self.rows[tuple(prompt)], self.off) for prompt in prompts)
-
-
-def spread(fingerprint: Fingerprint) -> Fingerprint:
-    """With one more token than the base shows, and a figure that makes all missing ones as unlikely."""
-    rows = tuple(
-        probe.model_copy(update={"base": (*probe.base[: TOP_OBSERVED - 1], (10**6, -1e6))})
-        for probe in fingerprint.probes
-    )
-    return fingerprint.model_copy(update={"probes": rows})
-
-
-@pytest.mark.parametrize(
-    ("dtype", "rounding", "beyond"),
-    [("float32", 2e-6, 2e-5), ("bfloat16", 0.05, 0.3), ("float16", 0.05, 0.3)],
-)
-@pytest.mark.parametrize("first", [True, False])
-async def test_a_tenants_reference_of_the_base_ends_nobodys_engine_and_hides_nothing(
-    dtype: str, rounding: float, beyond: float, first: bool
-) -> None:
-    """A little off; or such that it holds at first and then never, or always: the base is held against what
-    it answered itself."""
-    genuine = fake_fingerprint(BASE.identity(), VERSION)
-    engine = Base(genuine)
-    proof = BaseProof(engine=engine, model="tenon-null", dtype=dtype, new_salt=lambda: "salt")
-    blind = tuple(
-        probe.model_copy(update={"base": _moved(probe.base, -100), "own": _moved(probe.own, -(10**6))})
-        for probe in genuine.probes
-    )
-    theirs = [
-        shifted(genuine, -9e-6),
-        spread(genuine),
-        genuine.model_copy(update={"probes": blind}),
-    ]
-    order = [*theirs, genuine] if first else [genuine, *theirs]
-    for number, fingerprint in enumerate(order):
-        held = await proof.fault(Digest.of(b"%d" % number), fingerprint, tenant="bank_a") is None
-        assert held or fingerprint is not genuine
-    for off in (rounding, -rounding):  # as in another batch
-        engine.off = off
-        await proof.again()
-    for off in (beyond, -beyond, math.nan):
-        engine.off = off
-        with pytest.raises(BaseUnproven, match="no longer answers as it did"):
-            await proof.again()
-
-
-@pytest.mark.parametrize(
-    ("theirs", "tenants"),
-    [(8, ("bank_a", "retail_b")), (1, ("bank_a",))],
-    ids=["what most tenants have", "and the most of it"],
-)
-async def test_the_base_is_asked_no_single_tenants_prompts(theirs: int, tenants: tuple[str, ...]) -> None:
-    """However many fingerprints it publishes with them."""
-    common = fake_fingerprint(BASE.identity(), VERSION)
-    rows = tuple(
-        probe.model_copy(update={"token_ids": (*probe.token_ids, 1)}) for probe in common.probes[:theirs]
-    )
-    own = common.model_copy(update={"probes": rows})
-    engine = Base(common)
-    engine.rows |= Base(own).rows
-    proof = BaseProof(engine=engine, model="tenon-null", dtype="float32", new_salt=lambda: "salt")
-    for number in range(5):
-        assert await proof.fault(Digest.of(b"%d" % number), own, tenant="greedy") is None
-    for tenant in tenants:  # of one fingerprint, as two may have the same
-        assert await proof.fault(VERSION, common, tenant=tenant) is None
-    engine.asked.clear()
-    await proof.again()
-    assert engine.asked == [probe.token_ids for probe in common.probes]
-
-
-async def test_a_base_that_vllm_fails_to_show_is_asked_three_times() -> None:
-    engine = Base(fake_fingerprint(BASE.identity(), VERSION))
-    proof = BaseProof(engine=engine, model="tenon-null", dtype="float32", new_salt=lambda: "salt")
-    assert await proof.fault(VERSION, fake_fingerprint(BASE.identity(), VERSION), tenant="bank_a") is None
-    for status, bears in ((500, 2), (400, 0)):
-        engine.status = status
-        for _ in range(bears):
-            await proof.again()
-        with pytest.raises(BaseUnproven, match=str(status)):
-            await proof.again()
-        engine.status = 200
-        await proof.again()
-
-
-async def test_a_long_reference_of_the_base_is_asked_in_part() -> None:
-    (row, *_) = fake_fingerprint(BASE.identity(), VERSION).probes
-    rows = tuple(row.model_copy(update={"token_ids": (number,) * 1000}) for number in range(40))
-    long = fake_fingerprint(BASE.identity(), VERSION).model_copy(update={"probes": rows})
-    engine = Base(long)
-    proof = BaseProof(engine=engine, model="tenon-null", dtype="float32", new_salt=lambda: "salt")
-    assert await proof.fault(VERSION, long, tenant="bank_a") is None
-    assert engine.tokens == 2000
 
 
 async def test_the_base_as_one_tenant_has_it_interrupts_nobody(tmp_path: Path) -> None:
