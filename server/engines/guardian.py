@@ -6,8 +6,7 @@ faults it hangs with its port closed and ignores SIGTERM (D5). So this program s
 * its standard input is a pipe from the agent: when that closes, however the agent died, it stops everything;
 * SIGTERM means: ask the command to end, wait ``grace`` seconds, then kill the whole process group;
 * when the command ends by itself, whatever it left behind is killed and its exit status is passed on;
-* the sockets by which vLLM's processes talk to each other lie in a folder that only this user can enter, and
-  that goes with them: vLLM by itself puts them beside everybody's in /tmp, and leaves them there when killed.
+* the folder of the sockets between vLLM's processes goes with them, also where the agent no longer can.
 
 A pipe and not PR_SET_PDEATHSIG, because that signal comes when the *thread* that forked ends.
 """
@@ -16,10 +15,10 @@ import contextlib
 import ctypes
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 _PR_SET_PDEATHSIG = 1
@@ -40,18 +39,17 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: asked.append(received))
     signal.signal(signal.SIGCHLD, lambda _received, _frame: None)
-    with tempfile.TemporaryDirectory(prefix="tenon-vllm-", ignore_cleanup_errors=True) as sockets:
-        child = subprocess.Popen(
-            command,
-            env={**os.environ, "VLLM_RPC_BASE_PATH": sockets},
-            stdin=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 (this process has one thread)
-        )
-        _watch(child, woken, asked)
-        if child.poll() is None:
-            _end(child, grace)
-        _kill_rest()
-        status = child.wait()
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 (this process has one thread)
+    )
+    _watch(child, woken, asked)
+    if child.poll() is None:
+        _end(child, grace)
+    _kill_rest()
+    status = child.wait()
+    shutil.rmtree(os.environ["VLLM_RPC_BASE_PATH"], ignore_errors=True)
     return status if status >= 0 else 128 - status
 
 

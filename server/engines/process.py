@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,9 @@ _TAIL_BYTES = 64 * 1024
 class EngineProcess:
     """One life of one engine. Not reusable: a restart is a new object.
 
-    The child sits below :mod:`server.engines.guardian`, so it also ends when this process is killed.
+    The child sits below :mod:`server.engines.guardian`, so it also ends when this process is killed. The
+    sockets between its processes lie in a folder that only this user can enter, and that goes with them:
+    vLLM by itself puts them beside everybody's in /tmp, and leaves them there when it is killed.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class EngineProcess:
         self._largest = largest
         self._child: subprocess.Popen[bytes] | None = None
         self._log_start = 0
+        self._sockets: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -66,17 +70,22 @@ class EngineProcess:
         except OSError as error:
             raise EngineStartFailed(f"the engine's log cannot be written: {error.strerror}") from None
         with sink:
+            try:
+                self._sockets = tempfile.TemporaryDirectory(prefix="tenon-vllm-", ignore_cleanup_errors=True)
+            except OSError as error:
+                raise EngineStartFailed(f"no temporary folder can be made: {error.strerror}") from None
             self._log_start = sink.tell()
             try:
                 self._child = subprocess.Popen(
                     [sys.executable, "-I", guardian.__file__, str(self._grace), *self._argv],
-                    env=self._environment,
+                    env=self._environment | {"VLLM_RPC_BASE_PATH": self._sockets.name},
                     stdin=subprocess.PIPE,  # never written: its end tells the guardian that we are gone
                     stdout=sink,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
             except OSError as error:
+                self._sockets.cleanup()
                 raise EngineStartFailed(f"the engine could not be started: {error.strerror}") from None
 
     async def wait(self) -> int:
@@ -124,7 +133,7 @@ class EngineProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait()
-        self._close_pipe(self._child)
+        self._tidy(self._child)
 
     def tail(self, lines: int = 15) -> str:
         """The last lines of this life's log."""
@@ -151,9 +160,10 @@ class EngineProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)
         await self.wait()
-        self._close_pipe(child)
+        self._tidy(child)
 
-    @staticmethod
-    def _close_pipe(child: "subprocess.Popen[bytes]") -> None:
+    def _tidy(self, child: "subprocess.Popen[bytes]") -> None:
         if child.stdin is not None:
             child.stdin.close()
+        if self._sockets is not None:
+            self._sockets.cleanup()

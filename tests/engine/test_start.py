@@ -2,10 +2,10 @@
 
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -83,12 +83,22 @@ def test_the_workers_threads_stay_on_the_cores_that_vllm_chose(engine: RealEngin
         assert len(chosen) < usable, "vLLM leaves a core to its scheduler"
 
 
+def bound(pids: Iterable[int]) -> set[Path]:
+    """Where the unix sockets of these processes lie."""
+    held = {
+        str(entry.readlink()).removeprefix("socket:[").removesuffix("]")
+        for pid in pids
+        for entry in Path(f"/proc/{pid}/fd").iterdir()
+        if entry.is_symlink()
+    }
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return {Path(line[7]) for line in lines if len(line) == 8 and line[6] in held and line[7][0] == "/"}
+
+
 def test_its_sockets_lie_in_a_folder_of_its_own(engine: RealEngine) -> None:
-    inside = members(guardian(engine.process))
-    (server,) = (pid for pid, (parent, _) in inside.items() if parent == guardian(engine.process))
-    environment = Path(f"/proc/{server}/environ").read_text().split("\0")
-    (folder,) = (each.partition("=")[2] for each in environment if each.startswith("VLLM_RPC_BASE_PATH="))
-    assert any(stat.S_ISSOCK(each.stat().st_mode) for each in Path(folder).iterdir())
+    folders = {path.parent for path in bound(members(guardian(engine.process)))}
+    assert any(folder.name.startswith("tenon-vllm-") for folder in folders)
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
 
 
 def test_all_of_vllm_ends_with_an_agent_that_is_killed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -214,24 +215,23 @@ async def test_what_a_dead_server_leaves_behind_is_killed(tmp_path: Path) -> Non
     await child.stop()
 
 
-async def test_sockets_lie_where_only_this_user_gets_and_go_with_the_engine(tmp_path: Path) -> None:
-    """vLLM's processes leave theirs behind when they are killed, as after every fault."""
+@pytest.mark.parametrize("killed", ["vLLM", "all of it"])
+async def test_sockets_lie_where_only_this_user_gets_and_go_with_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    script = tmp_path / "child.py"
-    script.write_text(LISTENING)
-    child = EngineProcess(
-        argv=(sys.executable, str(script)),
-        environment={"PATH": "", "TMPDIR": str(tmp_path / "tmp")},
-        log=tmp_path / "engine.log",
-        grace=0.3,
-    )
+    child = engine(tmp_path, LISTENING)
     child.start()
     (pid,) = await pids(tmp_path / "engine.log")
     (folder,) = (tmp_path / "tmp").iterdir()
     assert [each.name for each in folder.iterdir()] == ["socket"]
     assert folder.stat().st_mode & 0o777 == 0o700
-    os.kill(pid, signal.SIGKILL)
-    assert await child.wait() == 128 + signal.SIGKILL
+    if killed == "vLLM":
+        os.kill(pid, signal.SIGKILL)
+        await child.wait()
+    else:
+        child.kill()
     assert not list((tmp_path / "tmp").iterdir())
     await child.stop()
 
