@@ -6,7 +6,7 @@ PEFT may mean by it something that an engine ignores.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -32,10 +32,16 @@ _READ = frozenset({
 })  # fmt: skip
 _PLAIN_INITS = ("gaussian", "orthogonal")
 """The other named ones (pissa, olora, corda, loftq, eva …) change the base or need a conversion first."""
-_MAX_PATTERN = 256
-_MAX_PATTERNS = 4096
-_MAX_REPEATS = 16
-_SIMPLE = re.compile(r"(?:[A-Za-z0-9_.*+?|()^$-]|\\[.d]|\[[A-Za-z0-9_-]+\])+")
+_MAX_KEY = 256
+_MAX_KEYS = 240
+"""Both maps together are below what ``re`` (512) and ``regex`` (500) keep compiled. PEFT and vLLM leave it to
+them: with more keys, each would be compiled again for every module."""
+_MAX_STEPS = 1 << 19
+"""To match all keys of a map with one name. The worst that a search found took 1 ms in ``re`` and 2 ms in
+``regex``; both maps for 224 modules, with the compiling, 0.3 s and 4 s."""
+_REPEATED = 32
+"""Characters that a repetition may take: what a module's name has, on average, from one of its dots on."""
+_SIMPLE = re.compile(r"(?:[A-Za-z0-9_.*+?|()^$-]|\\[.d]|\[(?:[A-Za-z0-9_](?:-[A-Za-z0-9_])?)+\])+")
 """What PEFT's ``re`` and vLLM's ``regex`` read alike: to ``regex``, braces say how far off a match may be
 (``q_proj{e}``), which would give a module another scale on the engine than here."""
 _T = TypeVar("_T")
@@ -46,8 +52,8 @@ class AdapterConfig:
     rank: int
     alpha: float
     rslora: bool
-    rank_pattern: Mapping[str, int]
-    alpha_pattern: Mapping[str, float]
+    rank_pattern: Mapping[re.Pattern[str], int]
+    alpha_pattern: Mapping[re.Pattern[str], float]
     targets: tuple[str, ...] | None
     """Module suffixes; None when the adapter names them by an expression (then only the tensors tell)."""
     partial: bool
@@ -56,11 +62,11 @@ class AdapterConfig:
     """``tenon_base``, written by our trainer."""
 
     def rank_of(self, module: str) -> int:
-        return _lookup(self.rank_pattern, module, self.rank)
+        return matching(self.rank_pattern, module, self.rank)
 
     def scale_of(self, module: str) -> float:
         rank = self.rank_of(module)
-        return _lookup(self.alpha_pattern, module, self.alpha) / (math.sqrt(rank) if self.rslora else rank)
+        return matching(self.alpha_pattern, module, self.alpha) / (math.sqrt(rank) if self.rslora else rank)
 
     @property
     def max_rank(self) -> int:
@@ -81,10 +87,8 @@ def parse(data: bytes, *, max_rank: int | None) -> AdapterConfig:
         rank=_rank(config.get("r"), "r"),
         alpha=_alpha(config.get("lora_alpha"), "lora_alpha"),
         rslora=_flag(config, "use_rslora"),
-        rank_pattern={key: _rank(value, "rank_pattern") for key, value in _patterns(config, "rank_pattern")},
-        alpha_pattern={
-            key: _alpha(value, "alpha_pattern") for key, value in _patterns(config, "alpha_pattern")
-        },
+        rank_pattern=_patterns(config, "rank_pattern", _rank),
+        alpha_pattern=_patterns(config, "alpha_pattern", _alpha),
         targets=_targets(config.get("target_modules")),
         partial=any(config.get(key) is not None for key in ("layers_to_transform", "exclude_modules")),
         base=_base(config.get("tenon_base")),
@@ -123,47 +127,79 @@ def _targets(value: Any) -> tuple[str, ...] | None:
     return tuple(value)
 
 
-def _patterns(config: Mapping[str, Any], field: str) -> list[tuple[str, Any]]:
+def _patterns(
+    config: Mapping[str, Any], field: str, read: Callable[[Any, str], _T]
+) -> Mapping[re.Pattern[str], _T]:
     value = config.get(field) or {}
-    if not isinstance(value, dict) or len(value) > _MAX_PATTERNS:
-        raise AdapterConfigInvalid(f"{field} must be a map of at most {_MAX_PATTERNS} module names")
-    for key in value:
-        if (fault := pattern_fault(key)) is not None:
-            raise AdapterConfigInvalid(f"{field} has {_shown(key)}: {fault}")
-    if sum(map(_repeats, value)) > _MAX_REPEATS:
-        raise AdapterConfigInvalid(
-            f"{field} repeats more than {_MAX_REPEATS} times: name the modules instead"
-        )
-    return list(value.items())
+    if not isinstance(value, dict):
+        raise AdapterConfigInvalid(f"{field} must be a map of module names")
+    if (fault := keys_fault(value)) is not None:
+        raise AdapterConfigInvalid(f"{field} has {fault}")
+    return compiled({key: read(item, field) for key, item in value.items()})
 
 
-def pattern_fault(key: str) -> str | None:
-    """What is wrong with a key of ``rank_pattern`` or ``alpha_pattern``; None when it means the same
-    everywhere and is matched in bounded time.
+def keys_fault(keys: Collection[str]) -> str | None:
+    """What is wrong with the keys of a ``rank_pattern`` or ``alpha_pattern``; None when each means the same
+    to PEFT, to vLLM and here, and all together are matched with a name in milliseconds.
 
-    It is a regular expression from a stranger, and every engine evaluates it once a module. So: few
-    characters mean anything, nothing repeated that is a group, no look-around, at most two repetitions.
+    They are regular expressions from a stranger, and every engine tries them on every module, in C code that
+    nothing interrupts. So: few keys, few characters that mean anything, nothing repeated that is a group, no
+    look-around, and few ways to match.
     """
-    simple = len(key) <= _MAX_PATTERN and _repeats(key) <= 2 and _SIMPLE.fullmatch(key)
-    if not simple or re.search(r"\)[*+?]|\(\?", key):
-        return "name the module, or use a simple expression"
-    try:
-        re.compile(f"(.*\\.)?({key})$")
-    except (re.error, OverflowError, RecursionError):
-        return "not a regular expression"
+    if len(keys) > _MAX_KEYS:
+        return f"{len(keys)} keys, at most {_MAX_KEYS} are possible: let one stand for several modules"
+    for key in keys:
+        if (fault := _key_fault(key)) is not None:
+            return f"{_shown(key)}: {fault}"
+    # A way has at most a step for each character, and a step may copy what every group has matched.
+    steps = {key: len(key) * _ways(key) * (1 + key.count("(")) for key in keys}
+    if sum(steps.values()) > _MAX_STEPS:
+        return (
+            f"{_shown(max(steps, key=steps.__getitem__))}: too many ways to match, all keys may take "
+            f"{_MAX_STEPS} steps together: name the modules, or use fewer of * + ? | ( )"
+        )
     return None
 
 
-def _repeats(key: str) -> int:
-    return sum(map(key.count, "*+?"))
+def _key_fault(key: str) -> str | None:
+    if len(key) > _MAX_KEY:
+        return f"{len(key)} characters, at most {_MAX_KEY} are possible: name the modules"
+    if not _SIMPLE.fullmatch(key) or re.search(r"\)[*+?]|\(\?", key):
+        return r"name the module, or use a simple expression: names, . * + ? | ( ) ^ $ \. \d, sets like [0-9]"
+    try:
+        re.compile(key)  # alone: "a)|(b" is an expression only between the parentheses that it closes
+    except re.error as error:
+        return f"not a regular expression ({error}): name the module"
+    return None
 
 
-def _lookup(patterns: Mapping[str, _T], module: str, default: _T) -> _T:
+def _ways(key: str) -> int:
+    """In how many ways it can be tried on a name: those of alternatives add up, of what follows multiply."""
+    outer: list[tuple[int, int]] = []
+    before, here = 0, 1
+    for char in key:
+        if char == "(":
+            outer.append((before, here))
+            before, here = 0, 1
+        elif char == "|":
+            before, here = before + here, 1
+        elif char == ")":
+            inside = before + here
+            before, here = outer.pop()
+            here *= inside
+        elif char in "*+?":
+            here *= _REPEATED
+    return before + here
+
+
+def compiled(patterns: Mapping[str, _T]) -> Mapping[re.Pattern[str], _T]:
+    """For ``matching``. ``re`` itself keeps too few for the keys of two adapters at the same time."""
+    return {re.compile(f"(.*\\.)?({key})$"): value for key, value in patterns.items()}
+
+
+def matching(patterns: Mapping[re.Pattern[str], _T], module: str, default: _T) -> _T:
     """PEFT's and vLLM's rule: a key matches the whole name, or its end from a dot on; the first one wins."""
-    for key, value in patterns.items():
-        if re.match(f"(.*\\.)?({key})$", module):
-            return value
-    return default
+    return next((value for pattern, value in patterns.items() if pattern.match(module)), default)
 
 
 def _rank(value: Any, field: str) -> int:

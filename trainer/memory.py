@@ -7,13 +7,13 @@ estimate (without the base's own weights), is for SFT 1.18 (8 rows of 128 tokens
 """
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from registry import canonical
+from registry.adapter_config import compiled, matching
 from registry.tensors import read_header
 from trainer.inputs import START
 from trainer.methods import METHODS
@@ -119,17 +119,12 @@ def parameters(base_folder: Path) -> int:
 
 def lora_parameters(lora: LoraSettings, modules: Mapping[str, Sequence[int]]) -> int:
     """What is trained. ``modules`` are the base's linear layers, (out features, in features)."""
+    ranks = compiled(lora.rank_pattern)
     return sum(
-        _rank(lora, name) * (outputs + inputs)
+        matching(ranks, name, lora.rank) * (outputs + inputs)
         for name, (outputs, inputs) in modules.items()
         if name.rpartition(".")[2] in lora.targets
     )
-
-
-def _rank(lora: LoraSettings, module: str) -> int:
-    """The first pattern that the name ends with, as PEFT finds it."""
-    found = (rank for key, rank in lora.rank_pattern.items() if re.match(rf"(.*\.)?({key})$", module))
-    return next(found, lora.rank)
 
 
 def _cache(settings: Settings, sampling: Sampling, shape: _Shape, width: int) -> int:

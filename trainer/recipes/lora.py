@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from registry.adapter_config import pattern_fault
+from registry.adapter_config import keys_fault
 from registry.canonical import Document
 from trainer.recipes.training import DOCUMENTED
 
@@ -35,15 +35,11 @@ def _in_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
     return tuple(target for target in get_args(Target) if target in targets)
 
 
-def _matched_alike(key: str) -> str:
+def _served(patterns: dict[str, Any]) -> dict[str, Any]:
     """Intake refuses other keys, and then all the training was for nothing."""
-    if (fault := pattern_fault(key)) is not None:
-        raise ValueError(f"{key[:80]!r}: {fault}")
-    return key
-
-
-Modules = Annotated[str, AfterValidator(_matched_alike)]
-"""The end of modules' names, or a simple expression for it."""
+    if (fault := keys_fault(patterns)) is not None:
+        raise ValueError(f"has {fault}")
+    return patterns
 
 
 class LoraSettings(Document):
@@ -62,10 +58,13 @@ class LoraSettings(Document):
         ),
     ] = get_args(Target)
     """``all-linear``, ``attention``, ``mlp`` or a list of layer names."""
-    rank_pattern: dict[Modules, Rank] = Field(default_factory=dict)
-    """Another rank for the modules whose name ends so: ``{"layers.0.self_attn.q_proj": 16, v_proj: 4}``."""
-    alpha_pattern: dict[Modules, Alpha] = Field(default_factory=dict)
-    """Another scale, in the same way."""
+    rank_pattern: Annotated[dict[str, Rank], AfterValidator(_served)] = Field(default_factory=dict)
+    r"""Another rank for the modules whose name ends so: ``{"layers.0.self_attn.q_proj": 16, v_proj: 4}``.
+    Of at most 240 keys, the first that matches counts. A key may be a simple expression:
+    ``layers\.[0-3]\..*_proj``. It holds names, ``.``, ``*``, ``+``, ``?``, alternatives in groups, ``\.``,
+    ``\d`` and sets like ``[0-9]``."""
+    alpha_pattern: Annotated[dict[str, Alpha], AfterValidator(_served)] = Field(default_factory=dict)
+    """Another scale, with keys of the same kind."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of inputs that the adapter does not see in a step."""
     rslora: bool = False

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -273,6 +274,10 @@ def test_methods_that_engines_do_not_serve(adapter: Adapter, key: str, value: ob
         ("lora_dropout", 0.1),
         ("rank_pattern", None),
         ("alpha_pattern", {"q_proj": 32}),
+        ("alpha_pattern", {f"layers.{number}.self_attn.q_proj": 32 for number in range(240)}),
+        ("alpha_pattern", {"layers.0.self_attn.q_proj": 32, r"layers\.[0-3]\..*(q|k)_proj": 8}),
+        ("alpha_pattern", {r".*layers\.(0|1|2|3)\.mlp\.(gate|up|down)_proj": 32, "^model.*": 8}),
+        ("alpha_pattern", {f"layers.({'|'.join(map(str, range(32)))}).self_attn.[a-z]*_proj": 32}),
     ],
 )
 def test_settings_that_are_served(adapter: Adapter, key: str, value: object) -> None:
@@ -303,13 +308,21 @@ def test_settings_that_are_served(adapter: Adapter, key: str, value: object) -> 
         ("rank_pattern", {"(": 4}),
         ("rank_pattern", {"(a+)+b": 4}),
         ("rank_pattern", {".*.*.*.*x": 4}),
+        ("rank_pattern", {"(|.)" * 26 + "[XYZ]": 4}),
+        ("rank_pattern", {"a)|(b": 4}),
+        ("rank_pattern", {")|(": 4}),
+        ("rank_pattern", {"?(1)q_proj|k_proj": 4}),
+        ("rank_pattern", {"[0--]": 4}),
+        ("rank_pattern", {"[z-a]": 4}),
+        ("rank_pattern", {f"layers.{number}": 4 for number in range(241)}),
         ("rank_pattern", {"(?=q)q_proj": 4}),
         ("rank_pattern", {r"(q)\1": 4}),
         ("rank_pattern", {"q_proj{e}": 4}),
         ("rank_pattern", {"q_proj{1}": 4}),
         ("rank_pattern", {"[[:alpha:]]_proj": 4}),
         ("rank_pattern", {r"\bq_proj": 4}),
-        ("rank_pattern", {f"x{number}.*y.*": 4 for number in range(9)}),
+        ("rank_pattern", {f"x{number}.*y.*": 4 for number in range(70)}),
+        ("alpha_pattern", {f"x{number}.*y.*": 4 for number in range(70)}),
         ("rank_pattern", {"": 4}),
         ("rank_pattern", {"q" * 300: 4}),
         ("alpha_pattern", {"q_proj": 0}),
@@ -320,6 +333,26 @@ def test_settings_that_are_served(adapter: Adapter, key: str, value: object) -> 
 def test_settings_that_mean_nothing(adapter: Adapter, key: str, value: object) -> None:
     adapter.config[key] = value
     adapter.refused(AdapterConfigInvalid, key)
+
+
+@pytest.mark.parametrize(
+    ("keys", "advice"),
+    [
+        (["(q)+"], "'(q)+': name the module, or use a simple expression: names, . * +"),
+        (["q" * 257], "257 characters, at most 256 are possible"),
+        (["a)|(b"], "'a)|(b': not a regular expression (unbalanced parenthesis at position 1): name"),
+        (
+            ["q_proj", ".*.*.*.*"],
+            "'.*.*.*.*': too many ways to match, all keys may take 524288 steps together: name",
+        ),
+        ([f"q{number}" for number in range(241)], "has 241 keys, at most 240 are possible: let one"),
+    ],
+)
+def test_a_refused_key_is_named_with_the_limit_and_what_to_do(
+    adapter: Adapter, keys: list[str], advice: str
+) -> None:
+    adapter.config["rank_pattern"] = dict.fromkeys(keys, 4)
+    adapter.refused(AdapterConfigInvalid, re.escape(advice))
 
 
 def test_the_base_that_the_trainer_wrote_down(adapter: Adapter) -> None:

@@ -115,6 +115,15 @@ def test_a_pattern_that_intake_would_refuse_is_refused_before_the_training(field
     assert "use a simple expression" in found
 
 
+@pytest.mark.parametrize("field", ["rank_pattern", "alpha_pattern"])
+def test_patterns_that_intake_would_refuse_together_are_refused_before_the_training(field: str) -> None:
+    alone = r".*layers\.(0|1|2|3)\.mlp\.(gate|up|down)_proj"
+    parse_recipe(RECIPE, overrides=[f"lora.{field}={json.dumps({alone: 4})}"])
+    (found,) = faults(RECIPE, f"lora.{field}={json.dumps({alone + '$' * more: 4 for more in range(12)})}")
+    assert f"lora.{field}" in found
+    assert "too many ways to match" in found
+
+
 @pytest.mark.parametrize("text", ["", "[]", "just text", "# nothing"])
 def test_what_is_no_mapping_is_no_recipe(text: str) -> None:
     assert faults(text) == ["recipe.yaml:1: must be a mapping of keys to values"]
