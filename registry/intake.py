@@ -40,7 +40,7 @@ from registry.tensors import TensorInfo, read_header, read_tensor
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MAX_CONFIG = 1 << 20
-"""Bytes; one rank_pattern entry a module of a 400-layer model is about 200 kB."""
+"""Bytes; the names of all modules of a 400-layer model are about 100 kB."""
 MAX_NORM = 1e4
 """Highest Frobenius norm of A, of B and of scale·|A|·|B| for one module.
 
