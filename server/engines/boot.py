@@ -120,7 +120,7 @@ class Boot:
         Raises EngineUnreachable, EngineUnguarded, BaseUnproven. What the control plane could not deliver is
         held and tried again when that is :attr:`due`.
         """
-        self._faults.heard(state)
+        self._faults.turn(state)
         while True:
             self._plan = found = self._planned(state)
             fresh = [version for version in found.serve if self._is_news(version)]
@@ -225,7 +225,7 @@ class Boot:
         if self._plan is None:
             return {}
         ready, faults = self.ready(), self._faults
-        excused = faults.known if ready else self._hopeless()
+        excused = faults.versions if ready else self._hopeless()
         blocking = (faults.held.keys() | faults.failed.keys()) - excused
         reasons = {
             version: Why(text, blocks=version in blocking) for version, text in self._plan.unplaced.items()
@@ -261,7 +261,7 @@ class Boot:
             state,
             self.witness.engine,
             self._clock.now(),
-            met=self._asked | self._faults.known,
+            met=self._asked | self._faults.versions,
             gone=self._absent.among(state),
         )
         self._elsewhere, self._target, self._tenants = view.elsewhere, view.share.merged, view.tenants

@@ -44,7 +44,7 @@ class Faults:
         self.spoilt: frozenset[Digest] = frozenset()
         """They failed, and were recognised before, here or on another engine."""
 
-    def heard(self, state: State) -> None:
+    def turn(self, state: State) -> None:
         """A turn begins: what is due is held no more."""
         self._refetching.heard(state)
         self._held = {
@@ -90,7 +90,7 @@ class Faults:
         return frozenset(self._unloaded.versions)
 
     @property
-    def known(self) -> frozenset[Digest]:
+    def versions(self) -> frozenset[Digest]:
         """Versions that something may be wrong with, whether they are held or due: not those that could not
         be fetched."""
         waiting = self._suspects.waiting(_now()).keys()
@@ -101,7 +101,7 @@ class Faults:
         """Those of them that had fresh boots for themselves, in vain."""
         waiting = self._suspects.waiting(_now()).keys()
         return frozenset(
-            version for version in self.known if self._chances.had(version) or version in waiting
+            version for version in self.versions if self._chances.had(version) or version in waiting
         )
 
     def suspects(self, version: Digest) -> bool:
