@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,7 +49,7 @@ class EngineProcess:
         self._largest = largest
         self._child: subprocess.Popen[bytes] | None = None
         self._log_start = 0
-        self._sockets: tempfile.TemporaryDirectory[str] | None = None
+        self._sockets = ""
 
     @property
     def pid(self) -> int | None:
@@ -71,21 +72,21 @@ class EngineProcess:
             raise EngineStartFailed(f"the engine's log cannot be written: {error.strerror}") from None
         with sink:
             try:
-                self._sockets = tempfile.TemporaryDirectory(prefix="tenon-vllm-", ignore_cleanup_errors=True)
+                self._sockets = tempfile.mkdtemp(prefix="tenon-vllm-")
             except OSError as error:
                 raise EngineStartFailed(f"no temporary folder can be made: {error.strerror}") from None
             self._log_start = sink.tell()
             try:
                 self._child = subprocess.Popen(
                     [sys.executable, "-I", guardian.__file__, str(self._grace), *self._argv],
-                    env=self._environment | {"VLLM_RPC_BASE_PATH": self._sockets.name},
+                    env=self._environment | {"VLLM_RPC_BASE_PATH": self._sockets},
                     stdin=subprocess.PIPE,  # never written: its end tells the guardian that we are gone
                     stdout=sink,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
             except OSError as error:
-                self._sockets.cleanup()
+                shutil.rmtree(self._sockets, ignore_errors=True)
                 raise EngineStartFailed(f"the engine could not be started: {error.strerror}") from None
 
     async def wait(self) -> int:
@@ -165,5 +166,4 @@ class EngineProcess:
     def _tidy(self, child: "subprocess.Popen[bytes]") -> None:
         if child.stdin is not None:
             child.stdin.close()
-        if self._sockets is not None:
-            self._sockets.cleanup()
+        shutil.rmtree(self._sockets, ignore_errors=True)
