@@ -168,7 +168,7 @@ def _key_fault(key: str) -> str | None:
         return r"name the module, or use a simple expression: names, . * + ? | ( ) ^ $ \. \d, sets like [0-9]"
     try:
         re.compile(key)  # alone: "a)|(b" is an expression only between the parentheses that it closes
-    except re.error as error:
+    except (re.error, RecursionError) as error:
         return f"not a regular expression ({error}): name the module"
     return None
 

@@ -103,7 +103,7 @@ class Agent:
             guard=guard,
             absent=Absent(self._cadence.start_limit, self._now),
             chances=Chances(pauses=self._cadence.afresh, now=self._now),
-            suspects=Suspects(pauses=self._cadence.afresh),
+            suspects=Suspects(pause=self._cadence.backoff[1]),
         )
 
     @property

@@ -1,6 +1,7 @@
 """One life of one vLLM: which versions it was given, and what was seen of them."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -103,8 +104,8 @@ class Boot:
                 engine=engine, model=asked, base=witness.base, dtype=witness.dtype, new_salt=new_salt
             )
         self._asked: set[Digest] = set()
-        self._unheard: Digest | None = None
-        """The version with whose load vLLM may have ended: it was not heard since."""
+        self._doubtful: Digest | None = None
+        """The version after which vLLM gave no usable answer yet."""
         self._resident: dict[Digest, Package] = {}
         self._looks = Looks()
         self._revoked: set[Digest] = set()
@@ -179,6 +180,9 @@ class Boot:
             return False
         if not await self._end_slots(self._findings.listed() & self._elsewhere):
             return False
+        with contextlib.suppress(EngineUnreachable):
+            if self._faults.under_way and await self._answers():
+                self._faults.all_survived()
         self._faults.spent()
         return True
 
@@ -254,6 +258,7 @@ class Boot:
             if known is not None and known.revoked and version not in self._revoked:
                 self._revoked.add(version)
                 self._findings.ended(version)  # with its slots, everywhere
+        self._faults.bar(serving=bool(self._findings.passed))
         slots = state.slots.get(self.witness.engine, {}).items()
         listed = {version for version, slot in slots if slot.boot == self.witness.boot}
         self._findings.heard(listed, state.size)
@@ -280,15 +285,19 @@ class Boot:
         return plan(view, held, self._capacity)
 
     def _hopeless(self) -> frozenset[Digest]:
-        """If one tenant has them all: else it is the engine that cannot load anything."""
-        versions = self._faults.hopeless
+        """If one tenant has all that are wanted, and no other engine serves them: else it is the engine that
+        cannot load anything."""
+        wanted = {*self._plan.serve, *self._plan.unplaced} if self._plan else set()
+        versions = self._faults.hopeless & wanted
+        if versions & self._elsewhere:
+            return frozenset()
         one = len({self._tenants.get(version) for version in versions}) == 1
         return versions if one else frozenset()
 
     def _next_loads(self, found: Plan) -> tuple[Digest, ...]:
         """While others are in service, one at a time: each is followed by a look. Suspects after all others,
         and never two before the next look."""
-        sound = tuple(version for version in found.load if not self._faults.suspects(version))
+        sound = tuple(version for version in found.load if not self._faults.is_suspect(version))
         return sound if sound and not self._findings.passed else (sound or found.load)[:1]
 
     def _next_look(self, *, round_: bool) -> Digest | None:
@@ -324,7 +333,7 @@ class Boot:
         for version, finding in judged.items():
             self._looks.seen(version, began)
             if version not in passing:
-                self._faults.heard_after(version)
+                self._faults.survived(version)
             if finding.passed:
                 self._faults.recognised(version)
             else:
@@ -336,6 +345,7 @@ class Boot:
         """Its slot ends in any case. Where vLLM only failed to answer it is asked again; what answered as
         something else is never trusted again."""
         if passing:
+            self._doubtful = version  # vLLM says 500 as it dies, too
             self._findings.forget(version)
             self._faults.not_shown(version, reason)
         else:
@@ -343,10 +353,17 @@ class Boot:
 
     async def _bring(self, state: State, version: Digest) -> None:
         """Fetch, check and load one version. Marks it when it cannot be."""
-        if not await self._heard():
-            self._faults.not_shown(version, "vLLM gives no usable answer since a load failed")
-            return
+        if self._doubtful is not None:
+            if not await self._answers():
+                # Or it would be suspected of what the other one did.
+                self._faults.not_shown(version, "vLLM gives no usable answer since it failed for another one")
+                return
+            self._faults.survived(self._doubtful)
+            self._doubtful = None
+        self._faults.begins(version)
         if (delivery := await self._delivered(state, version)) is None:
+            if self._doubtful is None:
+                self._faults.survived(version)
             return
         package = delivery.package
         self._cache.pin(version, package.manifest)
@@ -356,18 +373,20 @@ class Boot:
             self._looks.owe(self._resident)
             return
         self._report(Event("loading", version.short, version))
-        self._faults.loading(version)
         try:
             await self._engine.load(engine_name(version), delivery.folder)
         except EngineLoadFailed as error:
-            self._unheard = version  # it says 500 as it dies, too
             self._cache.unpin(version)
             self._faults.not_loaded(version, error)
+            if error.passing:
+                self._doubtful = version
+            else:
+                self._faults.survived(version)
             # It may come again each minute: the others are looked at for it in their rounds' share of time.
             self._looks.beat(self._serving())
         except EngineUnreachable:
             # vLLM may hold it or not: the name is spent, and nothing of it is ever served.
-            self._unheard = version
+            self._doubtful = version
             self._fail(version, "the engine did not answer when it should load it")
             raise
         else:
@@ -389,7 +408,10 @@ class Boot:
             self._fail(version, f"{error.code}: {error.message}")
         except EngineAnswerUnusable as error:
             self._not_seen(version, error.message, error.passing)
-        except (EngineUnreachable, BaseUnproven):
+        except EngineUnreachable:
+            self._doubtful = version
+            raise
+        except BaseUnproven:
             raise
         except TenonError as error:
             self._faults.not_fetched(version, error)
@@ -399,17 +421,14 @@ class Boot:
             self._fail(version, f"the base does not answer as the version's reference of it: {wrong}")
         return None
 
-    async def _heard(self) -> bool:
-        """Whether vLLM lives after a load that failed: or the next one would be suspected of what that did.
-        Raises EngineUnreachable."""
-        if self._unheard is not None:
-            name = self._weights.null or SERVED_NAME
-            try:
-                await self._engine.probe(model=name, prompts=[[1, 2, 3]], cache_salt=self._new_salt())
-            except EngineAnswerUnusable:
-                return False
-            self._faults.heard_after(self._unheard)
-            self._unheard = None
+    async def _answers(self) -> bool:
+        """Whether vLLM gives a usable answer for the base. Raises EngineUnreachable."""
+        merged = self._weights.merged
+        name = (self._weights.null or SERVED_NAME) if merged is None else engine_name(merged)
+        try:
+            await self._engine.probe(model=name, prompts=[[1, 2, 3]], cache_salt=self._new_salt())
+        except EngineAnswerUnusable:
+            return False
         return True
 
     async def _base_fault(self, package: Package) -> str | None:

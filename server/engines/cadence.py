@@ -28,8 +28,7 @@ class Cadence:
     """First and longest pause before a restart or another try of a fetch, a load or a look; it doubles each
     time."""
     afresh: tuple[float, float] = (60.0, 3600.0)
-    """First and longest pause between two fresh boots for versions that do not answer as themselves, or
-    before another try of a load that ended a boot."""
+    """First and longest pause between two fresh boots for versions that do not answer as themselves."""
     steady: float = 60.0
     """A boot that lived this long was not a failed start."""
     tries: int = 8

@@ -37,6 +37,7 @@ class Faults:
         self._unloaded = Pauses(*pauses)
         self._unusable = Pauses(*pauses)
         self._held: dict[Digest, Pause] = {}
+        self._barred: Mapping[Digest, Pause] = {}
         self._refused: dict[Digest, str] = {}
         self._failed: dict[Digest, str] = {}
         self.stuck: frozenset[Digest] = frozenset()
@@ -49,9 +50,13 @@ class Faults:
         self._refetching.heard(state)
         self._held = {
             version: pause
-            for pauses in (self._unloaded, self._refetching, self._unusable, self._suspects)
+            for pauses in (self._unloaded, self._refetching, self._unusable)
             for version, pause in pauses.waiting(_now()).items()
         }
+
+    def bar(self, *, serving: bool) -> None:
+        """``serving``: whether anybody is in service."""
+        self._barred = self._suspects.barred(_now(), serving=serving)
 
     def weigh(self, elsewhere: frozenset[Digest]) -> None:
         """Which of them are worth a fresh boot now. ``elsewhere``: attested on other engines."""
@@ -72,7 +77,7 @@ class Faults:
     @property
     def held(self) -> Mapping[Digest, Pause]:
         """Left alone for now."""
-        return self._held
+        return {**self._held, **self._barred}
 
     @property
     def failed(self) -> Mapping[Digest, str]:
@@ -82,7 +87,7 @@ class Faults:
     @property
     def unfit(self) -> dict[Digest, str]:
         """All that cannot be served in this boot or not now, with the reason."""
-        return self._refused | self._failed | {version: pause.why for version, pause in self._held.items()}
+        return self._refused | self._failed | {version: pause.why for version, pause in self.held.items()}
 
     @property
     def unloaded(self) -> frozenset[Digest]:
@@ -93,26 +98,34 @@ class Faults:
     def versions(self) -> frozenset[Digest]:
         """Versions that something may be wrong with, whether they are held or due: not those that could not
         be fetched."""
-        waiting = self._suspects.waiting(_now()).keys()
-        return frozenset(self._failed.keys() | self._unloaded.versions | self._unusable.versions | waiting)
+        paused = self._unloaded.versions | self._unusable.versions
+        return frozenset(self._failed.keys() | paused | self._barred.keys())
 
     @property
     def hopeless(self) -> frozenset[Digest]:
-        """Those of them that had fresh boots for themselves, in vain."""
-        waiting = self._suspects.waiting(_now()).keys()
-        return frozenset(
-            version for version in self.versions if self._chances.had(version) or version in waiting
-        )
+        """Those of them that had fresh boots for themselves, in vain, and were never recognised here."""
+        had = {version for version in self.versions if self._chances.had(version)} | self._barred.keys()
+        return frozenset(version for version in had if not self._chances.knows(version))
 
-    def suspects(self, version: Digest) -> bool:
-        return self._suspects.suspects(version)
+    def is_suspect(self, version: Digest) -> bool:
+        return self._suspects.is_suspect(version)
 
-    def loading(self, version: Digest) -> None:
+    def begins(self, version: Digest) -> None:
+        """vLLM is about to be asked for it."""
         self._suspects.begins(version)
 
-    def heard_after(self, version: Digest) -> None:
-        """vLLM lives after its load."""
-        self._suspects.over(version)
+    def survived(self, version: Digest) -> None:
+        """vLLM lives after it."""
+        self._suspects.survived(version)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether vLLM was asked for versions that it was not seen to live after."""
+        return self._suspects.under_way
+
+    def all_survived(self) -> None:
+        """vLLM lives at the end of the boot."""
+        self._suspects.all_survived()
 
     def loaded(self, version: Digest) -> None:
         self._unloaded.over(version)

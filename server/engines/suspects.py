@@ -1,47 +1,62 @@
 """Versions whose load may have ended the engine."""
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
 from registry.digests import Digest
 from server.engines.pauses import Pause, Pauses
 
-_WHY: Final = "vLLM ended or hung when it should load or answer for it"
+_WHY: Final = "vLLM ended or hung twice when it should load it or answer for it"
 
 
 class Suspects:
-    """Outlives the boots of an engine. A vLLM that ends or hangs between a version's load and the first look
-    at it may do so for that version, every time: forgotten with the boot, one tenant's adapter would keep
-    everybody's engine from ever being up.
+    """Outlives the boots of an engine. A vLLM that ends or hangs between the first that it is asked for a
+    version and the first look at it may do so for that version, every time: forgotten with the boot, one
+    tenant's adapter would keep everybody's engine from ever being up.
 
-    What was being loaded then is loaded last and alone in the next boot. What ends that one too is left alone
-    after it, for longer each time.
+    What was under way then comes last and alone in the next boot. What ends that one too is barred: not tried
+    again while the engine serves anybody.
     """
 
-    def __init__(self, *, pauses: tuple[float, float]) -> None:
-        """``pauses``: the first and the longest, in seconds."""
-        self._pauses = Pauses(*pauses)
-        self._under_way: set[Digest] = set()
+    def __init__(self, *, pause: float) -> None:
+        """``pause``: seconds between two tries of one that is barred, where nobody is served."""
+        self._pauses = Pauses(pause, pause)
+        self._begun: set[Digest] = set()
 
     def begins(self, version: Digest) -> None:
-        """vLLM is about to be asked to load it."""
-        self._under_way.add(version)
+        """vLLM is about to be asked for it."""
+        self._begun.add(version)
 
-    def over(self, version: Digest) -> None:
-        """vLLM was heard after it."""
-        self._under_way.discard(version)
+    def survived(self, version: Digest) -> None:
+        """vLLM lives after it."""
+        self._begun.discard(version)
+        if version in self._pauses.often(2):
+            # It was not this one that ended two boots: neither need it have been the others.
+            for other in set(self._pauses.versions):
+                self._pauses.over(other)
         self._pauses.over(version)
 
-    def fresh_boot(self, now: float) -> None:
-        """Of the loads that the one before did not see the end of, each may be why it is gone."""
-        for version in self._under_way:
-            self._pauses.failed(version, _WHY, now)
-        self._under_way.clear()
+    @property
+    def under_way(self) -> bool:
+        return bool(self._begun)
 
-    def suspects(self, version: Digest) -> bool:
+    def all_survived(self) -> None:
+        """vLLM lives at the end of the boot."""
+        self._begun.clear()
+
+    def fresh_boot(self, now: float) -> None:
+        """Of what the one before did not see the end of, each may be why it is gone."""
+        for version in self._begun:
+            self._pauses.failed(version, _WHY, now)
+        self._begun.clear()
+
+    def is_suspect(self, version: Digest) -> bool:
         return version in self._pauses.versions
 
-    def waiting(self, now: float) -> Mapping[Digest, Pause]:
-        """Versions whose next try is not due. The first has none before it: most likely it was another's
-        fault, or somebody stopped vLLM."""
-        return {version: pause for version, pause in self._pauses.waiting(now).items() if pause.tries > 1}
+    def barred(self, now: float, *, serving: bool) -> Mapping[Digest, Pause]:
+        """``serving``: whether anybody is in service."""
+        found = self._pauses.often(2)
+        if serving:
+            return {version: Pause(2, math.inf, f"{_WHY}: not while others are served") for version in found}
+        return {version: pause for version, pause in self._pauses.waiting(now).items() if version in found}

@@ -29,6 +29,10 @@ class Faults:
     """Loads answer with this status: vLLM says 500 of an adapter that it cannot use and of a full disk."""
     deadly: str | None = None
     """A load of these weights ends the engine."""
+    lingers: bool = False
+    """… which says 500 to everything until somebody kills it."""
+    deadly_token: int | None = None
+    """A prompt with this token ends the engine."""
     other_tokens: bool = False
     """The tokenizer or the template is not the one of training."""
     slow_first_byte: float = 0.0

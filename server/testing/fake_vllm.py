@@ -74,7 +74,12 @@ class FakeServer:
         try:
             return await handler(request)
         except CoreDead:
-            self._die()
+            if self.engine.faults.lingers:
+                self.engine.faults = replace(
+                    self.engine.faults, unusable_probe=True, unusable_tokens=True, refuse_load=500
+                )
+            else:
+                self._die()
             return _error(500, "EngineCore encountered an issue.", "InternalServerError")
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -152,6 +157,8 @@ class FakeServer:
             return _error(500, "Out of range float values are not JSON compliant", "InternalServerError")
         name = self._name(body.get("model"))
         prompts = fake_completion.prompts_of(body)
+        if any(self.engine.faults.deadly_token in prompt for prompt in prompts):
+            raise CoreDead
         with self.engine.step(name):
             await asyncio.sleep(self._delay(name))
             weights = [self.engine.answering(name, prompt, body.get("cache_salt")) for prompt in prompts]

@@ -102,7 +102,7 @@ async def test_a_boot_loads_and_attests_real_adapters_exactly(
                 pauses=(1.0, 60.0),
                 tries=8,
                 chances=Chances(pauses=(60.0, 3600.0), now=time.monotonic),
-                suspects=Suspects(pauses=(60.0, 3600.0)),
+                suspects=Suspects(pause=60.0),
                 report=lambda event: None,
             ),
             absent=Absent(900.0, time.monotonic),

@@ -59,7 +59,7 @@ class Alone:
                 pauses=(1.0, 1.0),
                 tries=1,
                 chances=Chances(pauses=(1.0, 1.0), now=lambda: 0.0),
-                suspects=Suspects(pauses=(1.0, 1.0)),
+                suspects=Suspects(pause=1.0),
                 report=self.events.append,
             ),
             absent=Absent(3600.0, lambda: 0.0),
