@@ -334,6 +334,21 @@ async def test_what_no_boot_can_load_restarts_the_engine_once_and_keeps_it_from_
         assert bench.agent.state.boot == state.boot
 
 
+async def test_an_engine_that_cannot_load_what_another_serves_is_never_ready(tmp_path: Path) -> None:
+    """A rolling update would go on, and end the one that works."""
+    works = Bench(tmp_path / "engine-0", engine="engine-0", cadence=QUICK)
+    unable: dict[str, Any] = {"device": "cuda", "allow_uncertified": True, "faults": '{"refuse_load": 500}'}
+    broken = Bench(tmp_path / "engine-1", engine="engine-1", cadence=QUICK, **unable)
+    broken.share(works)
+    version = works.adapter("bank_a", seed=1)
+    async with works.running(), broken.running():
+        await works.until(lambda state: version in state.ready)
+        await broken.until(lambda _: broken.kinds().count("up") == 2)
+        tried = broken.kinds().count("loading")
+        await broken.until(lambda _: broken.kinds().count("loading") > tried + 2 * QUICK.tries)
+        assert not broken.agent.state.is_ready
+
+
 async def test_a_blob_that_is_missing_is_fetched_when_it_is_there(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     version = bench.adapter("bank_a", seed=1)
