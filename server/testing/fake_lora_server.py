@@ -45,6 +45,8 @@ class Mixing:
     d4_dies_without_folder: bool = False
     d5_dies_of_names: bool = False
     d6_in_place: bool = False
+    d6_seldom: bool = False
+    """In place, and the first time too late for the answer that was under way."""
     d7_stale_prefix: bool = False
     d8_open: bool = False
     d9_sagemaker: bool = False
@@ -91,6 +93,7 @@ class FakeLoraServer:
     _seen: set[tuple[str, str, str]] = field(default_factory=set)
     _running: list[_Running] = field(default_factory=list)
     _poisoned: bool = False
+    _replaced: int = 0
     _answers: int = 0
 
     def app(self) -> web.Application:
@@ -141,8 +144,9 @@ class FakeLoraServer:
             return _error(400, "no name")
         name, folder = str(body["lora_name"]), Path(body["lora_path"])
         if body.get("load_inplace"):
-            if not self.faults.d6_in_place:
+            if not (self.faults.d6_in_place or self.faults.d6_seldom):
                 return _error(400, "never in place")
+            self._replaced += 1
         elif name in self.paths:
             return _error(400, "loaded already")
         if not self.faults.d16_takes_other and _odd(folder):
@@ -157,8 +161,9 @@ class FakeLoraServer:
             self.dead = True
         self.paths[name] = folder
         self._remember(name, weights)
+        in_place = body.get("load_inplace") and not (self.faults.d6_seldom and self._replaced == 1)
         for each in self._running:
-            if self.faults.d2_switches_on_load or (body.get("load_inplace") and each.name == name):
+            if self.faults.d2_switches_on_load or (in_place and each.name == name):
                 each.weights = weights
         return web.Response()
 
